@@ -1,0 +1,47 @@
+# Fleetvisor's commands. `make help` lists them; each sets up what it needs.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help setup demo test check bench format docs clean
+
+help:  ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/.run: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fleetvisor needs Python 3.11 or newer; give one with make PYTHON=..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . 2>/dev/null \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+setup: $(VENV)/.run  ## make .venv with .venv/bin/fleetvisor
+
+demo: setup  ## ten simulated devices get two versions of a firmware; ARGS=--exit stops by itself
+	@$(BIN)/fleetvisor demo $(ARGS)
+
+check: $(VENV)/.dev  ## format, lint, types, layout and unit tests, in under a minute
+	@scripts/check
+
+test: $(VENV)/.dev  ## everything: check, then all tests, with what they need installed and started
+	@scripts/test $(ARGS)
+
+bench: $(VENV)/.dev  ## ratios to nginx in the same run, printed and written to bench/results/
+	@scripts/debian-packages wrk nginx-light
+	@$(BIN)/python -m bench $(ARGS)
+
+format: $(VENV)/.dev  ## format the code and mend what the linter can
+	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev  ## write the generated reference pages anew
+	@$(BIN)/python -m scripts.generate_docs
+
+clean:  ## remove what make made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis

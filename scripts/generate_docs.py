@@ -1,0 +1,79 @@
+"""Writes the reference pages that are made from the code: limits, settings, update error codes, the command line.
+
+``python -m scripts.generate_docs`` writes them; tests/test_house.py compares them.
+"""
+
+from dataclasses import fields
+from pathlib import Path
+
+from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.lifecycle import ErrorCode
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+
+UPDATE_ERRORS = {
+    ErrorCode.NONE: "no error",
+    ErrorCode.DOWNLOAD_FAILED: "the download failed",
+    ErrorCode.HASH_MISMATCH: "what was downloaded or read back has another hash",
+    ErrorCode.DOES_NOT_FIT: "the app does not fit into the device's flash",
+    ErrorCode.REFUSED_BY_POLICY: "its signature or a policy refused it",
+    ErrorCode.INCOMPATIBLE_HARDWARE: "it is for other hardware",
+    ErrorCode.INSTALL_FAILED: "the installation failed",
+    ErrorCode.REVERTED: "the new app did not come up, and the device reverted to the one before",
+    ErrorCode.REFUSED_BY_APPLICATION: "the running application refused it",
+    ErrorCode.NO_REPORT: "the device fetched the update and did not report in time",
+    ErrorCode.OTHER: "something else",
+}
+
+
+def limits_page() -> str:
+    """Render every bound with its number and its error."""
+    lines = [
+        "# Limits",
+        "",
+        "Every bound of the server. Each is a setting: `FLEETVISOR_LIMIT_<NAME>` in the server's environment.",
+        "Generated from `ground/limits.py` by `make docs`.",
+        "",
+        "| name | what it bounds | default | beyond it (HTTP status, code) |",
+        "|---|---|---:|---|",
+    ]
+    for field in fields(Limits):
+        about, error = field.metadata["about"], field.metadata["error"]
+        lines.append(f"| `{field.name}` | {about} | {field.default:,} | {error} |")
+    return "\n".join(lines) + "\n"
+
+
+def update_errors_page() -> str:
+    """Render the table of update error codes."""
+    lines = [
+        "# Update error codes",
+        "",
+        "`update_error_code` of a Device and `error_code` of an update. Our own table: the original API published",
+        "none. Generated from `protocol/lifecycle.py` by `make docs`.",
+        "",
+        "| code | name | meaning |",
+        "|---:|---|---|",
+    ]
+    lines += [f"| {int(code)} | `{code.name.lower()}` | {UPDATE_ERRORS[code]} |" for code in ErrorCode]
+    return "\n".join(lines) + "\n"
+
+
+def pages() -> dict[Path, str]:
+    """Give every generated page with its text."""
+    return {
+        REFERENCE / "limits.md": limits_page(),
+        REFERENCE / "update-errors.md": update_errors_page(),
+    }
+
+
+def main() -> None:
+    """Write the pages."""
+    for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

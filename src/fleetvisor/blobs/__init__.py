@@ -1,0 +1,1 @@
+"""Blobs: bytes by name, durable once they are put."""

@@ -1,0 +1,127 @@
+"""The polls that are held: who waits for which device's bell, and what ends a wait.
+
+A held poll costs one ``Held``, one future, one timer and one small task that notices a client going away (the
+server does not cancel a request whose client left). Deliberately compares nothing and answers nothing:
+``channel/native`` does. This is the one home of tasks in the channel.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from enum import Enum
+from typing import Any
+
+from fleetvisor.bus.bus import Bus
+
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+
+class Wake(Enum):
+    """Why a wait ended."""
+
+    BELL = "the device's bell rang"
+    TIME = "the time is over"
+    GONE = "the client went away"
+    RELEASE = "the server stops"
+
+
+class Held:
+    """One held poll. A bell that rings between two waits ends the next one at once: no ring is lost."""
+
+    __slots__ = ("_future", "_loop", "_noticed", "_watcher", "device_sid")
+
+    def __init__(self, device_sid: str, receive: Receive) -> None:
+        """Begin to watch for the client going away."""
+        self.device_sid = device_sid
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[None] | None = None
+        self._noticed: Wake | None = None
+        self._watcher = asyncio.create_task(self._watch(receive))
+
+    def wake(self, why: Wake) -> None:
+        """End the wait under way, or the next one. A bell never hides that the client left or the server stops."""
+        if self._noticed in {None, Wake.BELL, Wake.TIME}:
+            self._noticed = why
+        if self._future is not None and not self._future.done():
+            self._future.set_result(None)
+
+    async def wait(self, time_s: float) -> Wake:
+        """Wait for whatever comes first, at most ``time_s`` seconds."""
+        if self._noticed is None:
+            self._future = self._loop.create_future()
+            timer = self._loop.call_later(time_s, self._time_over)
+            try:
+                await self._future
+            finally:
+                timer.cancel()
+                self._future = None
+        why, self._noticed = self._noticed or Wake.TIME, None
+        return why
+
+    def close(self) -> None:
+        """Stop watching the client."""
+        self._watcher.cancel()
+
+    def _time_over(self) -> None:
+        if self._noticed is None:
+            self.wake(Wake.TIME)
+
+    async def _watch(self, receive: Receive) -> None:
+        try:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            self.wake(Wake.GONE)
+
+
+class Hub:
+    """All held polls of this process, by device; bounded."""
+
+    def __init__(self, *, bus: Bus, held_max: int) -> None:
+        """Listen to the bells."""
+        self._held_max = held_max
+        self._by_device: dict[str, dict[Held, None]] = {}
+        self._count = 0
+        self._closing = False
+        bus.listen(self._hear)
+
+    @property
+    def held(self) -> int:
+        """How many polls are held."""
+        return self._count
+
+    @property
+    def closing(self) -> bool:
+        """Whether ``release_all`` was called: nothing is held any more."""
+        return self._closing
+
+    def hold(self, device_sid: str, receive: Receive) -> Held | None:
+        """Register one more poll of the device; ``None`` when there is no place. ``leave`` must follow."""
+        if self._closing or self._count >= self._held_max:
+            return None
+        held = Held(device_sid, receive)
+        self._by_device.setdefault(device_sid, {})[held] = None
+        self._count += 1
+        return held
+
+    def leave(self, held: Held) -> None:
+        """Take a poll out again, and stop watching its client."""
+        held.close()
+        polls = self._by_device[held.device_sid]
+        del polls[held]
+        if not polls:
+            del self._by_device[held.device_sid]
+        self._count -= 1
+
+    def release_all(self) -> None:
+        """End every wait now, and hold nothing from here on. May be called again."""
+        self._closing = True
+        for polls in self._by_device.values():
+            for held in polls:
+                held.wake(Wake.RELEASE)
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        if len(sids) > len(self._by_device):
+            sids = sids.intersection(self._by_device)
+        for sid in sorted(sids):  # sorted: the simulator must wake them in the same order in every run
+            for held in self._by_device.get(sid, ()):
+                held.wake(Wake.BELL)

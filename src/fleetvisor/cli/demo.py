@@ -1,0 +1,306 @@
+"""``fleetvisor demo`` (``make demo``): a real server, ten simulated devices, two firmwares, one update, live.
+
+Everything shown is read from the REST API, as any dashboard would. What is started here is stopped here: the server
+by its process id, the devices with their thread, the temporary directory with both.
+Deliberately takes no short cut around HTTP: bundles are uploaded, devices registered and targeted as users do it.
+"""
+
+import asyncio
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final
+
+import typer
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fleetvisor.cli.devices import status
+from fleetvisor.cli.env import variables_of
+from fleetvisor.cli.options import Failure, Session, Usage
+from fleetvisor.cli.output import Output, cell, clean
+from fleetvisor.cli.simulate import swarm_url
+from fleetvisor.client import credentials
+from fleetvisor.client.answers import Unreachable
+from fleetvisor.client.credentials import NoServer, Server
+from fleetvisor.client.resources import App, Client, Device
+
+DEVICES: Final = 10
+VERSIONS: Final = ("blinker-v1", "blinker-v2")
+_START_S: Final = 20.0
+_STAGE_S: Final = 25.0
+_STOP_S: Final = 12.0
+_LOOK_S: Final = 0.2
+_BOOT_S: Final = 1.0  # a board takes its time; without it the states pass faster than anyone can see
+
+
+def demo(
+    session: Session,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="Stop at the end: exit status 0 only if every device runs the update.")
+    ] = False,
+    firmware: Annotated[
+        Path, typer.Option("--firmware", metavar="DIR", help="Where blinker-v1.elf and blinker-v2.elf are.")
+    ] = Path("examples/firmware"),
+) -> None:
+    """Show it all: start a server, update ten simulated devices from one firmware to the next, and keep serving.
+
+    Uses a temporary directory, which is removed at the end.
+    """
+    from fleetvisor.client.http import Http
+
+    if session.data is not None:
+        raise Usage("The demo makes its own data directory.")
+    out = session.out
+    with ExitStack() as stack:
+        stack.enter_context(_stoppable())
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetvisor-demo-")))
+        bundles = [_pack(firmware / f"{version}.elf", directory) for version in VERSIONS]
+        out.note("Starting a server on HTTPS, with SQLite in a temporary directory …")
+        server = stack.enter_context(_serving(directory / "data", out))
+        client = Client(stack.enter_context(Http(server)))
+        out.note(f"It is ready at {server.call_url}. Registering {DEVICES} devices, uploading 2 bundles …")
+        devices = [client.create_device(f"demo-{number:02}") for number in range(1, DEVICES + 1)]
+        apps = [client.create_app(bundle, bundle.stem) for bundle in bundles]
+        stack.enter_context(_swarm([(d.sid, d.device_token or "") for d in devices], server))
+        with _board(out) as board:
+            for app in apps:
+                for device in devices:
+                    client.update_device(device.sid, target=app.sid)
+                _watch(client, apps, app, board)
+        final = list(client.devices())
+        good = _all_run(final, apps[-1])
+        _conclude(out, server, apps, final)
+        if not good:
+            raise Failure(f"Not every device runs {apps[-1].name}.")
+        if leave:
+            out.note(f"Every device runs {apps[-1].name}. Stopping.")
+            return
+        out.note("\nThe server and the devices go on until Ctrl-C.")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+        out.note("Stopping.")
+
+
+def _pack(elf: Path, directory: Path) -> Path:
+    from fleetvisor.protocol.firmware import load_firmware
+    from fleetvisor.protocol.pack import pack
+
+    if not elf.exists():
+        raise Failure(f"{elf} is missing.", "Run the demo in a checkout of Fleetvisor, or give --firmware DIR.")
+    bundle = directory / f"{elf.stem}.zip"
+    bundle.write_bytes(pack(load_firmware(elf)))
+    return bundle
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Make SIGTERM end the demo as Ctrl-C does, so that it cleans up."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _serving(data: Path, out: Output) -> Generator[Server]:
+    """Run a server on ``data`` and a free port; give it once it is ready, and stop it in the end."""
+    command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0"]
+    log = data.parent / "server.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        yield _ready(process, data, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            out.warn("The server did not stop when asked to; it is killed.")
+            process.kill()
+            process.wait()
+
+
+def _ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> Server:
+    """Wait until the server answers."""
+    from fleetvisor.client.http import Http
+
+    deadline = time.monotonic() + _START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            server = credentials.from_directory(data)
+            with Http(server, attempts=1) as http:
+                http.get("/healthz")
+        except (NoServer, Unreachable):
+            time.sleep(0.05)
+        else:
+            return server
+    ended = "ended" if process.poll() is not None else f"was not ready in {_START_S:.0f} s"
+    raise Failure(f"The server {ended}. It said:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+@contextmanager
+def _swarm(devices: Sequence[tuple[str, str]], server: Server) -> Generator[None]:
+    """Run the devices in a thread of their own, so that looking at them does not slow them."""
+    from fleetvisor.agent.runner import Behaviour
+    from fleetvisor.reality import RealClock, RealEntropy
+    from fleetvisor.sim.fleet import run_swarm
+
+    async def live() -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        stopping.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        started.set()
+        await run_swarm(
+            devices,
+            swarm_url(server),
+            server.ca_file,
+            clock=RealClock(),
+            entropy=RealEntropy(),
+            behaviour=Behaviour(boot_s=_BOOT_S),
+            ramp_s=1.0,
+        )
+
+    def work() -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(live())
+
+    stopping: list[Callable[[], object]] = []
+    started = threading.Event()
+    thread = threading.Thread(target=work, name="swarm", daemon=True)
+    thread.start()
+    started.wait()
+    try:
+        yield
+    finally:
+        for stop in stopping:
+            with suppress(RuntimeError):  # the loop is closed: the swarm ended by itself
+                stop()
+        thread.join(_STOP_S)
+
+
+class _Board:
+    """The table of devices, as the API gives them: moving on a terminal, a line per change elsewhere."""
+
+    def __init__(self, out: Output, live: Live | None) -> None:
+        self._out = out
+        self._live = live
+        self._last = ""
+
+    def show(self, devices: Sequence[Device], apps: Sequence[App], target: App) -> None:
+        """Show how the devices stand."""
+        count = sum(_runs(device, target) for device in devices)
+        if self._live is not None:
+            self._live.update(_table(devices, apps, f"{count} of {len(devices)} run {target.name}"), refresh=True)
+            return
+        states = ", ".join(sorted({status(device).partition(" ")[0] for device in devices}))
+        text = f"{count:2} of {len(devices)} devices run {target.name} ({states})"
+        if text != self._last:
+            self._last = text
+            self._out.note(text)
+
+
+@contextmanager
+def _board(out: Output) -> Generator[_Board]:
+    if not out.lively:
+        yield _Board(out, None)
+        return
+    with Live(console=out.stderr, auto_refresh=False) as live:
+        yield _Board(out, live)
+
+
+def _table(devices: Sequence[Device], apps: Sequence[App], title: str) -> Table:
+    names = {app.sid: app.name for app in apps}
+    table = Table(title=title, title_justify="left", expand=False)
+    for column in ("device", "sid", "state", "progress", "bytes", "runs"):
+        table.add_column(column, no_wrap=column != "sid", overflow="fold")
+    for device in sorted(devices, key=lambda one: one.name):
+        update = device.update
+        done, total = (update.bytes_done, update.bytes_total) if update is not None else (0, 0)
+        if update is not None and update.state == "succeeded":
+            done = total
+        bar = ProgressBar(total=max(total, 1), completed=done, width=12)
+        state = Text(clean(status(device)), style="green" if device.app.update_status == "up-to-date" else "yellow")
+        size = Text(f"{done:,} / {total:,}" if total else "-", justify="right")
+        runs = names.get(device.app.reported_sid or "", device.app.reported_sid)
+        table.add_row(Text(clean(device.name)), Text(device.sid, style="dim"), state, bar, size, cell(runs))
+    return table
+
+
+def _watch(client: Client, apps: Sequence[App], target: App, board: _Board) -> None:
+    deadline = time.monotonic() + _STAGE_S
+    while True:
+        devices = list(client.devices())
+        board.show(devices, apps, target)
+        if _all_run(devices, target):
+            return
+        if time.monotonic() > deadline:
+            slow = ", ".join(f"{device.name} ({status(device)})" for device in devices if not _runs(device, target))
+            raise Failure(f"Not every device runs {target.name} after {_STAGE_S:.0f} s: {slow}.")
+        time.sleep(_LOOK_S)
+
+
+def _runs(device: Device, app: App) -> bool:
+    return device.app.reported_sid == app.sid and device.app.update_status == "up-to-date"
+
+
+def _all_run(devices: Sequence[Device], app: App) -> bool:
+    return len(devices) == DEVICES and all(_runs(device, app) for device in devices)
+
+
+def _conclude(out: Output, server: Server, apps: Sequence[App], devices: Sequence[Device]) -> None:
+    """Write what to try: the one part of the demo that is data."""
+    curl = _curl(server)
+    if out.json:
+        out.record(
+            {
+                "base_url": server.base_url,
+                "account_sid": server.account_sid,
+                "auth_token": server.auth_token,
+                "ca_file": None if server.ca_file is None else str(server.ca_file),
+                "data": str(server.data),
+                "curl": curl,
+                "devices": {device.name: device.app.reported_sid for device in devices},
+                "app": apps[-1].sid,
+            }
+        )
+        return
+    program = shutil.which("fleetvisor") or str(Path(sys.executable).with_name("fleetvisor"))
+    out.write(f"""
+  API         {server.base_url}/v1
+  reference   {server.base_url}/docs   {server.base_url}/openapi.json
+  account     {server.account_sid}
+  auth token  {server.auth_token}
+  CA          {server.ca_file}
+
+Try it in another terminal:
+
+  {curl}
+
+  eval "$({shlex.quote(program)} env --data {shlex.quote(str(server.data))})"
+  {program} devices list
+  {program} deploy {apps[0].name} {devices[-1].name} --wait""")
+
+
+def _curl(server: Server) -> str:
+    ca_file = variables_of(server).get("FLEETVISOR_CA_FILE")
+    trust = f"--cacert {shlex.quote(ca_file)} " if ca_file else ""
+    return f"curl {trust}-u {server.account_sid}:{server.auth_token} {server.base_url}/v1/Devices"

@@ -1,0 +1,195 @@
+"""``fleetvisor devices``: register, list, show, change and remove devices.
+
+Deliberately thin: every rule is the server's.
+"""
+
+import itertools
+from typing import Annotated, Final
+
+import typer
+
+from fleetvisor.cli.options import Failure, Session, Usage, command, group
+from fleetvisor.client.answers import ApiProblem, Unreachable
+from fleetvisor.client.resources import App, Client, Device
+from fleetvisor.protocol.lifecycle import ErrorCode
+
+app = group("Register, list, show, change and remove devices.")
+
+# The Device's flat fields of 2022 repeat the nested ones.
+REPEATED: Final = ("logging_enabled", "date_logging_expires", "app_update", "info", "status", "links")
+_LOOKUPS_MAX: Final = 20
+
+Ref = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's SID or unique name.", show_default=False)]
+
+
+class AppNames:
+    """What people call the apps that devices name by SID; asks the server once for each, and not for too many."""
+
+    def __init__(self, client: Client) -> None:
+        """Ask ``client``."""
+        self._client = client
+        self._known: dict[str, str] = {}
+
+    def __getitem__(self, sid: str | None) -> str | None:
+        """Give the unique name of the app ``sid``, or its SID where it has none or is gone."""
+        if sid is None:
+            return None
+        if sid not in self._known:
+            if len(self._known) >= _LOOKUPS_MAX:
+                return sid
+            try:
+                self._known[sid] = self._client.app(sid).name
+            except ApiProblem as problem:
+                if problem.status != 404:
+                    raise
+                self._known[sid] = sid
+        return self._known[sid]
+
+    def learn(self, app: App) -> None:
+        """Take an app that is known already."""
+        self._known[app.sid] = app.name
+
+
+def status(device: Device) -> str:
+    """Say in a few words how a device's update stands."""
+    app, update = device.app, device.update
+    if app.update_status == "error":
+        return f"error {app.update_error_code}: {reason(app.update_error_code)}"
+    if app.update_status != "pending" or update is None or update.app_sid != app.target_sid:
+        return app.update_status
+    if update.state == "downloading" and update.bytes_total:
+        return f"downloading {update.bytes_done * 100 // update.bytes_total}%"
+    return update.state
+
+
+def reason(error_code: int) -> str:
+    """Say what an update's error code means."""
+    try:
+        return ErrorCode(error_code).name.lower().replace("_", " ")
+    except ValueError:
+        return "unknown"
+
+
+@command(app, "create")
+def create(
+    session: Session,
+    name: Annotated[
+        str | None, typer.Argument(help="Its unique name; with --count, NAME-1 to NAME-N.", show_default=False)
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, metavar="N", help="Register N devices.", show_default=False)
+    ] = None,
+    sid: Annotated[
+        str | None,
+        typer.Option("--sid", metavar="UV…", help="The SID that the board already has.", show_default=False),
+    ] = None,
+) -> None:
+    """Register devices. Each one's token is shown this once: it is what the device proves itself with.
+
+    With --json one line per device, also for one. When one of several cannot be registered, those that were are
+    shown, and the exit status is 1.
+    """
+    if sid is not None and count is not None:
+        raise Usage("--sid names one board, so it cannot go with --count.")
+    total = 1 if count is None else count
+    made: list[Device] = []
+    try:
+        with session.out.counter("Registering devices", total) as progress:
+            for number in range(1, total + 1):
+                numbered = name if name is None or count is None else f"{name}-{number}"
+                device = session.client.create_device(numbered, sid)
+                made.append(device)
+                if session.out.json:
+                    session.out.line(device.document)
+                progress(number)
+    except (ApiProblem, Unreachable) as problem:
+        if not made:
+            raise
+        detail = f"{len(made)} of {total} devices were registered, then: {problem.detail}"
+        raise Failure(detail, problem.hint) from problem
+    finally:
+        if made and not session.out.json:
+            session.out.table(("name", "sid", "token"), ((d.unique_name, d.sid, d.device_token) for d in made))
+            session.out.note("\nA token is shown this once: keep it where only its device can read it.")
+
+
+@command(app, "list")
+def list_all(
+    session: Session,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
+    ] = None,
+) -> None:
+    """List the devices, newest first."""
+    found = itertools.islice(session.client.devices(), limit)
+    if session.out.json:
+        for device in found:
+            session.out.line(device.document)
+        return
+    show_table(session, list(found))
+
+
+def show_table(session: Session, devices: list[Device]) -> None:
+    """Show devices as a table: what each should run, what it runs, and how the way there stands."""
+    names = AppNames(session.client)
+    session.out.table(
+        ("name", "sid", "status", "target", "reported", "last seen"),
+        (
+            (d.unique_name, d.sid, status(d), names[d.app.target_sid], names[d.app.reported_sid], d.date_last_seen)
+            for d in devices
+        ),
+    )
+
+
+@command(app, "show")
+def show(session: Session, device: Ref) -> None:
+    """Show one device."""
+    session.out.record(session.client.device(device).document, hidden=REPEATED)
+
+
+@command(app, "update")
+def update(
+    session: Session,
+    device: Ref,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Its new unique name; '' takes it away.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="APP", help="The app it should run; '' clears it.", show_default=False),
+    ] = None,
+    logging: Annotated[
+        bool | None,
+        typer.Option("--logging/--no-logging", help="Let it send logs for 24 hours, or stop.", show_default=False),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart its app, once.")] = False,
+    cancel_update: Annotated[
+        bool, typer.Option("--cancel-update", help="Stop the update under way; what runs stays.")
+    ] = False,
+) -> None:
+    """Change a device: all of what is given, or nothing."""
+    if name is None and target is None and logging is None and not restart and not cancel_update:
+        raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
+    changed = session.client.update_device(
+        device, name=name, target=target, logging=logging, restart=restart, cancel_update=cancel_update
+    )
+    session.out.record(changed.document, hidden=REPEATED)
+
+
+@command(app, "remove")
+def remove(
+    session: Session,
+    devices: Annotated[list[str], typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)],
+) -> None:
+    """Remove devices, with their configs, secrets and updates: their tokens open nothing any more."""
+    for device in devices:
+        session.client.remove_device(device)
+        removed(session, "device", device)
+
+
+def removed(session: Session, what: str, ref: str) -> None:
+    """Tell that something was removed."""
+    if session.out.json:
+        session.out.line({"removed": ref})
+    else:
+        session.out.note(f"Removed {what} {ref}.")

@@ -1,0 +1,42 @@
+"""``fleetvisor keys``: API keys, what a program proves itself with instead of the Auth Token."""
+
+from typing import Annotated
+
+import typer
+
+from fleetvisor.cli.devices import removed
+from fleetvisor.cli.options import Session, command, group
+
+app = group("Make, list and remove API keys.")
+
+
+@command(app, "create")
+def create(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
+) -> None:
+    """Make an API key. Its secret is shown this once: use SID and secret as user name and password."""
+    session.out.record(session.client.create_key(name).document)
+    session.out.note("\nThe secret is shown this once.")
+
+
+@command(app, "list")
+def list_all(session: Session) -> None:
+    """List the API keys, without their secrets."""
+    found = session.client.keys()
+    if session.out.json:
+        for key in found:
+            session.out.line(key.document)
+        return
+    session.out.table(("name", "sid", "created"), [(k.friendly_name, k.sid, k.date_created) for k in found])
+
+
+@command(app, "remove")
+def remove(
+    session: Session,
+    keys: Annotated[list[str], typer.Argument(metavar="SK…", help="SIDs of keys.", show_default=False)],
+) -> None:
+    """Remove API keys: they open nothing any more."""
+    for key in keys:
+        session.client.remove_key(key)
+        removed(session, "key", key)

@@ -1,0 +1,164 @@
+"""The program ``fleetvisor``: its commands, and how what goes wrong becomes a message and an exit status.
+
+Deliberately does nothing itself: each command is a function of a module beside this one, which imports what is
+heavy only when it runs. Exit codes: ``docs/reference/cli.md``.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from fleetvisor import __version__
+from fleetvisor.cli import (
+    accounts,
+    agent,
+    apps,
+    configs,
+    demo,
+    deploy,
+    devices,
+    doctor,
+    env,
+    keys,
+    seal,
+    simulate,
+)
+from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Session, command
+from fleetvisor.cli.output import Output
+from fleetvisor.cli.serve import serve
+from fleetvisor.client.answers import ApiProblem, Unreachable
+from fleetvisor.client.credentials import NoServer
+from fleetvisor.ground.errors import Problem
+
+PROGRAM = "fleetvisor"
+_STATUS_CODES = {
+    401: ExitCode.AUTHENTICATION,
+    403: ExitCode.AUTHENTICATION,
+    404: ExitCode.NOT_FOUND,
+    409: ExitCode.CONFLICT,
+    412: ExitCode.CONFLICT,
+    429: ExitCode.RATE_LIMITED,
+}
+
+app = typer.Typer(
+    name=PROGRAM,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Fleetvisor: firmware updates for fleets of devices, through the Microvisor REST API.",
+    epilog="Exit status: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 authentication · 5 conflict"
+    " · 6 rate-limited · 7 server fault or unreachable · 130 interrupted.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        Output().write(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    ctx: typer.Context,
+    data: Data = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    version: Annotated[  # noqa: ARG001  (its callback answers)
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    ctx.ensure_object(Options).heed(data, json, quiet)
+
+
+@command(app, "version")
+def version(session: Session) -> None:
+    """Show the version of this program."""
+    if session.out.json:
+        session.out.record({"version": __version__})
+    else:
+        session.out.write(__version__)
+
+
+_SERVER = "The server"
+app.command("serve", rich_help_panel=_SERVER)(serve)
+command(app, "doctor", rich_help_panel=_SERVER)(doctor.doctor)
+command(app, "env", rich_help_panel=_SERVER)(env.env)
+app.add_typer(seal.app, name="seal", rich_help_panel=_SERVER)
+
+_FLEET = "The fleet"
+app.add_typer(devices.app, name="devices", rich_help_panel=_FLEET)
+app.add_typer(apps.app, name="apps", rich_help_panel=_FLEET)
+command(app, "deploy", rich_help_panel=_FLEET)(deploy.deploy)
+app.add_typer(configs.configs, name="configs", rich_help_panel=_FLEET)
+app.add_typer(configs.secrets, name="secrets", rich_help_panel=_FLEET)
+app.add_typer(keys.app, name="keys", rich_help_panel=_FLEET)
+app.add_typer(accounts.app, name="accounts", rich_help_panel=_FLEET)
+
+_BOARDLESS = "Devices without boards"
+command(app, "demo", rich_help_panel=_BOARDLESS)(demo.demo)
+command(app, "simulate", rich_help_panel=_BOARDLESS)(simulate.simulate)
+app.add_typer(agent.app, name="agent", rich_help_panel=_BOARDLESS)
+
+
+def main() -> None:
+    """Run the program and exit."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; give its exit status, having told on stderr what went wrong."""
+    options = Options()
+    try:
+        given = typer.main.get_command(app).main(list(arguments), PROGRAM, standalone_mode=False, obj=options)
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        known = _known(error)
+        if known is None:
+            raise
+        # A command line that could not be read may have asked for JSON all the same.
+        out = Output(json=options.json or "--json" in arguments, quiet=options.quiet)
+        out.problem(known.detail, known.hint, exit_code=int(known.code), **_numbers(error))
+        return known.code
+    return given if isinstance(given, int) else ExitCode.OK
+
+
+def _known(error: Exception) -> Failure | None:
+    """Give the failure that an error means; ``None`` for one that is a fault of this program."""
+    match error:
+        case Failure():
+            return error
+        case ApiProblem(status=status):
+            otherwise = ExitCode.SERVER if status >= 500 or status < 400 else ExitCode.FAILED
+            return Failure(error.detail, error.hint, _STATUS_CODES.get(status, otherwise))
+        case Unreachable():
+            return Failure(error.detail, error.hint, ExitCode.SERVER)
+        case NoServer():
+            return Failure(error.detail, error.hint, ExitCode.SERVER if error.named else ExitCode.USAGE)
+        case Problem():
+            return Failure(error.detail, None)
+        case typer.TyperException():
+            return Failure(error.format_message(), _usage(error), ExitCode(error.exit_code))
+        case UnicodeEncodeError():
+            return Failure("An argument is not valid UTF-8.", None, ExitCode.USAGE)
+        case OSError(filename=filename, strerror=str(reason)) if filename:
+            return Failure(f"{filename}: {reason}.")
+        case _:
+            return None
+
+
+def _usage(error: typer.TyperException) -> str:
+    path = getattr(getattr(error, "ctx", None), "command_path", PROGRAM)
+    return f"See: {path} --help"
+
+
+def _numbers(error: Exception) -> dict[str, int]:
+    return {"code": error.code, "status": error.status} if isinstance(error, ApiProblem) else {}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,153 @@
+"""``fleetvisor simulate``: a swarm of devices in one process, to try a server, a rollout or a dashboard with.
+
+The devices are registered through the API and run the real agent over real HTTPS; only their flash is in memory.
+Deliberately no faults: ``tests/sim`` is where networks drop and power fails.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+import typer
+
+from fleetvisor.cli.options import Session, Usage
+from fleetvisor.client.answers import ApiProblem
+from fleetvisor.client.credentials import Server
+
+_TELL_S: Final = 1.0
+
+
+class _Line(msgspec.Struct):
+    """A line of ``devices create --json``, as much as a simulated device needs."""
+
+    sid: str
+    device_token: str
+
+
+def simulate(
+    session: Session,
+    count: Annotated[
+        int | None,
+        typer.Option("--count", min=1, metavar="N", help="Register N devices, and be them.", show_default=False),
+    ] = None,
+    devices: Annotated[
+        Path | None,
+        typer.Option(
+            "--devices",
+            metavar="FILE",
+            exists=True,
+            allow_dash=True,
+            help="Be the devices of this file, written by: devices create --json.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", metavar="NAME", help="Name them NAME-1 to NAME-N.", show_default=False),
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option("--duration", min=0, metavar="S", help="Stop after S seconds.", show_default=False)
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove the registered devices at the end.")] = False,
+) -> None:
+    """Run simulated devices until stopped. Their flash is in memory: each start is a new board's first.
+
+    With --json each change of a device is one line.
+    """
+    if (count is None) == (devices is None):
+        raise Usage("Give either --count or --devices.", "See: fleetvisor simulate --help")
+    if devices is not None and (name is not None or remove):
+        raise Usage("--name and --remove are for devices registered here, with --count.")
+    registered: list[str] = []
+    try:
+        swarm = _read(devices) if devices is not None else _register(session, count or 0, name, registered)
+        asyncio.run(_live(session, swarm, duration))
+    finally:
+        if remove:
+            _remove(session, registered)
+
+
+def swarm_url(server: Server) -> str:
+    """Give the address for the devices: the local one, unless only its public name is in the certificate."""
+    return server.base_url if server.ca_file is None else server.call_url
+
+
+def _read(file: Path) -> list[tuple[str, str]]:
+    import sys
+
+    text = sys.stdin.read() if str(file) == "-" else file.read_text()
+    try:
+        lines = [msgspec.json.decode(line, type=_Line) for line in text.splitlines() if line.strip()]
+    except msgspec.MsgspecError as error:
+        raise Usage(f"{file} does not hold what devices create --json writes: {error}.") from error
+    return [(line.sid, line.device_token) for line in lines]
+
+
+def _register(session: Session, count: int, name: str | None, registered: list[str]) -> list[tuple[str, str]]:
+    """Register the devices; each is added to ``registered`` once it exists, for the one who cleans up."""
+    swarm: list[tuple[str, str]] = []
+    with session.out.counter("Registering devices", count) as progress:
+        for number in range(1, count + 1):
+            made = session.client.create_device(None if name is None else f"{name}-{number}")
+            registered.append(made.sid)
+            swarm.append((made.sid, made.device_token or ""))
+            progress(number)
+    return swarm
+
+
+def _remove(session: Session, registered: Sequence[str]) -> None:
+    with session.out.counter("Removing devices", len(registered)) as progress:
+        for number, sid in enumerate(registered, 1):
+            try:
+                session.client.remove_device(sid)
+            except ApiProblem as problem:
+                if problem.status != 404:
+                    raise
+            progress(number)
+
+
+async def _live(session: Session, swarm: Sequence[tuple[str, str]], duration_s: float | None) -> None:
+    from fleetvisor.agent.core import View
+    from fleetvisor.reality import RealClock, RealEntropy
+    from fleetvisor.sim.fleet import run_swarm
+
+    clock = RealClock()
+    server = session.server
+    views: dict[str, View] = {}
+
+    def hear(sid: str, view: View) -> None:
+        views[sid] = view
+        if session.out.json:
+            session.out.line({"sid": sid, "phase": view.phase, "running": view.running, "bytes_done": view.bytes_done})
+
+    async def tell() -> None:
+        last = ""
+        while True:
+            text = summary([(view.phase, view.running) for view in views.values()], len(swarm))
+            if text != last and not session.out.json:
+                last = text
+                session.out.note(text)
+            await clock.sleep(_TELL_S)
+
+    session.out.note(f"Simulating {len(swarm)} device(s) at {swarm_url(server)}; Ctrl-C stops them.")
+    try:
+        async with clock.timeout(duration_s), asyncio.TaskGroup() as tasks:
+            tasks.create_task(tell())
+            tasks.create_task(
+                run_swarm(swarm, swarm_url(server), server.ca_file, clock=clock, entropy=RealEntropy(), on_change=hear)
+            )
+    except TimeoutError:
+        pass  # the time asked for is over
+
+
+def summary(devices: Sequence[tuple[str, str | None]], total: int) -> str:
+    """Say in one line what a swarm is at: how many are in each phase, and how many run what."""
+    phases = Counter(phase for phase, _ in devices)
+    running = Counter(image[:12] if image else "nothing" for _, image in devices)
+    parts = [f"{len(devices)} of {total} on"]
+    parts += [f"{count} {phase}" for phase, count in phases.most_common()]
+    runs = ", ".join(f"{count} run {image}" for image, count in running.most_common(4))
+    return " · ".join(parts) + (f" | {runs}" if runs else "")

@@ -1,0 +1,47 @@
+"""What comes back from a server: JSON of a known type, a problem with its number, or nothing at all.
+
+Deliberately no transport, so that what only handles these need not import one.
+Spec: the Microvisor API reference, section 1.2.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+
+class ApiProblem(Exception):
+    """The server answered with a problem: its number, its HTTP status, what went wrong and what to do."""
+
+    def __init__(self, code: int, status: int, detail: str, hint: str, retry_after_s: float | None = None) -> None:
+        """Keep what the answer said; ``hint`` is ours, chosen by the number."""
+        super().__init__(detail)
+        self.code = code
+        self.status = status
+        self.detail = detail
+        self.hint = hint
+        self.retry_after_s = retry_after_s
+
+
+class Unreachable(Exception):
+    """No answer of the API came. ``hint`` tells what to do; ``lasting`` is true where trying again cannot help."""
+
+    def __init__(self, detail: str, hint: str, *, lasting: bool = False) -> None:
+        """Keep ``detail`` and ``hint``, each a sentence for people."""
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.lasting = lasting
+
+
+def decode(raw: bytes, kind: type[T]) -> T:
+    """Decode JSON of the server as ``kind``. Raises ``Unreachable`` when it is something else."""
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.MsgspecError as error:
+        raise Unreachable(
+            f"The answer was not understood: {error}.",
+            "Check that the address is a Fleetvisor server's, and that its version fits this program's.",
+            lasting=True,
+        ) from error

@@ -1,0 +1,270 @@
+"""The resources of the REST API with their types, and the calls that read and change them.
+
+A value holds the fields that programs of ours use; its ``document`` is the JSON as the server sent it, so that
+what a newer server adds is not lost. Deliberately no domain rules: the server decides, this asks.
+Spec: the Microvisor API reference, sections 2 to 4, and our extensions in ``docs/reference/api.md``.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from fleetvisor.client.answers import ApiProblem, decode
+
+if TYPE_CHECKING:
+    from fleetvisor.client.http import Http, Progress
+
+PAGE_SIZE: Final = 200
+
+
+class Resource(msgspec.Struct, kw_only=True, dict=True):
+    """One resource, as the server sent it."""
+
+    @property
+    def document(self) -> bytes:
+        """Give the JSON as the server sent it."""
+        return vars(self)["document"]
+
+    def fields(self) -> dict[str, Any]:
+        """Give all fields of the JSON, those without a type here too."""
+        return msgspec.json.decode(self.document, type=dict[str, Any])
+
+
+class DeviceApp(msgspec.Struct, kw_only=True):
+    """What a device should run and what it says it runs."""
+
+    target_sid: str | None = None
+    target_hash: str | None = None
+    date_targeted: str | None = None
+    update_status: str = "up-to-date"
+    update_error_code: int = 0
+    reported_sid: str | None = None
+    date_reported: str | None = None
+
+
+class DeviceLogging(msgspec.Struct, kw_only=True):
+    """Whether a device may send logs, and until when."""
+
+    enabled: bool = False
+    date_expires: str | None = None
+
+
+class DeviceUpdate(msgspec.Struct, kw_only=True):
+    """The newest update of a device."""
+
+    number: int
+    app_sid: str
+    state: str
+    bytes_done: int = 0
+    bytes_total: int = 0
+    error_code: int = 0
+    cancel_requested: bool = False
+
+
+class Device(Resource, kw_only=True):
+    """One board. ``device_token`` is there only in the answer that registered it."""
+
+    sid: str
+    unique_name: str | None = None
+    app: DeviceApp
+    logging: DeviceLogging
+    date_created: str | None = None
+    date_last_seen: str | None = None
+    update: DeviceUpdate | None = None
+    device_token: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Give what people call it: its unique name, else its SID."""
+        return self.unique_name or self.sid
+
+
+class App(Resource, kw_only=True):
+    """One uploaded bundle."""
+
+    sid: str
+    unique_name: str | None = None
+    hash: str
+    date_created: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Give what people call it: its unique name, else its SID."""
+        return self.unique_name or self.sid
+
+
+class Entry(Resource, kw_only=True):
+    """One config (``value``, ``date_updated``) or secret (``date_rotated``)."""
+
+    key: str
+    value: str | None = None
+    date_updated: str | None = None
+    date_rotated: str | None = None
+
+
+class Key(Resource, kw_only=True):
+    """One API key. ``secret`` is there only in the answer that made it."""
+
+    sid: str
+    friendly_name: str | None = None
+    date_created: str | None = None
+    secret: str | None = None
+
+
+class Account(Resource, kw_only=True):
+    """An account just made, with its Auth Token."""
+
+    account_sid: str
+    auth_token: str
+
+
+R = TypeVar("R", bound=Resource)
+
+
+class Client:
+    """The REST API as typed calls. Every call raises ``ApiProblem`` and ``Unreachable``."""
+
+    def __init__(self, http: "Http") -> None:
+        """Speak through ``http``."""
+        self._http = http
+
+    # devices
+
+    def create_device(self, name: str | None = None, sid: str | None = None) -> Device:
+        """Register a device; the answer holds its token."""
+        return _read(self._http.post("/v1/Devices", _form(UniqueName=name, Sid=sid)), Device)
+
+    def devices(self) -> Iterator[Device]:
+        """Walk all devices, newest first."""
+        return self._walk("/v1/Devices", "devices", Device)
+
+    def device(self, ref: str) -> Device:
+        """Fetch a device by SID or unique name."""
+        return _read(self._http.get(_device(ref)), Device)
+
+    def update_device(
+        self,
+        ref: str,
+        *,
+        name: str | None = None,
+        target: str | None = None,
+        logging: bool | None = None,
+        restart: bool = False,
+        cancel_update: bool = False,
+    ) -> Device:
+        """Change a device, all or nothing. An empty ``name`` or ``target`` clears it; ``None`` leaves it."""
+        form = _form(
+            UniqueName=name,
+            TargetApp=target,
+            LoggingEnabled=None if logging is None else str(logging).lower(),
+            RestartApp="true" if restart else None,
+            CancelUpdate="true" if cancel_update else None,
+        )
+        return _read(self._http.post(_device(ref), form), Device)
+
+    def remove_device(self, ref: str) -> None:
+        """Remove a device and all it owns."""
+        self._http.delete(_device(ref))
+
+    # apps
+
+    def create_app(self, bundle: Path, name: str | None = None, progress: "Progress | None" = None) -> App:
+        """Upload a bundle. Raises ``OSError`` when it cannot be read."""
+        return _read(self._http.upload("/v1/Apps", bundle, _form(UniqueName=name), progress), App)
+
+    def apps(self) -> Iterator[App]:
+        """Walk all apps, newest first."""
+        return self._walk("/v1/Apps", "apps", App)
+
+    def app(self, ref: str) -> App:
+        """Fetch an app by SID or unique name."""
+        return _read(self._http.get(_app(ref)), App)
+
+    def remove_app(self, ref: str) -> None:
+        """Remove an app that nothing targets."""
+        self._http.delete(_app(ref))
+
+    # configs and secrets: ``store`` is "Configs" or "Secrets"
+
+    def entries(self, store: str, device: str | None = None) -> Iterator[Entry]:
+        """Walk the configs or secrets of the account, or of ``device``, by key."""
+        return self._walk(_store(store, device), store.lower(), Entry)
+
+    def entry(self, store: str, key: str, device: str | None = None) -> Entry:
+        """Fetch one config or secret; a secret's value is in no answer."""
+        return _read(self._http.get(f"{_store(store, device)}/{segment(key)}"), Entry)
+
+    def set_entry(self, store: str, key: str, value: str, device: str | None = None) -> Entry:
+        """Give a key its value, whether it exists already or not."""
+        base = _store(store, device)
+        for last in (False, True):
+            try:
+                return _read(self._http.post(f"{base}/{segment(key)}", {"Value": value}), Entry)
+            except ApiProblem as problem:
+                if problem.status != 404:
+                    raise
+            try:
+                return _read(self._http.post(base, {"Key": key, "Value": value}), Entry)
+            except ApiProblem as problem:
+                # 409: somebody made it meanwhile, so that the update works now; or the owner has too many.
+                if problem.status != 409 or last:
+                    raise
+        raise AssertionError("the last round returns or raises")
+
+    def remove_entry(self, store: str, key: str, device: str | None = None) -> None:
+        """Remove one config or secret."""
+        self._http.delete(f"{_store(store, device)}/{segment(key)}")
+
+    # keys and accounts
+
+    def create_key(self, name: str | None = None) -> Key:
+        """Make an API key; the answer holds its secret."""
+        return _read(self._http.post("/v1/Keys", _form(FriendlyName=name)), Key)
+
+    def keys(self) -> Iterator[Key]:
+        """Walk all API keys."""
+        return self._walk("/v1/Keys", "keys", Key)
+
+    def remove_key(self, sid: str) -> None:
+        """Remove an API key: it opens nothing any more."""
+        self._http.delete(f"/v1/Keys/{segment(sid)}")
+
+    def create_account(self, name: str) -> Account:
+        """Make an account; the answer holds its Auth Token."""
+        return _read(self._http.post("/v1/Accounts", _form(FriendlyName=name)), Account)
+
+    def _walk(self, path: str, key: str, kind: type[R]) -> Iterator[R]:
+        for item in self._http.pages(path, key, PAGE_SIZE):
+            yield _read(bytes(item), kind)
+
+
+def _read(raw: bytes, kind: type[R]) -> R:
+    value = decode(raw, kind)
+    vars(value)["document"] = raw
+    return value
+
+
+def _form(**parameters: str | None) -> Mapping[str, str]:
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _device(ref: str) -> str:
+    return f"/v1/Devices/{segment(ref)}"
+
+
+def _app(ref: str) -> str:
+    return f"/v1/Apps/{segment(ref)}"
+
+
+def _store(store: str, device: str | None) -> str:
+    return f"/v1/{store}" if device is None else f"{_device(device)}/{store}"
+
+
+def segment(text: str) -> str:
+    """Escape ``text`` so that it is one segment of a path, even if it is ``.`` or ``..``."""
+    if text in {".", ".."}:
+        return text.replace(".", "%2E")
+    return quote(text, safe="")

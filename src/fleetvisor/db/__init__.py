@@ -1,0 +1,1 @@
+"""The database: a port, and its adapters for SQLite and PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Accounts: who owns everything, and the credentials that prove it."""

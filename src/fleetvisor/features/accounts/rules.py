@@ -1,0 +1,30 @@
+"""How credentials are judged: always by one comparison of hashes, whether the name exists or not."""
+
+from typing import Final
+
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.names import is_text
+from fleetvisor.pki.identity import same, token_hash
+
+FRIENDLY_NAME_CHARS_MAX: Final = 64
+_NOBODY: Final = bytes(32)
+
+
+def proves(password: str, expected: bytes | None) -> bool:
+    """Tell whether ``password`` is the one whose SHA-256 is ``expected``; ``None`` costs the same and is false."""
+    matches = same(token_hash(password), expected if expected is not None else _NOBODY)
+    return matches and expected is not None
+
+
+def check_friendly_name(text: str) -> str:
+    """Give ``text`` back when it may name an API key (empty is fine). Raises ``Invalid``."""
+    if len(text) > FRIENDLY_NAME_CHARS_MAX:
+        raise Invalid(f"FriendlyName has {len(text)} characters; {FRIENDLY_NAME_CHARS_MAX} are the most.")
+    if not is_text(text) or not (text.isprintable() or not text):
+        raise Invalid("FriendlyName must not contain control or other unprintable characters.")
+    return text
+
+
+def auth_token_context(account_sid: str) -> bytes:
+    """Give what a sealed Auth Token is bound to."""
+    return f"auth-token\0{account_sid}".encode()

@@ -1,0 +1,143 @@
+"""Accounts and API keys: made, proven, listed, removed.
+
+Deliberately shows a token or secret once, when it is made (the Auth Token also to ``ensure_first``, which writes the
+operator's credentials file). Spec: the API reference, section 1.1.
+"""
+
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.accounts import rules, store
+from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey
+from fleetvisor.features.events import store as events
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import Conflict, NotFound, Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.pages import Page, PageRequest, page_of
+from fleetvisor.ground.sids import AccountSid, KeySid, is_sid, new_account_sid, new_key_sid
+from fleetvisor.pki.identity import new_hex_token, token_hash
+from fleetvisor.pki.seal import Seal, key_id_of
+
+
+class Accounts:
+    """The verbs on accounts and API keys."""
+
+    def __init__(self, *, db: Database, clock: Clock, entropy: Entropy, seal: Seal, limits: Limits) -> None:
+        """Keep what the verbs need."""
+        self._db = db
+        self._clock = clock
+        self._entropy = entropy
+        self._seal = seal
+        self._limits = limits
+
+    async def ensure_first(self) -> NewAccount:
+        """Give the first account with its Auth Token, and make it if there is none; safe on two nodes at once."""
+        present = await store.find_first(self._db)
+        if present is None:
+            made = await self._make(first=True)
+            if made is not None:
+                return made
+            present = await store.find_first(self._db)
+        if present is None:
+            raise AssertionError("the first account was there a moment ago")
+        sealed = present.auth_token_sealed
+        token = self._seal.unseal(sealed, rules.auth_token_context(present.account_sid)).decode()
+        return NewAccount(present.account_sid, token, present.date_created)
+
+    async def create(self) -> NewAccount:
+        """Make another account; its Auth Token is shown this once."""
+        made = await self._make(first=False)
+        if made is None:
+            raise Conflict("Another account was made at the same moment: try again.")
+        return made
+
+    async def _make(self, *, first: bool) -> NewAccount | None:
+        account_sid = new_account_sid(self._entropy)
+        token = new_hex_token(self._entropy)
+        sealed = self._seal.seal(token.encode(), rules.auth_token_context(account_sid))
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> bool:
+            row = await store.insert(tx, account_sid, token_hash(token), sealed, now, first=first)
+            if row is None:
+                return False
+            await events.append(tx, account_sid=account_sid, type="account.created", subject_sid=account_sid, now=now)
+            return True
+
+        return NewAccount(account_sid, token, now) if await self._db.write(body) else None
+
+    async def authenticate(self, username: str, password: str) -> Caller:
+        """Give whom a user name (``AC…`` or ``SK…``) and password prove. Raises ``Unauthenticated``.
+
+        One look-up and one comparison whether the name exists or not.
+        """
+        if is_sid(username, "SK"):
+            key = await store.find_credential(self._db, KeySid(username[:2] + username[2:].lower()))
+            if rules.proves(password, key.secret_hash if key else None) and key is not None:
+                return Caller(key.account_sid, key.ordinal == 1, key.key_sid)
+        else:
+            account_sid = AccountSid(username[:2] + username[2:].lower() if is_sid(username, "AC") else "")
+            account = await store.find(self._db, account_sid)
+            if rules.proves(password, account.auth_token_hash if account else None) and account is not None:
+                return Caller(account.account_sid, account.ordinal == 1)
+        raise Unauthenticated
+
+    async def create_key(self, account_sid: AccountSid, friendly_name: str) -> NewKey:
+        """Make an API key; its secret is shown this once. Raises ``Invalid``, ``Conflict`` (too many)."""
+        name = rules.check_friendly_name(friendly_name)
+        secret = new_hex_token(self._entropy)
+        key = Key(new_key_sid(self._entropy), account_sid, name, self._clock.now())
+        most = self._limits.keys_per_account_max
+
+        async def body(tx: Tx) -> None:
+            if await store.count_keys(tx, account_sid) >= most:
+                raise Conflict(f"The account has {most} API keys, the most it may have.")
+            await store.insert_key(tx, key, token_hash(secret))
+            await events.append(
+                tx, account_sid=account_sid, type="key.created", subject_sid=key.key_sid, now=key.date_created
+            )
+
+        await self._db.write(body)
+        return NewKey(key, secret)
+
+    async def get_key(self, account_sid: AccountSid, key_sid: str) -> Key:
+        """Give an API key. Raises ``NotFound``."""
+        key = await store.find_key(self._db, account_sid, key_sid)
+        if key is None:
+            raise NotFound("No Key matches the given SID.")
+        return key
+
+    async def list_keys(self, account_sid: AccountSid, page: PageRequest) -> Page[Key]:
+        """Give a page of the account's API keys, newest first."""
+        cursor = page.cursor
+        key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
+        newer = cursor is not None and not cursor.forward
+        rows = await store.page_keys(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
+        return page_of(rows, page, lambda row: (row.date_created, row.key_sid))
+
+    async def delete_key(self, account_sid: AccountSid, key_sid: str) -> None:
+        """Remove an API key: the next request with it fails. Raises ``NotFound``."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            if not await store.delete_key(tx, account_sid, key_sid):
+                raise NotFound("No Key matches the given SID.")
+            await events.append(tx, account_sid=account_sid, type="key.deleted", subject_sid=key_sid, now=now)
+
+        await self._db.write(body)
+
+    async def reseal(self, batch: int = 100) -> int:
+        """Seal anew, in chunks, every Auth Token that an older key sealed; give how many."""
+        done = 0
+        after = ""
+        while rows := await store.page_sealed(self._db, after, batch):
+            for row in rows:
+                if key_id_of(row.auth_token_sealed) == self._seal.active_id:
+                    continue
+                context = rules.auth_token_context(row.account_sid)
+                fresh = self._seal.seal(self._seal.unseal(row.auth_token_sealed, context), context)
+
+                async def body(tx: Tx, row: store.AccountRow = row, fresh: bytes = fresh) -> bool:
+                    return await store.reseal(tx, row, fresh)
+
+                done += await self._db.write(body)
+            after = rows[-1].account_sid
+        return done

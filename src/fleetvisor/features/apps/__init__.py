@@ -1,0 +1,1 @@
+"""Apps: uploaded firmware bundles, their layers and their removal."""

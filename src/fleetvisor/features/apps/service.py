@@ -1,0 +1,231 @@
+"""Apps: uploaded, found, read back, removed.
+
+A bundle's layers are stored first, each durable before the next step; then one transaction makes the app and counts
+its uses of them. A failed upload leaves at most bytes that ``sweep`` takes. Deliberately reads no zip: that is
+``protocol/bundle``'s. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
+"""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+from fleetvisor.blobs.store import Blobs
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database, ReferenceViolated, Tx
+from fleetvisor.features.apps import store
+from fleetvisor.features.apps.model import App, AppLayer, LayerBlob, Manifest
+from fleetvisor.features.events import store as events
+from fleetvisor.ground.clock import Clock, Entropy, Millis
+from fleetvisor.ground.errors import Conflict, NotFound, Unavailable
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import check_unique_name
+from fleetvisor.ground.offload import Offload
+from fleetvisor.ground.pages import Page, PageRequest, page_of
+from fleetvisor.ground.sids import AccountSid, AppSid, new_app_sid
+from fleetvisor.protocol.bundle import ParsedBundle, ParsedLayer, parse
+
+_TRIES: Final = 5
+_LAYER_LISTS_MAX: Final = 10_000
+
+
+class Apps:
+    """The verbs on apps."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        blobs: Blobs,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits,
+        bus: Bus,
+        offload: Offload,
+        spool: Path,
+    ) -> None:
+        """Keep what the verbs need; ``spool`` is the folder for layers on their way to the blob store."""
+        self._db = db
+        self._blobs = blobs
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._bus = bus
+        self._offload = offload
+        self._spool = spool
+        self._layers: OrderedDict[AppSid, tuple[AppLayer, ...]] = OrderedDict()
+
+    async def create(self, account_sid: AccountSid, bundle: Path, unique_name: str | None) -> App:
+        """Make an app of the bundle in the file ``bundle``, which stays the caller's.
+
+        Raises ``Invalid`` (what is wrong with the bundle or the name), ``TooLarge``, ``Conflict`` (the name is taken,
+        or the account has too many).
+        """
+        name = check_unique_name(unique_name, self._limits.unique_name_chars_max) if unique_name is not None else None
+        parsed = await self._offload(lambda: self._parse(bundle))
+        try:
+            app = App(
+                app_sid=new_app_sid(self._entropy),
+                account_sid=account_sid,
+                unique_name=name,
+                manifest_hash=parsed.manifest_hash,
+                signed=parsed.signed,
+                size_bytes=sum(layer.size_bytes for layer in parsed.layers),
+                politeness_s=parsed.politeness_s,
+                connection_grace_s=parsed.connection_grace_s,
+                check_in_s=parsed.check_in_s,
+                date_created=self._clock.now(),
+            )
+            for _ in range(_TRIES):
+                placed = await self._store_layers(parsed.layers)
+                if await self._db.write(self._insertion(app, parsed, placed)):
+                    return app
+        finally:
+            await self._offload(lambda: _discard(parsed))
+        raise Unavailable("The App's layers were removed again and again while it was made.", retry_after_s=1)
+
+    async def get(self, account_sid: AccountSid, ref: str) -> App:
+        """Give an app by SID or unique name. Raises ``NotFound``."""
+        app = await store.find_in(self._db, account_sid, ref)
+        if app is None:
+            raise _missing()
+        return app
+
+    async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[App]:
+        """Give a page of the account's apps, newest first."""
+        cursor = page.cursor
+        key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
+        newer = cursor is not None and not cursor.forward
+        rows = await store.page(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
+        return page_of(rows, page, lambda app: (app.date_created, app.app_sid))
+
+    async def manifest(self, account_sid: AccountSid, ref: str) -> Manifest:
+        """Give an app's manifest as it was uploaded. Raises ``NotFound``."""
+        app = await self.get(account_sid, ref)
+        manifest = await store.find_manifest(self._db, account_sid, app.app_sid)
+        if manifest is None:
+            raise _missing()
+        return manifest
+
+    async def find_manifest(self, account_sid: AccountSid, manifest_hash: str) -> bytes | None:
+        """Give a manifest by its SHA-256 (hex), if an app of the account has it."""
+        found = await store.find_manifest_by_hash(self._db, account_sid, manifest_hash)
+        return found.manifest if found else None
+
+    async def find_layer(self, account_sid: AccountSid, digest: str) -> LayerBlob | None:
+        """Tell where a layer's bytes lie, if an app of the account has it."""
+        return await store.find_layer(self._db, account_sid, digest)
+
+    async def layers(self, app_sid: AppSid) -> tuple[AppLayer, ...]:
+        """Give an app's layers in manifest order, from memory; empty when there is no such app."""
+        known = self._layers.get(app_sid)
+        if known is None:
+            known = tuple(await store.layers(self._db, app_sid))
+            if known:
+                self._layers[app_sid] = known
+                if len(self._layers) > _LAYER_LISTS_MAX:
+                    self._layers.popitem(last=False)
+        return known
+
+    async def delete(self, account_sid: AccountSid, ref: str) -> None:
+        """Remove an app. Raises ``NotFound``, and ``Conflict`` while a device targets it or an update to it is open."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> AppSid:
+            app = await store.find_in(tx, account_sid, ref)
+            if app is None:
+                raise _missing()
+            await store.delete(tx, account_sid, app.app_sid, now)
+            await events.append(tx, account_sid=account_sid, type="app.deleted", subject_sid=app.app_sid, now=now)
+            return app.app_sid
+
+        try:
+            app_sid = await self._db.write(body)
+        except ReferenceViolated as error:
+            raise Conflict(
+                "A Device targets this App, or has an open update to it: give those Devices another target first."
+            ) from error
+        self._layers.pop(app_sid, None)
+        self._bus.ring((account_sid, app_sid))
+
+    def _parse(self, bundle: Path) -> ParsedBundle:
+        with bundle.open("rb") as source:
+            return parse(source, self._spool, self._limits)
+
+    async def _store_layers(self, layers: tuple[ParsedLayer, ...]) -> dict[str, str]:
+        """Put each distinct layer where its row says; give the blob names by digest."""
+        placed: dict[str, str] = {}
+        for layer in layers:
+            if layer.digest in placed:
+                continue
+            row = await self._db.write(self._renewal(layer, self._clock.now()))
+            if not row.stored:
+                await self._blobs.put(row.blob, layer.path, digest=layer.digest, size_bytes=layer.size_bytes)
+            placed[layer.digest] = row.blob
+        return placed
+
+    def _renewal(self, layer: ParsedLayer, now: Millis) -> "_Renewal":
+        generation = self._entropy.token(8).hex()
+        return _Renewal(layer, f"layers/{layer.digest[:2]}/{layer.digest}-{generation}", now)
+
+    def _insertion(self, app: App, parsed: ParsedBundle, placed: dict[str, str]) -> "_Insertion":
+        return _Insertion(app, parsed, placed, self._limits.apps_per_account_max)
+
+
+class _Renewal:
+    """A write body: makes or renews the row of one layer."""
+
+    def __init__(self, layer: ParsedLayer, blob: str, now: Millis) -> None:
+        self._layer = layer
+        self._blob = blob
+        self._now = now
+
+    async def __call__(self, tx: Tx) -> store.LayerRow:
+        return await store.renew(tx, self._layer.digest, self._blob, self._layer.size_bytes, self._now)
+
+
+class _Insertion:
+    """A write body: the app, its layers and their uses, and its event."""
+
+    def __init__(self, app: App, parsed: ParsedBundle, placed: dict[str, str], apps_max: int) -> None:
+        self._app = app
+        self._parsed = parsed
+        self._placed = placed
+        self._apps_max = apps_max
+
+    async def __call__(self, tx: Tx) -> bool:
+        app = self._app
+        for digest, blob in self._placed.items():
+            if not await store.has_layer(tx, digest, blob):
+                return False
+        if await store.count(tx, app.account_sid) >= self._apps_max:
+            raise Conflict(f"The account has {self._apps_max} Apps, the most it may have.")
+        if not await store.insert(tx, app, self._parsed.manifest):
+            raise Conflict("An App with this UniqueName exists already.")
+        for position, layer in enumerate(self._parsed.layers):
+            row = AppLayer(
+                layer.digest,
+                layer.size_bytes,
+                layer.measurement,
+                layer.region,
+                layer.region_start,
+                layer.region_size,
+            )
+            await store.use_layer(tx, app, position, row, self._placed[layer.digest])
+        await events.append(
+            tx,
+            account_sid=app.account_sid,
+            type="app.created",
+            subject_sid=app.app_sid,
+            data={"unique_name": app.unique_name, "manifest": app.manifest_hash},
+            now=app.date_created,
+        )
+        return True
+
+
+def _discard(parsed: ParsedBundle) -> None:
+    for layer in parsed.layers:
+        layer.path.unlink(missing_ok=True)
+
+
+def _missing() -> NotFound:
+    return NotFound("No App matches the given identifier.")

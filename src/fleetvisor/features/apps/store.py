@@ -1,0 +1,202 @@
+"""The rows of apps and their layers.
+
+Deliberately decides nothing, and touches no bytes: ``service`` and ``sweep`` do. NOTE: ``layers.uses`` counts
+rows of ``app_layers``; every statement that adds or removes those rows moves it in the same transaction.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.apps.model import App, AppLayer, LayerBlob, Manifest
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
+
+_COLUMNS: Final = """app_sid, account_sid, unique_name, manifest_hash, signed, size_bytes, politeness_s,
+    connection_grace_s, check_in_s, date_created"""
+_BY_SID: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND app_sid = :ref"
+_BY_NAME: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND unique_name = :ref"
+_BY_HASH: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND manifest_hash = :hash"
+_PAGE: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid"
+_INSERT: Final = """
+INSERT INTO apps (app_sid, account_sid, unique_name, manifest, manifest_hash, signed, size_bytes, politeness_s,
+    connection_grace_s, check_in_s, date_created)
+VALUES (:app_sid, :account_sid, :unique_name, :manifest, :manifest_hash, :signed, :size_bytes, :politeness_s,
+    :connection_grace_s, :check_in_s, :date_created)
+ON CONFLICT DO NOTHING RETURNING app_sid AS sid"""
+_LAYERS: Final = """
+SELECT l.digest, b.size_bytes, l.measurement, l.region, l.region_start, l.region_size
+FROM app_layers l JOIN layers b ON b.digest = l.digest WHERE l.app_sid = :app_sid ORDER BY l.position"""
+_INSERT_LAYER: Final = """
+INSERT INTO app_layers (app_sid, position, account_sid, digest, measurement, region, region_start, region_size)
+VALUES (:app_sid, :position, :account_sid, :digest, :measurement, :region, :region_start, :region_size)"""
+_LAYER: Final = """
+SELECT digest, blob, size_bytes FROM layers WHERE digest = :digest AND stored = 1
+    AND EXISTS (SELECT 1 FROM app_layers a WHERE a.account_sid = :account_sid AND a.digest = layers.digest)"""
+_RENEW: Final = """
+INSERT INTO layers (digest, blob, size_bytes, date_renewed) VALUES (:digest, :blob, :size_bytes, :now)
+ON CONFLICT (digest) DO UPDATE SET date_renewed = excluded.date_renewed
+RETURNING digest, blob, size_bytes, stored"""
+_USE: Final = """
+UPDATE layers SET uses = uses + 1, stored = 1 WHERE digest = :digest AND blob = :blob"""
+
+
+class _Sid(msgspec.Struct, frozen=True):
+    sid: str
+
+
+class _Count(msgspec.Struct, frozen=True):
+    count: int
+
+
+class _Digest(msgspec.Struct, frozen=True):
+    digest: str
+
+
+class LayerRow(msgspec.Struct, frozen=True):
+    """A layer's place in the blob store; ``stored``: its bytes are there, durable and proven."""
+
+    digest: str
+    blob: str
+    size_bytes: int
+    stored: bool
+
+
+class UnusedLayer(msgspec.Struct, frozen=True):
+    """A layer that no app uses, with the renewal that was seen."""
+
+    digest: str
+    blob: str
+    date_renewed: Millis
+
+
+async def find_in(source: Tx | Database, account_sid: AccountSid, ref: str) -> App | None:
+    """Read an app by SID or unique name, inside or outside a transaction."""
+    if is_sid(ref, "KA"):
+        return await source.one(App, _BY_SID, {"account_sid": account_sid, "ref": ref[:2] + ref[2:].lower()})
+    return await source.one(App, _BY_NAME, {"account_sid": account_sid, "ref": ref})
+
+
+async def by_hash(tx: Tx, account_sid: AccountSid, manifest_hash: str) -> list[App]:
+    """Read the account's apps with this manifest."""
+    return await tx.all(App, _BY_HASH, {"account_sid": account_sid, "hash": manifest_hash})
+
+
+async def page(
+    db: Database, account_sid: AccountSid, *, key: tuple[int, str] | None, limit: int, newer: bool
+) -> list[App]:
+    """Read apps beside ``key`` (date_created, SID): older ones, newest first, or (``newer``) the reverse."""
+    sign, order = (">", "ASC") if newer else ("<", "DESC")
+    beside = f"AND (date_created, app_sid) {sign} (:created, :sid)" if key else ""
+    sql = f"{_PAGE} {beside} ORDER BY date_created {order}, app_sid {order} LIMIT :limit"
+    params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit}
+    if key:
+        params |= {"created": key[0], "sid": key[1]}
+    return await db.all(App, sql, params)
+
+
+async def find_manifest(db: Database, account_sid: AccountSid, app_sid: AppSid) -> Manifest | None:
+    """Read an app's manifest."""
+    sql = "SELECT app_sid, manifest_hash, manifest FROM apps WHERE account_sid = :account_sid AND app_sid = :app_sid"
+    return await db.one(Manifest, sql, {"account_sid": account_sid, "app_sid": app_sid})
+
+
+async def find_manifest_by_hash(db: Database, account_sid: AccountSid, manifest_hash: str) -> Manifest | None:
+    """Read a manifest by its hash, if an app of the account has it."""
+    sql = """SELECT app_sid, manifest_hash, manifest FROM apps
+        WHERE account_sid = :account_sid AND manifest_hash = :hash LIMIT 1"""
+    return await db.one(Manifest, sql, {"account_sid": account_sid, "hash": manifest_hash})
+
+
+async def find_layer(db: Database, account_sid: AccountSid, digest: str) -> LayerBlob | None:
+    """Read where a layer's bytes lie, if an app of the account has it."""
+    return await db.one(LayerBlob, _LAYER, {"account_sid": account_sid, "digest": digest})
+
+
+async def layers(db: Database, app_sid: AppSid) -> list[AppLayer]:
+    """Read an app's layers, in manifest order."""
+    return await db.all(AppLayer, _LAYERS, {"app_sid": app_sid})
+
+
+async def renew(tx: Tx, digest: str, blob: str, size_bytes: int, now: Millis) -> LayerRow:
+    """Make the layer's row, named ``blob``, or renew the grace of the one that is there; give the row."""
+    params = {"digest": digest, "blob": blob, "size_bytes": size_bytes, "now": now}
+    row = await tx.one(LayerRow, _RENEW, params)
+    if row is None:
+        raise AssertionError("an upsert that returns always returns a row")
+    return row
+
+
+async def count(tx: Tx, account_sid: AccountSid) -> int:
+    """Count the account's apps."""
+    row = await tx.one(_Count, "SELECT count(*) AS count FROM apps WHERE account_sid = :a", {"a": account_sid})
+    return row.count if row else 0
+
+
+async def insert(tx: Tx, app: App, manifest: bytes) -> bool:
+    """Make an app; false when its name is taken."""
+    row = msgspec.structs.asdict(app) | {"manifest": manifest, "signed": int(app.signed)}
+    return await tx.one(_Sid, _INSERT, row) is not None
+
+
+async def has_layer(tx: Tx, digest: str, blob: str) -> bool:
+    """Tell whether a layer's row is still the one that was renewed."""
+    sql = "SELECT digest FROM layers WHERE digest = :digest AND blob = :blob"
+    return await tx.one(_Digest, sql, {"digest": digest, "blob": blob}) is not None
+
+
+async def use_layer(tx: Tx, app: App, position: int, layer: AppLayer, blob: str) -> None:
+    """Add a layer, whose bytes are durable under ``blob``, to an app, and count its use."""
+    await tx.run(_USE, {"digest": layer.digest, "blob": blob})
+    await tx.run(
+        _INSERT_LAYER,
+        {
+            "app_sid": app.app_sid,
+            "position": position,
+            "account_sid": app.account_sid,
+            "digest": layer.digest,
+            "measurement": layer.measurement,
+            "region": layer.region,
+            "region_start": layer.region_start,
+            "region_size": layer.region_size,
+        },
+    )
+
+
+async def delete(tx: Tx, account_sid: AccountSid, app_sid: AppSid, now: Millis) -> None:
+    """Remove an app, and count its layers' uses down; their grace starts now."""
+    used = await tx.all(_Digest, "SELECT digest FROM app_layers WHERE app_sid = :app_sid", {"app_sid": app_sid})
+    await tx.run("DELETE FROM app_layers WHERE app_sid = :app_sid", {"app_sid": app_sid})
+    down = "UPDATE layers SET uses = uses - 1, date_renewed = :now WHERE digest = :digest"
+    await tx.write_many(down, [{"digest": row.digest, "now": now} for row in used])
+    sql = "DELETE FROM apps WHERE account_sid = :account_sid AND app_sid = :app_sid"
+    await tx.run(sql, {"account_sid": account_sid, "app_sid": app_sid})
+
+
+async def unused(db: Database, before: Millis, limit: int) -> list[UnusedLayer]:
+    """Read layers that no app uses and whose grace ended before ``before``."""
+    sql = """SELECT digest, blob, date_renewed FROM layers
+        WHERE uses = 0 AND date_renewed < :before ORDER BY date_renewed LIMIT :limit"""
+    return await db.all(UnusedLayer, sql, {"before": before, "limit": limit})
+
+
+async def remove_unused(tx: Tx, layer: UnusedLayer, now: Millis) -> bool:
+    """Remove an unused layer's row unless somebody renewed or used it, and note its bytes for removal."""
+    sql = "DELETE FROM layers WHERE digest = :digest AND blob = :blob AND uses = 0 AND date_renewed = :renewed"
+    if await tx.run(sql, {"digest": layer.digest, "blob": layer.blob, "renewed": layer.date_renewed}) == 0:
+        return False
+    note = "INSERT INTO removed_blobs (blob, date_removed) VALUES (:blob, :now) ON CONFLICT DO NOTHING"
+    await tx.run(note, {"blob": layer.blob, "now": now})
+    return True
+
+
+async def removed(db: Database, before: Millis, limit: int) -> list[str]:
+    """Read the names of bytes whose row was removed before ``before``."""
+    sql = "SELECT blob AS digest FROM removed_blobs WHERE date_removed < :before ORDER BY blob LIMIT :limit"
+    return [row.digest for row in await db.all(_Digest, sql, {"before": before, "limit": limit})]
+
+
+async def forget_removed(tx: Tx, blob: str) -> None:
+    """Forget bytes that are deleted."""
+    await tx.run("DELETE FROM removed_blobs WHERE blob = :blob", {"blob": blob})

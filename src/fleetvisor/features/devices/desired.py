@@ -1,0 +1,134 @@
+"""What each device should do, kept in memory as the bytes of its answer.
+
+An answer is read from the database once and then served from memory until the device's bell rings, so that a
+poll with nothing new costs no read. Deliberately no HTTP: ``channel/native`` speaks it. An answer read while
+the device's bell rang is used but not kept, because it may be older than the change that rang.
+"""
+
+from collections import OrderedDict
+from hashlib import sha256
+from typing import Final
+
+import msgspec
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database
+from fleetvisor.features.apps.service import Apps
+from fleetvisor.features.devices.model import DeviceIdentity
+from fleetvisor.features.logs import rules as logs_rules
+from fleetvisor.ground.clock import Clock, Millis, iso_or_none
+from fleetvisor.ground.errors import Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import AppSid
+from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy
+
+_SELECT: Final = """
+SELECT d.restart_count, l.date_expires, a.target_sid, a.target_hash, u.number,
+    r.politeness_s, r.connection_grace_s, r.check_in_s
+FROM devices d
+JOIN assignments a ON a.device_sid = d.device_sid
+LEFT JOIN device_logging l ON l.device_sid = d.device_sid
+LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number AND u.open_app_sid = a.target_sid
+LEFT JOIN apps r ON r.app_sid = a.reported_sid AND r.account_sid = d.account_sid
+WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access = 'active'"""
+
+_ANSWERS_MAX: Final = 1_000_000
+
+
+class _Row(msgspec.Struct, frozen=True):
+    restart_count: int
+    date_expires: Millis | None
+    target_sid: AppSid | None
+    target_hash: str | None
+    number: int | None
+    politeness_s: int | None
+    connection_grace_s: int | None
+    check_in_s: int | None
+
+
+class DesiredAnswer(msgspec.Struct, frozen=True):
+    """The answer for one device: its entity tag (with quotes), its body, and when it stops being true.
+
+    ``update`` is the number of the open update that the body offers, for the clock that its first fetch starts.
+    """
+
+    etag: bytes
+    body: bytes
+    deadline: Millis | None
+    update: int | None
+
+
+class DesiredCache:
+    """Answers by device, bounded, dropped when the device's bell rings."""
+
+    def __init__(self, *, db: Database, apps: Apps, clock: Clock, limits: Limits, bus: Bus) -> None:
+        """Keep what the answers are made of, and listen to the bells."""
+        self._db = db
+        self._apps = apps
+        self._clock = clock
+        self._limits = limits
+        self._bus = bus
+        self._answers: OrderedDict[str, DesiredAnswer] = OrderedDict()
+        bus.listen(self._hear)
+
+    def find(self, device_sid: str) -> DesiredAnswer | None:
+        """Give the answer from memory; ``None`` when it is not there, over, or not to be trusted now."""
+        if not self._bus.fresh:
+            return None
+        answer = self._answers.get(device_sid)
+        if answer is None or (answer.deadline is not None and answer.deadline <= self._clock.now()):
+            return None
+        return answer
+
+    async def get(self, identity: DeviceIdentity) -> DesiredAnswer:
+        """Give the answer, from memory or the database. Raises ``Unauthenticated`` for a device that is gone."""
+        answer = self.find(identity.device_sid)
+        if answer is not None:
+            return answer
+        with self._bus.watch() as rung:
+            answer = await self._read(identity)
+        if identity.device_sid not in rung:
+            self._answers[identity.device_sid] = answer
+            if len(self._answers) > _ANSWERS_MAX:
+                self._answers.popitem(last=False)
+        return answer
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        for sid in sids:
+            self._answers.pop(sid, None)
+
+    async def _read(self, identity: DeviceIdentity) -> DesiredAnswer:
+        keys = {"device_sid": identity.device_sid, "account_sid": identity.account_sid}
+        row = await self._db.one(_Row, _SELECT, keys)
+        if row is None:
+            raise Unauthenticated("The Device was removed or disabled.")
+        now = self._clock.now()
+        expires = logs_rules.judge(row.date_expires, now)
+        desired = Desired(
+            app=await self._app(row),
+            logging=DesiredLogging(enabled=expires is not None, until=iso_or_none(expires)),
+            restart=row.restart_count,
+            poll_interval_s=self._limits.poll_interval_s,
+            policy=Policy(row.politeness_s or 0, row.connection_grace_s or 0, row.check_in_s or 0),
+        )
+        body = msgspec.json.encode(desired)
+        etag = b'"' + sha256(body).hexdigest()[:32].encode() + b'"'
+        return DesiredAnswer(etag, body, expires, row.number)
+
+    async def _app(self, row: _Row) -> DesiredApp | None:
+        if row.target_sid is None or row.target_hash is None:
+            return None
+        layers = tuple(
+            DesiredLayer(
+                sha256=layer.digest,
+                size_bytes=layer.size_bytes,
+                measurement=layer.measurement,
+                region=layer.region,
+                region_start=layer.region_start,
+                region_size=layer.region_size,
+            )
+            for layer in await self._apps.layers(row.target_sid)
+        )
+        if not layers:  # the app went between the two reads: its target was cleared, so there is none
+            return None
+        return DesiredApp(row.target_sid, row.target_hash, row.number, layers)

@@ -1,0 +1,57 @@
+"""What a device is, as the API shows it, and the one all-or-nothing change that can be made to it."""
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from fleetvisor.features.updates.model import Update
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+
+
+class Device(msgspec.Struct, frozen=True):
+    """One board with everything the API shows of it. Hashes are lower-case hex, without ``sha256:``.
+
+    ``logging_expires`` is already judged: ``None`` when logging is off or over. ``update`` is the newest update,
+    open or closed. ``update_status`` is ``up-to-date``, ``pending`` or ``error``.
+    """
+
+    device_sid: DeviceSid
+    account_sid: AccountSid
+    unique_name: str | None
+    access: str
+    target_sid: AppSid | None
+    target_hash: str | None
+    date_targeted: Millis | None
+    update_status: str
+    update_error_code: int
+    reported_sid: AppSid | None
+    date_reported: Millis | None
+    logging_expires: Millis | None
+    date_created: Millis
+    date_updated: Millis
+    date_last_seen: Millis | None
+    update: Update | None
+
+
+class DeviceChange(msgspec.Struct, frozen=True):
+    """What one POST asks for. ``None`` as name or target clears it; ``UNSET`` leaves it alone."""
+
+    unique_name: str | UnsetType | None = UNSET
+    target_app: str | UnsetType | None = UNSET
+    logging_enabled: bool | None = None
+    restart: bool = False
+    cancel_update: bool = False
+
+
+class NewDevice(msgspec.Struct, frozen=True):
+    """A device just registered, with its token: shown this once."""
+
+    device: Device
+    device_token: str
+
+
+class DeviceIdentity(msgspec.Struct, frozen=True):
+    """Which device a proven credential belongs to."""
+
+    device_sid: DeviceSid
+    account_sid: AccountSid

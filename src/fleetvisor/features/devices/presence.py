@@ -1,0 +1,81 @@
+"""When each device was last seen, and which updates were fetched for the first time: written behind.
+
+Both are noted in memory on the request's path, and ``flush`` writes them in one transaction, once a second. So the
+last second may be lost: a device is then seen again at its next poll, and the clock of an update starts then.
+Deliberately no timer: ``server/background`` calls ``flush``.
+"""
+
+from typing import Final
+
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.updates import store as updates_store
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import DeviceSid
+
+_SEEN: Final = """
+INSERT INTO presence (device_sid, date_seen) VALUES (:device_sid, :date_seen)
+ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen WHERE excluded.date_seen > presence.date_seen"""
+
+_NOTES_MAX: Final = 1_000_000
+
+
+class Presence:
+    """Notes of what devices did since the last flush. Bounded: what does not fit is noted at the next poll."""
+
+    def __init__(self, *, db: Database, limits: Limits) -> None:
+        """Start with nothing noted."""
+        self._db = db
+        self._limits = limits
+        self._seen: dict[DeviceSid, Millis] = {}
+        self._fetched: dict[DeviceSid, tuple[int, Millis]] = {}
+        self._started: dict[DeviceSid, int] = {}
+
+    def note(self, device_sid: DeviceSid, now: Millis) -> None:
+        """Note that the device was there at ``now``."""
+        seen = self._seen
+        if len(seen) < _NOTES_MAX or device_sid in seen:
+            seen[device_sid] = now
+
+    def note_fetch(self, device_sid: DeviceSid, number: int, now: Millis) -> None:
+        """Note that the device has the offer of its update ``number``; only the first time starts its clock."""
+        if self._started.get(device_sid) == number:
+            return
+        noted = self._fetched.get(device_sid)
+        if noted is None and len(self._fetched) >= _NOTES_MAX:
+            return
+        if noted is None or noted[0] != number:
+            self._fetched[device_sid] = (number, now)
+
+    async def flush(self) -> int:
+        """Write what was noted, in one transaction; give the number of devices. What fails is kept for the next."""
+        seen, fetched = self._seen, self._fetched
+        if not seen and not fetched:
+            return 0
+        self._seen, self._fetched = {}, {}
+        wait = self._limits.report_timeout_s * 1000
+        sightings = [{"device_sid": sid, "date_seen": now} for sid, now in seen.items()]
+        starts: list[dict[str, str | int]] = [
+            {"device_sid": sid, "number": number, "deadline": now + wait} for sid, (number, now) in fetched.items()
+        ]
+
+        async def body(tx: Tx) -> None:
+            if sightings:
+                await tx.write_many(_SEEN, sightings)
+            if starts:
+                await updates_store.start_clock(tx, starts)
+
+        try:
+            await self._db.write(body)
+        except BaseException:
+            self._seen = {**seen, **self._seen}
+            self._fetched = {**fetched, **self._fetched}
+            raise
+        self._remember({sid: number for sid, (number, _) in fetched.items()})
+        return len(seen)
+
+    def _remember(self, started: dict[DeviceSid, int]) -> None:
+        """Keep which clocks run, so that an unchanged poll does not write; forgetting only costs a write."""
+        if len(self._started) + len(started) > _NOTES_MAX:
+            self._started.clear()
+        self._started.update(started)

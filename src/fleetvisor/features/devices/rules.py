@@ -1,0 +1,25 @@
+"""What may be asked of a device in one change, decided without clock or storage."""
+
+from msgspec import UNSET
+
+from fleetvisor.features.devices.model import DeviceChange
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.sids import DeviceSid, is_sid
+
+
+def check_change(change: DeviceChange) -> None:
+    """Refuse a change that contradicts itself. Raises ``Invalid``."""
+    if change.cancel_update and change.target_app is not UNSET:
+        raise Invalid("CancelUpdate and TargetApp exclude each other: send one of them.")
+
+
+def is_empty(change: DeviceChange) -> bool:
+    """Tell whether a change asks for nothing."""
+    return change == DeviceChange()
+
+
+def check_own_sid(text: str) -> DeviceSid:
+    """Give the SID of a board that already has one, in lower case after its two letters. Raises ``Invalid``."""
+    if not is_sid(text, "UV"):
+        raise Invalid("Sid must be UV and 32 hexadecimal digits.")
+    return DeviceSid("UV" + text[2:].lower())

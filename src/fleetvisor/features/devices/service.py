@@ -1,0 +1,228 @@
+"""Devices: registered, found, changed in one piece, removed; and their tokens proven.
+
+Deliberately does not decide what an update does: ``features/updates`` does. ``update`` is all-or-nothing: one
+transaction of name, target, cancel, logging and restart. Bells ring after the commit.
+"""
+
+from typing import Final
+
+from msgspec import UNSET
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database, Tx, UniqueViolated
+from fleetvisor.features.apps import store as apps_store
+from fleetvisor.features.apps.model import App
+from fleetvisor.features.configs import store as configs_store
+from fleetvisor.features.devices import rules, store
+from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice
+from fleetvisor.features.events import store as events
+from fleetvisor.features.logs import store as logs_store
+from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates import store as updates_store
+from fleetvisor.ground.clock import Clock, Entropy, Millis, later
+from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import check_unique_name
+from fleetvisor.ground.pages import Page, PageRequest, page_of
+from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
+from fleetvisor.pki.identity import new_token, token_hash
+
+TOKEN_PREFIX: Final = "fvd_"
+_PROVEN_MAX: Final = 1_000_000
+
+
+def _missing() -> NotFound:
+    return NotFound("No Device matches the given identifier.")
+
+
+class Devices:
+    """The verbs on devices."""
+
+    def __init__(self, *, db: Database, clock: Clock, entropy: Entropy, limits: Limits, bus: Bus) -> None:
+        """Keep what the verbs need, and forget proven tokens of devices whose bell rings."""
+        self._db = db
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._bus = bus
+        self._proven: dict[str, DeviceIdentity] = {}
+        self._tokens: dict[str, list[str]] = {}
+        bus.listen(self._hear)
+
+    async def create(self, account_sid: AccountSid, unique_name: str | None, sid: str | None) -> NewDevice:
+        """Register a device, under its own ``sid`` if the board has one already; its token is shown this once.
+
+        Raises ``Invalid`` for a bad name or SID, ``Conflict`` when one is taken or the account is full.
+        """
+        name = check_unique_name(unique_name, self._limits.unique_name_chars_max) if unique_name else None
+        device_sid = rules.check_own_sid(sid) if sid else new_device_sid(self._entropy)
+        token = new_token(self._entropy, TOKEN_PREFIX)
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> Device:
+            if not await store.count_up(tx, account_sid, self._limits.devices_per_account_max):
+                raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
+            if not await store.insert(tx, account_sid, device_sid, name, now):
+                raise Conflict("A Device with this UniqueName or Sid exists already.")
+            await store.insert_token(tx, device_sid, token_hash(token), now)
+            await updates_store.insert_assignment(tx, account_sid, device_sid)
+            await self._note(tx, account_sid, device_sid, "device.created", {"unique_name": name}, now)
+            return await self._read(tx, account_sid, device_sid, now)
+
+        return NewDevice(await self._db.write(body), token)
+
+    async def get(self, account_sid: AccountSid, ref: str) -> Device:
+        """Give a device by SID or unique name. Raises ``NotFound``."""
+        return await self._read(self._db, account_sid, ref, self._clock.now())
+
+    async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[Device]:
+        """Give a page of the account's devices, newest first."""
+        cursor = page.cursor
+        key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
+        newer = cursor is not None and not cursor.forward
+        now = self._clock.now()
+        rows = await store.page(self._db, account_sid, now, key=key, limit=page.size + 1, newer=newer)
+        return page_of(rows, page, lambda device: (device.date_created, device.device_sid))
+
+    async def resolve(self, account_sid: AccountSid, ref: str) -> DeviceSid:
+        """Give the SID of the device that ``ref`` (a SID or unique name) names. Raises ``NotFound``."""
+        return await self._resolve(self._db, account_sid, ref)
+
+    async def delete(self, account_sid: AccountSid, ref: str) -> None:
+        """Remove a device with its tokens, configs, secrets and updates. Raises ``NotFound``."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> DeviceSid:
+            device_sid = await self._resolve(tx, account_sid, ref)
+            await configs_store.delete_of_device(tx, account_sid, device_sid)
+            await store.delete(tx, account_sid, device_sid)
+            await store.count_down(tx, account_sid)
+            await self._note(tx, account_sid, device_sid, "device.deleted", {}, now)
+            return device_sid
+
+        self._bus.ring((await self._db.write(body),))
+
+    async def update(self, account_sid: AccountSid, ref: str, change: DeviceChange) -> Device:
+        """Apply one change, all or nothing, and give the device as it is then.
+
+        Raises ``NotFound`` for the device, ``Invalid`` for an unknown app or a contradiction, ``Conflict`` for a
+        name that another device has.
+        """
+        rules.check_change(change)
+        if isinstance(change.unique_name, str):
+            check_unique_name(change.unique_name, self._limits.unique_name_chars_max)
+        if rules.is_empty(change):
+            return await self.get(account_sid, ref)
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> Device:
+            device_sid = await self._resolve(tx, account_sid, ref)
+            await self._apply(tx, account_sid, device_sid, change, now)
+            return await self._read(tx, account_sid, device_sid, now)
+
+        try:
+            device = await self._db.write(body)
+        except UniqueViolated as error:
+            raise Conflict("Another Device has this UniqueName.") from error
+        self._bus.ring((device.device_sid,))
+        return device
+
+    async def authenticate(self, token: str) -> DeviceIdentity:
+        """Give the active device that a device token proves. Raises ``Unauthenticated``.
+
+        Answered from memory while the bus is fresh; a bell of the device forgets what was proven. The database
+        is asked by the token's SHA-256, so the time tells nothing about tokens that exist.
+        """
+        known = self._proven.get(token) if self._bus.fresh else None
+        if known is not None:
+            return known
+        with self._bus.watch() as rung:
+            identity = await store.find_by_token(self._db, token_hash(token))
+        if identity is None:
+            raise Unauthenticated("The device token is not known, or its Device is disabled.")
+        if identity.device_sid not in rung:
+            self._remember(token, identity)
+        return identity
+
+    def _remember(self, token: str, identity: DeviceIdentity) -> None:
+        if len(self._proven) >= _PROVEN_MAX:
+            self._proven.clear()
+            self._tokens.clear()
+        self._proven[token] = identity
+        self._tokens.setdefault(identity.device_sid, []).append(token)
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        for sid in sids:
+            for token in self._tokens.pop(sid, ()):
+                self._proven.pop(token, None)
+
+    async def _apply(
+        self, tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, change: DeviceChange, now: Millis
+    ) -> None:
+        data: dict[str, str | int | None] = {}
+        if change.unique_name is not UNSET:
+            await store.rename(tx, account_sid, device_sid, change.unique_name)
+            data["unique_name"] = change.unique_name
+        if change.target_app is not UNSET:
+            app = await _app(tx, account_sid, change.target_app)
+            await updates.assign(tx, account_sid, device_sid, app, now)
+            data["target_sid"] = app.app_sid if app else None
+        if change.cancel_update:
+            await updates.cancel(tx, account_sid, device_sid, now)
+            data["cancel_update"] = 1
+        if change.logging_enabled is not None:
+            expires = later(now, self._limits.logging_s) if change.logging_enabled else None
+            await logs_store.switch(tx, device_sid, expires)
+            data["logging_enabled"] = int(change.logging_enabled)
+        if change.restart:
+            data["restart"] = 1
+        await store.touch(tx, account_sid, device_sid, now, restarts=int(change.restart))
+        await self._note(tx, account_sid, device_sid, "device.updated", data, now)
+
+    @staticmethod
+    async def _note(
+        tx: Tx,
+        account_sid: AccountSid,
+        device_sid: DeviceSid,
+        event: str,
+        data: dict[str, str | int | None],
+        now: Millis,
+    ) -> None:
+        await events.append(
+            tx,
+            account_sid=account_sid,
+            type=event,
+            subject_sid=device_sid,
+            device_sid=device_sid,
+            data=data,
+            now=now,
+        )
+
+    @staticmethod
+    async def _read(source: Tx | Database, account_sid: AccountSid, ref: str, now: Millis) -> Device:
+        by_sid = is_sid(ref, "UV")
+        device = await store.find(source, account_sid, _canonical(ref) if by_sid else ref, now, by_sid=by_sid)
+        if device is None:
+            raise _missing()
+        return device
+
+    @staticmethod
+    async def _resolve(source: Tx | Database, account_sid: AccountSid, ref: str) -> DeviceSid:
+        by_sid = is_sid(ref, "UV")
+        device_sid = await store.resolve(source, account_sid, _canonical(ref) if by_sid else ref, by_sid=by_sid)
+        if device_sid is None:
+            raise _missing()
+        return device_sid
+
+
+def _canonical(sid: str) -> str:
+    return sid[:2] + sid[2:].lower()
+
+
+async def _app(tx: Tx, account_sid: AccountSid, ref: str | None) -> App | None:
+    if ref is None:
+        return None
+    app = await apps_store.find_in(tx, account_sid, ref)
+    if app is None:
+        raise Invalid("TargetApp: no App of this account has this SID or unique name.")
+    return app

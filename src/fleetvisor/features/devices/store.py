@@ -1,0 +1,213 @@
+"""The rows of devices and their tokens, and the one query that gives everything the API shows of a device.
+
+Deliberately decides nothing. Every statement on a tenant's rows takes ``account_sid``.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.devices.model import Device, DeviceIdentity
+from fleetvisor.features.logs import rules as logs_rules
+from fleetvisor.features.updates.model import Update
+from fleetvisor.features.updates.rules import LastUpdate, update_status
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+from fleetvisor.protocol.lifecycle import State
+
+
+class _DeviceRow(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    account_sid: AccountSid
+    unique_name: str | None
+    access: str
+    date_created: Millis
+    date_updated: Millis
+    target_sid: AppSid | None
+    target_hash: str | None
+    date_targeted: Millis | None
+    target_reached: bool
+    reported_sid: AppSid | None
+    reported_hash: str | None
+    date_reported: Millis | None
+    logging_expires: Millis | None
+    date_seen: Millis | None
+    number: int | None
+    app_sid: AppSid | None
+    app_hash: str | None
+    state: State | None
+    cancel_requested: bool | None
+    bytes_done: int | None
+    bytes_total: int | None
+    error_code: int | None
+    update_created: Millis | None
+    update_updated: Millis | None
+
+
+_SELECT: Final = """
+SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.date_created, d.date_updated,
+    a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
+    l.date_expires AS logging_expires, p.date_seen,
+    u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
+    u.date_created AS update_created, u.date_updated AS update_updated
+FROM devices d
+JOIN assignments a ON a.device_sid = d.device_sid
+LEFT JOIN device_logging l ON l.device_sid = d.device_sid
+LEFT JOIN presence p ON p.device_sid = d.device_sid
+LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number
+"""
+_BY_SID: Final = _SELECT + "WHERE d.account_sid = :account_sid AND d.device_sid = :ref"
+_BY_NAME: Final = _SELECT + "WHERE d.account_sid = :account_sid AND d.unique_name = :ref"
+_FIRST_PAGE: Final = (
+    _SELECT + "WHERE d.account_sid = :account_sid ORDER BY d.date_created DESC, d.device_sid DESC LIMIT :limit"
+)
+_OLDER: Final = (
+    _SELECT
+    + """WHERE d.account_sid = :account_sid AND (d.date_created, d.device_sid) < (:created, :sid)
+ORDER BY d.date_created DESC, d.device_sid DESC LIMIT :limit"""
+)
+_NEWER: Final = (
+    _SELECT
+    + """WHERE d.account_sid = :account_sid AND (d.date_created, d.device_sid) > (:created, :sid)
+ORDER BY d.date_created ASC, d.device_sid ASC LIMIT :limit"""
+)
+_INSERT: Final = """
+INSERT INTO devices (device_sid, account_sid, unique_name, date_created, date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, :now, :now) ON CONFLICT DO NOTHING RETURNING device_sid"""
+_COUNT_UP: Final = """
+UPDATE accounts SET device_count = device_count + 1
+WHERE account_sid = :account_sid AND device_count < :devices_max"""
+_RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
+_RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
+_BY_TOKEN: Final = """
+SELECT d.device_sid, d.account_sid FROM device_tokens t JOIN devices d ON d.device_sid = t.device_sid
+WHERE t.token_hash = :token_hash AND d.access = 'active'"""
+
+
+class SidRow(msgspec.Struct, frozen=True):
+    """A device's SID, of a look-up by SID or name."""
+
+    device_sid: DeviceSid
+
+
+def _device(row: _DeviceRow, now: Millis) -> Device:
+    update = None
+    last = None
+    if row.number is not None and row.app_sid is not None and row.state is not None:
+        last = LastUpdate(row.app_sid, row.state, row.error_code or 0)
+        update = Update(
+            device_sid=row.device_sid,
+            number=row.number,
+            account_sid=row.account_sid,
+            app_sid=row.app_sid,
+            app_hash=row.app_hash or "",
+            state=row.state,
+            cancel_requested=bool(row.cancel_requested),
+            bytes_done=row.bytes_done or 0,
+            bytes_total=row.bytes_total or 0,
+            error_code=row.error_code or 0,
+            date_created=row.update_created or Millis(0),
+            date_updated=row.update_updated or Millis(0),
+            date_deadline=None,
+        )
+    status = update_status(
+        target_sid=row.target_sid,
+        target_hash=row.target_hash,
+        reported_hash=row.reported_hash,
+        target_reached=row.target_reached,
+        last=last,
+    )
+    return Device(
+        device_sid=row.device_sid,
+        account_sid=row.account_sid,
+        unique_name=row.unique_name,
+        access=row.access,
+        target_sid=row.target_sid,
+        target_hash=row.target_hash,
+        date_targeted=row.date_targeted,
+        update_status=status.status,
+        update_error_code=status.error_code,
+        reported_sid=row.reported_sid,
+        date_reported=row.date_reported,
+        logging_expires=logs_rules.judge(row.logging_expires, now),
+        date_created=row.date_created,
+        date_updated=row.date_updated,
+        date_last_seen=row.date_seen,
+        update=update,
+    )
+
+
+async def find(source: Tx | Database, account_sid: AccountSid, ref: str, now: Millis, *, by_sid: bool) -> Device | None:
+    """Read one device by its SID (``by_sid``) or unique name."""
+    sql = _BY_SID if by_sid else _BY_NAME
+    row = await source.one(_DeviceRow, sql, {"account_sid": account_sid, "ref": ref})
+    return None if row is None else _device(row, now)
+
+
+async def page(
+    db: Database, account_sid: AccountSid, now: Millis, *, key: tuple[int, str] | None, limit: int, newer: bool
+) -> list[Device]:
+    """Read devices beside ``key`` (date_created, SID): older ones, newest first, or (``newer``) the reverse."""
+    if key is None:
+        rows = await db.all(_DeviceRow, _FIRST_PAGE, {"account_sid": account_sid, "limit": limit})
+    else:
+        params = {"account_sid": account_sid, "created": key[0], "sid": key[1], "limit": limit}
+        rows = await db.all(_DeviceRow, _NEWER if newer else _OLDER, params)
+    return [_device(row, now) for row in rows]
+
+
+async def resolve(source: Tx | Database, account_sid: AccountSid, ref: str, *, by_sid: bool) -> DeviceSid | None:
+    """Read the SID of the device that ``ref`` names."""
+    sql = _RESOLVE_SID if by_sid else _RESOLVE_NAME
+    row = await source.one(SidRow, sql, {"account_sid": account_sid, "ref": ref})
+    return None if row is None else row.device_sid
+
+
+async def count_up(tx: Tx, account_sid: AccountSid, devices_max: int) -> bool:
+    """Count one more device of the account; false when it has ``devices_max`` already."""
+    return await tx.run(_COUNT_UP, {"account_sid": account_sid, "devices_max": devices_max}) == 1
+
+
+async def count_down(tx: Tx, account_sid: AccountSid) -> None:
+    """Count one device less."""
+    sql = "UPDATE accounts SET device_count = device_count - 1 WHERE account_sid = :account_sid"
+    await tx.run(sql, {"account_sid": account_sid})
+
+
+async def insert(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, unique_name: str | None, now: Millis) -> bool:
+    """Make a device; false when its SID (in any account) or its name (in this one) is taken."""
+    params = {"device_sid": device_sid, "account_sid": account_sid, "unique_name": unique_name, "now": now}
+    return await tx.one(SidRow, _INSERT, params) is not None
+
+
+async def insert_token(tx: Tx, device_sid: DeviceSid, token_hash: bytes, now: Millis) -> None:
+    """Let a token (by its SHA-256) prove this device."""
+    sql = "INSERT INTO device_tokens (token_hash, device_sid, date_created) VALUES (:token_hash, :device_sid, :now)"
+    await tx.run(sql, {"token_hash": token_hash, "device_sid": device_sid, "now": now})
+
+
+async def delete(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> bool:
+    """Remove a device with its tokens, logging, assignment, updates and presence; its update numbers stay."""
+    await tx.run("DELETE FROM presence WHERE device_sid = :device_sid", {"device_sid": device_sid})
+    sql = "DELETE FROM devices WHERE account_sid = :account_sid AND device_sid = :device_sid"
+    return await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid}) == 1
+
+
+async def rename(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, unique_name: str | None) -> None:
+    """Set or clear the unique name. The caller has seen that no other device has it; the constraint stands behind."""
+    sql = """UPDATE devices SET unique_name = :unique_name
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "unique_name": unique_name})
+
+
+async def touch(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, restarts: int) -> None:
+    """Move ``date_updated``, and ask for ``restarts`` (0 or 1) more restarts."""
+    sql = """UPDATE devices SET date_updated = :now, restart_count = restart_count + :restarts
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "now": now, "restarts": restarts})
+
+
+async def find_by_token(db: Database, token_hash: bytes) -> DeviceIdentity | None:
+    """Read which active device a token (by its SHA-256) proves."""
+    return await db.one(DeviceIdentity, _BY_TOKEN, {"token_hash": token_hash})

@@ -1,0 +1,1 @@
+"""Events: one thing that happened, appended in the transaction of the thing itself."""

@@ -1,0 +1,1 @@
+"""Application logging: switched on for a bounded time."""

@@ -1,0 +1,135 @@
+"""What follows from a target, a report and the last update: pure decisions, no clock, no storage.
+
+Spec: the lifecycle of an update, ``docs/explanation/update-lifecycle.md``. An update exists to close the gap
+between target and report; these functions say when one is made, how it moves, and what its device's status is.
+"""
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from fleetvisor.features.apps.model import App
+from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open, may_follow
+from fleetvisor.protocol.native import Report
+
+RETIRED_JOURNALS_MAX = 8
+
+
+class Status(NamedTuple):
+    """A device's ``update_status`` and ``update_error_code``."""
+
+    status: Literal["up-to-date", "pending", "error"]
+    error_code: int
+
+
+class LastUpdate(NamedTuple):
+    """What the status needs of a device's newest update."""
+
+    app_sid: str
+    state: State
+    error_code: int
+
+
+def update_status(
+    *,
+    target_sid: str | None,
+    target_hash: str | None,
+    reported_hash: str | None,
+    target_reached: bool,
+    last: LastUpdate | None,
+) -> Status:
+    """Tell how a device stands towards its target.
+
+    Target and report are compared by manifest, so the same bundle uploaded twice is the same thing.
+    """
+    if target_sid is None or target_hash == reported_hash:
+        return Status("up-to-date", 0)
+    if last is None or last.app_sid != target_sid or is_open(last.state):
+        return Status("pending", 0)
+    if last.state == State.FAILED:
+        return Status("error", last.error_code)
+    if target_reached:  # it left the target, and the retries are used up
+        return Status("error", int(ErrorCode.REVERTED))
+    return Status("pending", 0)
+
+
+class Retarget(NamedTuple):
+    """What a new target asks for: how to close the open update (if at all), and whether to make one."""
+
+    close_as: State | None
+    make: bool
+    reached: bool
+
+
+def retarget(assignment: Assignment, open_update: Update | None, app: App | None) -> Retarget:
+    """Decide what setting ``app`` as the target does (``None`` clears it)."""
+    if app is None:
+        return Retarget(State.CANCELED if open_update else None, make=False, reached=False)
+    if open_update is not None and open_update.app_sid == app.app_sid:
+        return Retarget(None, make=False, reached=False)
+    reached = assignment.reported_hash == app.manifest_hash
+    return Retarget(State.SUPERSEDED if open_update else None, make=not reached, reached=reached)
+
+
+def is_newer(assignment: Assignment, report: Report) -> bool:
+    """Tell whether a report is newer than the last one taken.
+
+    A journal never seen starts a new count; one that a newer journal replaced is over, so a late repeat of an
+    old report cannot undo a new one. The last ``RETIRED_JOURNALS_MAX`` journals are remembered.
+    """
+    if report.journal == assignment.journal:
+        return report.sequence > assignment.sequence
+    return report.journal not in assignment.retired_journals.split(",")
+
+
+def retire(assignment: Assignment, report: Report) -> str:
+    """Give the list of retired journals once ``report`` is taken."""
+    if assignment.journal is None or assignment.journal == report.journal:
+        return assignment.retired_journals
+    retired = [*filter(None, assignment.retired_journals.split(",")), assignment.journal]
+    return ",".join(retired[-RETIRED_JOURNALS_MAX:])
+
+
+def reported_app(candidates: Iterable[App], named: str | None, target_sid: str | None) -> App | None:
+    """Choose which app a reported manifest is, among those of the account that have this manifest.
+
+    The one that the device names, else its target, else the newest.
+    """
+    by_age = sorted(candidates, key=lambda app: (app.date_created, app.app_sid))
+    for wanted in (named, target_sid):
+        for app in by_age:
+            if app.app_sid == wanted:
+                return app
+    return by_age[-1] if by_age else None
+
+
+def next_state(update: Update, report: Report, running_hash: str | None) -> State | None:
+    """Tell to which state a report moves the open ``update``; ``None``: it stays.
+
+    A device cannot cancel or supersede by itself, and cannot succeed while it runs something else. One that
+    already runs the update's app and no longer speaks of the update has succeeded.
+    """
+    told = report.update
+    if told is None or told.number != update.number:
+        return State.SUCCEEDED if running_hash == update.app_hash else None
+    if told.state in {State.CANCELED, State.SUPERSEDED} or not may_follow(update.state, told.state):
+        return None
+    if told.state == State.SUCCEEDED and running_hash != update.app_hash:
+        return None
+    return told.state
+
+
+def error_code_of(report: Report) -> int:
+    """Give the error code of a report that says ``failed``: what it carries, 99 when that is no failure's code."""
+    code = report.update.error_code if report.update else 0
+    return code if code in set(ErrorCode) - {ErrorCode.NONE} else int(ErrorCode.OTHER)
+
+
+def needs_another(assignment: Assignment, running_hash: str | None, retries_max: int) -> bool:
+    """Tell whether a device that left a target it had reached gets a new update; called with none open."""
+    return (
+        assignment.target_hash is not None
+        and assignment.target_reached
+        and running_hash != assignment.target_hash
+        and assignment.retries < retries_max
+    )

@@ -1,0 +1,233 @@
+"""The rows of assignments and updates, and the SQL that reads and moves them.
+
+Deliberately decides nothing: ``rules`` does. A move is a compare-and-set on the state that was read, so a lost
+race changes nothing. NOTE: ``open_app_sid`` is set exactly while the state is open; every statement that
+writes ``state`` writes both, because deletion of apps stands on it.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+from fleetvisor.protocol.lifecycle import State, is_open
+
+UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
+    bytes_total, error_code, date_created, date_updated, date_deadline"""
+
+_ASSIGNMENT: Final = """
+SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
+    reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason
+FROM assignments WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+
+_OPEN: Final = f"""
+SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
+    AND state IN ('pending', 'downloading', 'installing', 'testing')"""
+
+_GET: Final = f"""
+SELECT {UPDATE_COLUMNS} FROM updates
+WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number"""
+
+_NEXT_NUMBER: Final = """
+INSERT INTO update_numbers (device_sid, last_number) VALUES (:device_sid, 1)
+ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number + 1 RETURNING last_number AS number"""
+
+_INSERT: Final = """
+INSERT INTO updates (device_sid, number, account_sid, app_sid, app_hash, open_app_sid, state, bytes_total,
+    date_created, date_updated)
+VALUES (:device_sid, :number, :account_sid, :app_sid, :app_hash, :app_sid, 'pending', :bytes_total, :now, :now)"""
+
+_MOVE: Final = """
+UPDATE updates SET state = :state, open_app_sid = CASE WHEN :open = 1 THEN app_sid ELSE NULL END,
+    bytes_done = :bytes_done, bytes_total = :bytes_total, error_code = :error_code, date_updated = :now,
+    date_deadline = :deadline
+WHERE device_sid = :device_sid AND number = :number AND state = :expected"""
+
+_START_CLOCK: Final = """
+UPDATE updates SET date_deadline = :deadline
+WHERE device_sid = :device_sid AND number = :number AND date_deadline IS NULL
+    AND state IN ('pending', 'downloading', 'installing', 'testing')"""
+
+_OVERDUE: Final = f"""
+SELECT {UPDATE_COLUMNS} FROM updates WHERE date_deadline IS NOT NULL AND date_deadline <= :now
+ORDER BY date_deadline, device_sid LIMIT :limit"""
+
+_SET_TARGET: Final = """
+UPDATE assignments SET target_sid = :target_sid, target_hash = :target_hash, date_targeted = :date_targeted,
+    target_reached = :reached, retries = 0
+WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+
+_SET_NUMBER: Final = """
+UPDATE assignments SET last_number = :number, target_reached = 0
+WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+
+_SET_REPORT: Final = """
+UPDATE assignments SET reported_sid = :reported_sid, reported_hash = :reported_hash, date_reported = :now,
+    journal = :journal, sequence = :sequence, retired_journals = :retired, boot_count = :boot_count,
+    wake_reason = :wake_reason, target_reached = :reached, retries = :retries
+WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+
+
+class _Number(msgspec.Struct, frozen=True):
+    number: int
+
+
+async def insert_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
+    """Make the empty assignment of a new device."""
+    sql = "INSERT INTO assignments (device_sid, account_sid) VALUES (:device_sid, :account_sid)"
+    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def find_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment | None:
+    """Read what a device should run and says it runs."""
+    return await tx.one(Assignment, _ASSIGNMENT, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def find_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Update | None:
+    """Read the open update of a device; there is at most one."""
+    return await tx.one(Update, _OPEN, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def find(db: Database, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update | None:
+    """Read one update by its number."""
+    params = {"device_sid": device_sid, "account_sid": account_sid, "number": number}
+    return await db.one(Update, _GET, params)
+
+
+async def page(
+    db: Database, account_sid: AccountSid, device_sid: DeviceSid, number: int | None, limit: int, *, newer: bool
+) -> list[Update]:
+    """Read updates of a device beside ``number``: older ones, newest first, or (``newer``) the reverse."""
+    beside, order = ("number > :number", "ASC") if newer else ("number < :number", "DESC")
+    sql = f"""SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
+        AND {beside} ORDER BY number {order} LIMIT :limit"""
+    params = {
+        "device_sid": device_sid,
+        "account_sid": account_sid,
+        "number": 1 << 40 if number is None else number,
+        "limit": limit,
+    }
+    return await db.all(Update, sql, params)
+
+
+async def set_target(
+    tx: Tx,
+    assignment: Assignment,
+    *,
+    target: tuple[AppSid, str] | None,
+    reached: bool,
+    now: Millis,
+) -> None:
+    """Set the target (SID and manifest hash; ``None`` clears it), and start its retries at 0."""
+    await tx.run(
+        _SET_TARGET,
+        {
+            "device_sid": assignment.device_sid,
+            "account_sid": assignment.account_sid,
+            "target_sid": target[0] if target else None,
+            "target_hash": target[1] if target else None,
+            "date_targeted": now if target else None,
+            "reached": int(reached),
+        },
+    )
+
+
+async def insert(
+    tx: Tx, assignment: Assignment, *, app_sid: AppSid, app_hash: str, bytes_total: int, now: Millis
+) -> int:
+    """Make the next update of a device, pending; give its number, which its SID never had before."""
+    keys = {"device_sid": assignment.device_sid, "account_sid": assignment.account_sid}
+    row = await tx.one(_Number, _NEXT_NUMBER, {"device_sid": assignment.device_sid})
+    if row is None:
+        raise AssertionError("an upsert that returns always returns a row")
+    await tx.run(
+        _INSERT,
+        {
+            **keys,
+            "number": row.number,
+            "app_sid": app_sid,
+            "app_hash": app_hash,
+            "bytes_total": bytes_total,
+            "now": now,
+        },
+    )
+    await tx.run(_SET_NUMBER, {**keys, "number": row.number})
+    return row.number
+
+
+async def move(
+    tx: Tx,
+    update: Update,
+    state: State,
+    *,
+    now: Millis,
+    deadline: Millis | None = None,
+    bytes_done: int | None = None,
+    bytes_total: int | None = None,
+    error_code: int = 0,
+) -> bool:
+    """Move ``update`` from the state it was read in to ``state``; tell whether it still was in it."""
+    changed = await tx.run(
+        _MOVE,
+        {
+            "device_sid": update.device_sid,
+            "number": update.number,
+            "expected": update.state.value,
+            "state": state.value,
+            "open": int(is_open(state)),
+            "bytes_done": update.bytes_done if bytes_done is None else bytes_done,
+            "bytes_total": update.bytes_total if bytes_total is None else bytes_total,
+            "error_code": error_code,
+            "deadline": deadline if is_open(state) else None,
+            "now": now,
+        },
+    )
+    return changed == 1
+
+
+async def start_clock(tx: Tx, rows: list[dict[str, str | int]]) -> int:
+    """Set the deadline of updates that their devices fetched for the first time.
+
+    Each row gives ``device_sid``, ``number`` and ``deadline``; one whose clock runs, or that closed, is left alone.
+    """
+    return await tx.write_many(_START_CLOCK, rows)
+
+
+async def overdue(db: Database, now: Millis, limit: int) -> list[Update]:
+    """Read open updates whose deadline is over, the oldest first."""
+    return await db.all(Update, _OVERDUE, {"now": now, "limit": limit})
+
+
+async def set_report(
+    tx: Tx,
+    assignment: Assignment,
+    *,
+    reported: tuple[AppSid | None, str | None],
+    journal: tuple[str, int, str],
+    boot_count: int,
+    wake_reason: int,
+    reached: bool,
+    retries: int,
+    now: Millis,
+) -> None:
+    """Set what the device runs (SID, manifest hash) and the journal (id, sequence, retired ones) that said so."""
+    await tx.run(
+        _SET_REPORT,
+        {
+            "device_sid": assignment.device_sid,
+            "account_sid": assignment.account_sid,
+            "reported_sid": reported[0],
+            "reported_hash": reported[1],
+            "journal": journal[0],
+            "sequence": journal[1],
+            "retired": journal[2],
+            "boot_count": boot_count,
+            "wake_reason": wake_reason,
+            "reached": int(reached),
+            "retries": retries,
+            "now": now,
+        },
+    )

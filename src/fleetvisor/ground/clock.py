@@ -1,0 +1,59 @@
+"""The ports to time and chance, so that everything above can be run again from a seed.
+
+Deliberately holds no implementation: the real ones are in ``fleetvisor.reality``, the simulator's in
+``fleetvisor.sim``. Time of day is integer milliseconds since the epoch, UTC (``Millis``) everywhere, in the
+database too; durations end in ``_s`` (float or int seconds).
+"""
+
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
+from typing import NewType, Protocol
+
+Millis = NewType("Millis", int)
+
+
+class Clock(Protocol):
+    """What time it is, and how to wait."""
+
+    def now(self) -> Millis:
+        """Give the time of day, in milliseconds since the epoch (UTC)."""
+        ...
+
+    def monotonic(self) -> float:
+        """Give seconds that never go back, from an arbitrary start."""
+        ...
+
+    async def sleep(self, delay_s: float) -> None:
+        """Wait ``delay_s`` seconds."""
+        ...
+
+    def timeout(self, delay_s: float | None) -> AbstractAsyncContextManager[object]:
+        """Give a context that raises ``TimeoutError`` after ``delay_s`` seconds (``None``: never)."""
+        ...
+
+
+class Entropy(Protocol):
+    """Where random bytes come from."""
+
+    def token(self, size: int) -> bytes:
+        """Give ``size`` random bytes, unpredictable in production and seeded in the simulator."""
+        ...
+
+    def fraction(self) -> float:
+        """Give a number in [0, 1), for jitter; never for secrets."""
+        ...
+
+
+def later(now: Millis, delay_s: float) -> Millis:
+    """Give the time ``delay_s`` seconds after ``now``."""
+    return Millis(now + round(delay_s * 1000))
+
+
+def iso(moment: Millis) -> str:
+    """Render a time exactly as the API does: ``YYYY-MM-DDTHH:MM:SSZ``, cut to the second (reference, §0.5)."""
+    return datetime.fromtimestamp(moment // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def iso_or_none(moment: Millis | None) -> str | None:
+    """Render a time as ``iso`` does; ``None`` stays ``None``."""
+    return None if moment is None else iso(moment)

@@ -1,0 +1,48 @@
+"""Every bound of the server, in one frozen value; ``docs/reference/limits.md`` is generated from it.
+
+Built from the settings by ``server/build``; nobody else sees settings. Sizes are bytes, times seconds.
+Each field's metadata gives ``error`` (what a caller gets beyond it) and ``about``.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _bound(default: int, error: str, about: str) -> Any:  # noqa: ANN401  (a dataclass field stands for any type)
+    return field(default=default, metadata={"error": error, "about": about})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The bounds in force."""
+
+    bundle_bytes_max: int = _bound(16 << 20, "413, 20413", "size of an uploaded bundle")
+    bundle_entries_max: int = _bound(64, "400, 20001", "entries in a bundle's zip")
+    bundle_inflated_bytes_max: int = _bound(64 << 20, "400, 20001", "inflated size of all entries of a bundle")
+    manifest_bytes_max: int = _bound(64 << 10, "400, 20001", "size of a manifest")
+    internal_flash_bytes: int = _bound(1 << 20, "400, 20001", "internal flash that regions may cover, from offset 0")
+    external_flash_bytes: int = _bound(16 << 20, "400, 20001", "external flash that regions may cover, from offset 0")
+    config_key_chars_max: int = _bound(100, "400, 20001", "characters of a config or secret key (printable ASCII)")
+    config_value_chars_max: int = _bound(4096, "400, 20001", "characters of a config or secret value")
+    configs_per_owner_max: int = _bound(5000, "409, 20409", "configs of one account or of one device; secrets too")
+    config_fetch_items_max: int = _bound(64, "400, 20001", "items of one configs/fetch request")
+    devices_per_account_max: int = _bound(10_000_000, "409, 20409", "devices of one account")
+    apps_per_account_max: int = _bound(10_000, "409, 20409", "apps of one account")
+    keys_per_account_max: int = _bound(100, "409, 20409", "API keys of one account")
+    unique_name_chars_max: int = _bound(64, "400, 20001", "characters of a unique name")
+    page_size_max: int = _bound(1000, "clamped", "items of one page")
+    page_size_default: int = _bound(50, "none", "items of one page when PageSize is absent")
+    form_bytes_max: int = _bound(64 << 10, "413, 20413", "body of a form request")
+    device_body_bytes_max: int = _bound(64 << 10, "413, 20413", "body of a device request")
+    header_bytes_max: int = _bound(16 << 10, "431 or a closed connection", "header block of a request")
+    request_time_s: int = _bound(30, "503, 20503", "time in which a request's body must arrive and be answered")
+    upload_time_s: int = _bound(600, "503, 20503", "time in which an upload must arrive")
+    wait_s_max: int = _bound(300, "clamped", "time a poll may be held")
+    held_polls_max: int = _bound(100_000, "answered at once", "polls held at one time by one server")
+    layer_cache_bytes: int = _bound(256 << 20, "read from disk", "memory for layers that devices download")
+    connections_max: int = _bound(0, "the connection waits", "open connections (0: from the descriptor limit)")
+    update_retries_max: int = _bound(3, "update_status error", "new updates after a device left its target by itself")
+    report_timeout_s: int = _bound(3600, "update error 9", "time from a device's fetch of an update to its report")
+    logging_s: int = _bound(24 * 3600, "logging ends", "time for which LoggingEnabled=true holds")
+    poll_interval_s: int = _bound(60, "none", "time between polls that devices are asked for")
+    layer_grace_s: int = _bound(3600, "none", "time for which bytes that no app uses are kept")

@@ -1,0 +1,57 @@
+"""The rules of unique names and of config keys, shared by the features that have them.
+
+Deliberately only form: whether a name is taken is the store's to say. Spec: a name must never be taken for a SID,
+nor need escaping in a path that twilio-node would refuse (reference, sections 1 and 4).
+"""
+
+from typing import Final
+
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.sids import is_sid
+
+_PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
+_PATH_SPECIAL: Final = frozenset("/?")
+
+
+def check_unique_name(text: str, chars_max: int) -> str:
+    """Give ``text`` back when it may be a unique name. Raises ``Invalid`` with the rule it breaks."""
+    if not text:
+        raise Invalid("UniqueName must not be empty.")
+    if len(text) > chars_max:
+        raise Invalid(f"UniqueName has {len(text)} characters; {chars_max} are the most.")
+    if _PATH_SPECIAL.intersection(text):
+        raise Invalid("UniqueName must not contain / or ?.")
+    if text in {".", ".."}:
+        raise Invalid("UniqueName must not be . or .. .")
+    if is_sid(text):
+        raise Invalid("UniqueName must not have the form of a SID.")
+    if not is_text(text) or not text.isprintable():
+        raise Invalid("UniqueName must not contain control or other unprintable characters.")
+    return text
+
+
+def check_key(text: str, chars_max: int) -> str:
+    """Give ``text`` back when it may be a config or secret key. Raises ``Invalid`` with the rule it breaks."""
+    if not text:
+        raise Invalid("Key must not be empty.")
+    if len(text) > chars_max:
+        raise Invalid(f"Key has {len(text)} characters; {chars_max} are the most.")
+    if not _PRINTABLE.issuperset(text) or _PATH_SPECIAL.intersection(text):
+        raise Invalid("Key must be printable ASCII without / and ?.")
+    if text in {".", ".."}:
+        raise Invalid("Key must not be . or .. .")
+    return text
+
+
+def check_value(text: str, chars_max: int) -> str:
+    """Give ``text`` back when it may be a config or secret value (empty is fine). Raises ``Invalid``."""
+    if len(text) > chars_max:
+        raise Invalid(f"Value has {len(text)} characters; {chars_max} are the most.")
+    if not is_text(text):
+        raise Invalid("Value must not contain NUL or lone surrogates: encode bytes, for example as base64.")
+    return text
+
+
+def is_text(text: str) -> bool:
+    """Tell whether both database engines can store ``text``: no NUL, no lone surrogate."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)

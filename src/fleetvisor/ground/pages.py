@@ -1,0 +1,58 @@
+"""Keyset pages: a list is cut by the sort key of its last row, never by an offset.
+
+Deliberately does not know how a token is written on the wire: ``api/paging`` does. A cursor is the sort key
+of the row next to the page, as a flat tuple of str and int, in the order of the list's ORDER BY.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a page starts: after (``forward``) or before (not ``forward``) the row with this sort key."""
+
+    key: tuple[str | int, ...]
+    forward: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What a caller asks of a list: how many rows (1 to 1000), and from where (``None``: the first page)."""
+
+    size: int = 50
+    cursor: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows in list order, and the cursors of the neighbouring pages (``None`` where there is none)."""
+
+    items: tuple[T, ...]
+    next: Cursor | None
+    previous: Cursor | None
+
+
+def page_of(rows: Sequence[T], request: PageRequest, key: Callable[[T], tuple[str | int, ...]]) -> Page[T]:
+    """Build a page from rows that were read beside ``request.cursor`` with a limit of ``request.size`` + 1.
+
+    Rows come in list order when the cursor is absent or forward, in reverse order otherwise. ``key`` gives a
+    row's sort key. The row beyond the size only shows that there is more in that direction. In the direction
+    we came from there is a neighbour by definition: the cursor's own row was there when it was given.
+    """
+    cursor = request.cursor
+    forward = cursor is None or cursor.forward
+    more = len(rows) > request.size
+    items = tuple(rows[: request.size]) if forward else tuple(reversed(rows[: request.size]))
+    if not items:
+        return Page((), None, None)
+    has_next = more if forward else True
+    has_previous = cursor is not None if forward else more
+    return Page(
+        items,
+        Cursor(key(items[-1])) if has_next else None,
+        Cursor(key(items[0]), forward=False) if has_previous else None,
+    )

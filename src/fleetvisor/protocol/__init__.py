@@ -1,0 +1,1 @@
+"""The wire vocabulary: pure codecs and tables that server and device share; no IO, no clock."""

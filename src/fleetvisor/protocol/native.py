@@ -1,0 +1,128 @@
+"""The native device API's bodies, as both the server and the agent encode and decode them.
+
+NOTE: these structs are the wire format; a field renamed here is a field renamed in every device in the field.
+New fields come last, with a default. Deliberately no HTTP. Spec: ``docs/reference/device-api.md``.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from fleetvisor.protocol.lifecycle import State
+
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+Uint32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
+Uint63 = Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+
+
+class DesiredLayer(msgspec.Struct, frozen=True):
+    """One layer to fetch: its content's digest and bytes, and the flash region it goes to."""
+
+    sha256: Sha256
+    size_bytes: int
+    measurement: Sha256
+    region: Literal["internal", "external"]
+    region_start: int
+    region_size: int
+
+
+class DesiredApp(msgspec.Struct, frozen=True):
+    """The target app. ``update`` is the number of the open update to it; ``None``: there is nothing to do."""
+
+    sid: str
+    manifest: Sha256
+    update: int | None
+    layers: tuple[DesiredLayer, ...]
+
+
+class DesiredLogging(msgspec.Struct, frozen=True):
+    """Whether the device may send logs, and until when (``YYYY-MM-DDTHH:MM:SSZ``)."""
+
+    enabled: bool
+    until: str | None
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """What the manifest of the app that the device reports asks of it; all 0 when that is unknown."""
+
+    politeness_s: int = 0
+    connection_grace_s: int = 0
+    check_in_s: int = 0
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """The answer of ``GET /device/v1/desired``."""
+
+    app: DesiredApp | None
+    logging: DesiredLogging
+    restart: int
+    poll_interval_s: int
+    policy: Policy
+
+
+class Running(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
+    """What runs: the SHA-256 of its manifest, and the app's SID when the device knows it."""
+
+    manifest: Sha256 | None = None
+    app: Annotated[str, msgspec.Meta(pattern="^KA[0-9a-fA-F]{32}$")] | None = None
+
+
+class UpdateReport(msgspec.Struct, frozen=True):
+    """How far an update is. ``error_code`` counts with ``failed`` only."""
+
+    number: Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
+    state: State
+    bytes_done: Uint63 = 0
+    bytes_total: Uint63 = 0
+    error_code: Uint32 = 0
+
+
+class Report(msgspec.Struct, frozen=True):
+    """The body of ``POST /device/v1/report``.
+
+    ``sequence`` counts up under ``journal``, a random id made at the device's first boot: a report whose
+    sequence is not higher than the last one taken is acknowledged and ignored.
+    """
+
+    journal: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=0x7FFFFFFFFFFFFFFF)]
+    running: Running
+    update: UpdateReport | None = None
+    boot_count: Uint32 = 0
+    wake_reason: Uint32 = 0
+
+
+class ReportAnswer(msgspec.Struct, frozen=True):
+    """The answer to a report: ``taken`` is false for one that was not newer than the last."""
+
+    taken: bool
+
+
+class FetchItem(msgspec.Struct, frozen=True):
+    """One value asked for by ``POST /device/v1/configs/fetch``."""
+
+    scope: Literal["account", "device"]
+    store: Literal["config", "secret"]
+    key: str
+
+
+class FetchRequest(msgspec.Struct, frozen=True):
+    """The body of ``POST /device/v1/configs/fetch``: 1 to 64 items."""
+
+    items: tuple[FetchItem, ...]
+
+
+class FetchResult(msgspec.Struct, frozen=True):
+    """One item's result, at the place of its item in the request."""
+
+    scope: Literal["account", "device"]
+    store: Literal["config", "secret"]
+    key: str
+    result: Literal["ok", "key_not_found", "server_error"]
+    value: str | None = None
+
+
+class FetchAnswer(msgspec.Struct, frozen=True):
+    """The answer of ``POST /device/v1/configs/fetch``, in the order of the request."""
+
+    items: tuple[FetchResult, ...]

@@ -1,0 +1,66 @@
+"""A swarm of simulated devices in one process, over real HTTPS: ``fleetvisor simulate`` and the demo.
+
+The agents are the same as on a real device; their flash is in memory and grows with what is written, and they share
+one pool of connections. Deliberately no server and no operator: whoever calls has registered the devices.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fleetvisor.agent.core import View
+from fleetvisor.agent.flash import FlashFault
+from fleetvisor.agent.plan import Geometry
+from fleetvisor.agent.runner import Behaviour, Device, memory_flash
+from fleetvisor.agent.talk import Options
+from fleetvisor.agent.transport import HttpTransport, open_pool
+from fleetvisor.ground.clock import Clock, Entropy
+
+OnChange = Callable[[str, View], None]
+
+
+def _ignore(_: str, __: View) -> None:
+    return None
+
+
+async def run_swarm(
+    devices: Sequence[tuple[str, str]],
+    url: str,
+    ca_file: Path | None,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    geometry: Geometry | None = None,
+    options: Options | None = None,
+    behaviour: Behaviour | None = None,
+    ramp_s: float | None = None,
+    on_change: OnChange = _ignore,
+) -> None:
+    """Run one agent for each ``(sid, token)`` against the server at ``url``, until cancelled.
+
+    The agents start spread over ``ramp_s`` seconds (by default 100 a second). ``on_change`` is called with a SID and
+    what its agent is at, at every change. A device whose flash fails is reported as phase ``broken``, and stays dead.
+    """
+    shape = geometry or Geometry()
+    spread_s = len(devices) / 100 if ramp_s is None else ramp_s
+    async with open_pool(ca_file) as pool, asyncio.TaskGroup() as tasks:
+
+        async def live(sid: str, token: str, delay_s: float) -> None:
+            await clock.sleep(delay_s)
+            device = Device(
+                flash=memory_flash(shape),
+                geometry=shape,
+                transport=HttpTransport(pool, url, token),
+                clock=clock,
+                entropy=entropy,
+                options=options,
+                behaviour=behaviour,
+                on_change=lambda view: on_change(sid, view),
+            )
+            try:
+                await device.run()
+            except FlashFault:
+                on_change(sid, View("broken", None, 0, 0, logging=False))
+
+        for number, (sid, token) in enumerate(devices):
+            tasks.create_task(live(sid, token, spread_s * number / len(devices)))

@@ -1,0 +1,1 @@
+"""What the edges share: requests read within bounds, answers, problems, conditions, URLs, credentials."""

@@ -1,0 +1,93 @@
+"""The layout keeps itself: sizes, docstrings, twins, documents. A failure says what to do about it."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "fleetvisor"
+LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if not path.name.endswith("_pb2.py"))
+NEEDS_TWIN = {"rules.py", "service.py"}
+
+
+def named(paths):
+    return [pytest.param(path, id=str(path.relative_to(SOURCE))) for path in paths]
+
+
+def test_the_source_is_there():
+    """An empty list of modules would let every test below pass."""
+    assert len(MODULES) > 60
+
+
+@pytest.mark.parametrize("path", named(MODULES))
+def test_a_module_says_what_it_is_and_stays_small(path):
+    """Every module has a docstring and at most 400 lines, every function at most 60."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f"{path}: begin the module with what it is and what it deliberately is not"
+    assert text.count("\n") <= LINES_MAX, f"{path}: split it by idea; {LINES_MAX} lines are the most"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            size = (node.end_lineno or node.lineno) - node.lineno + 1
+            assert size <= FUNCTION_LINES_MAX, f"{path}:{node.lineno} {node.name}: {size} lines; name its parts"
+
+
+@pytest.mark.parametrize(
+    "path", named(path for path in MODULES if path.name in NEEDS_TWIN or path.parent.name == "protocol")
+)
+def test_rules_codecs_and_services_have_a_twin_test(path):
+    """tests/unit mirrors src: a module of decisions without tests of its own is not finished."""
+    if path.name == "__init__.py":
+        return
+    relative = path.relative_to(SOURCE)
+    twin = ROOT / "tests" / "unit" / relative.parent / f"test_{relative.parent.name}_{relative.name}"
+    plain = ROOT / "tests" / "unit" / relative.parent / f"test_{relative.name}"
+    assert twin.exists() or plain.exists(), f"write {plain.relative_to(ROOT)}"
+
+
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/explanation/walks.md"])
+def test_paths_in_the_plan_of_the_house_exist(name):
+    """A path in back quotes that names a file or folder of the project must be there."""
+    text = (ROOT / name).read_text()
+    stale = []
+    for quoted in re.findall(r"`([\w./-]+(?:\.py|\.sql|\.md|\.proto|/))`", text):
+        if not any((base / quoted).exists() for base in (ROOT, SOURCE)):
+            stale.append(quoted)
+    assert not stale, f"{name} names what is not there: {stale}"
+
+
+def test_every_problem_is_documented():
+    """docs/reference/errors.md lists each code of ground/errors."""
+    from fleetvisor.ground import errors
+
+    text = (ROOT / "docs/reference/errors.md").read_text()
+    codes = {kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Problem)}
+    missing = [code for code in sorted(codes) if str(code) not in text]
+    assert not missing, f"document in docs/reference/errors.md: {missing}"
+
+
+def test_generated_pages_are_current():
+    """make docs would change nothing."""
+    from scripts import generate_docs
+
+    stale = [str(path) for path, text in generate_docs.pages().items() if not path.exists() or path.read_text() != text]
+    assert not stale, f"run make docs: {stale}"
+
+
+def test_no_file_names_a_registry_host_or_a_path_of_one_machine():
+    """Lock files and documents name packages, never the hosts they come from."""
+    hosts = re.compile(r"https?://[a-z0-9.-]*(pypi|pythonhosted|npmjs|debian)[a-z0-9.-]*")
+    found = []
+    for path in ROOT.rglob("*"):
+        parts = path.relative_to(ROOT).parts
+        if not path.is_file() or parts[0] in {".git", ".venv"} or "static" in parts or path == Path(__file__):
+            continue
+        if path.suffix in {".md", ".toml", ".lock", ".yml", ".yaml", ".py", ".txt", ""} and hosts.search(
+            path.read_text(errors="replace")
+        ):
+            found.append(str(path.relative_to(ROOT)))
+    assert not found, f"these name a package registry's host: {found}"

@@ -1,0 +1,107 @@
+"""Held polls: what ends a wait, and that no bell is lost."""
+
+import asyncio
+
+import pytest
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.channel.hub import Hub, Wake
+
+DEVICE = "UV" + "1" * 32
+OTHER = "UV" + "2" * 32
+
+
+class Client:
+    """The receiving end of a request: says ``http.request`` once, then nothing until it leaves."""
+
+    def __init__(self):
+        self.gone = asyncio.Event()
+        self.first = True
+
+    async def receive(self):
+        if self.first:
+            self.first = False
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+
+@pytest.fixture
+def bus():
+    return Bus()
+
+
+@pytest.fixture
+def hub(bus):
+    return Hub(bus=bus, held_max=3)
+
+
+async def test_a_bell_of_the_device_ends_the_wait(hub, bus):
+    held = hub.hold(DEVICE, Client().receive)
+    asyncio.get_running_loop().call_later(0.01, bus.ring, [DEVICE, OTHER])
+    assert await held.wait(10) is Wake.BELL
+    hub.leave(held)
+    assert hub.held == 0
+
+
+async def test_a_bell_of_another_device_does_not(hub, bus):
+    held = hub.hold(DEVICE, Client().receive)
+    asyncio.get_running_loop().call_later(0.01, bus.ring, [OTHER])
+    assert await held.wait(0.05) is Wake.TIME
+    hub.leave(held)
+
+
+async def test_a_bell_between_two_waits_ends_the_next_at_once(hub, bus):
+    held = hub.hold(DEVICE, Client().receive)
+    bus.ring([DEVICE])
+    assert await held.wait(10) is Wake.BELL
+    assert await held.wait(0.01) is Wake.TIME
+    hub.leave(held)
+
+
+async def test_a_client_that_leaves_ends_the_wait(hub):
+    client = Client()
+    held = hub.hold(DEVICE, client.receive)
+    asyncio.get_running_loop().call_later(0.01, client.gone.set)
+    assert await held.wait(10) is Wake.GONE
+    hub.leave(held)
+
+
+async def test_release_ends_every_wait_and_nothing_is_held_after(hub):
+    polls = [hub.hold(sid, Client().receive) for sid in (DEVICE, DEVICE, OTHER)]
+    hub.release_all()
+    hub.release_all()
+    assert [await held.wait(10) for held in polls] == [Wake.RELEASE] * 3
+    for held in polls:
+        hub.leave(held)
+    assert hub.held == 0
+    assert hub.hold(DEVICE, Client().receive) is None
+
+
+async def test_a_bell_does_not_hide_the_release(hub, bus):
+    held = hub.hold(DEVICE, Client().receive)
+    hub.release_all()
+    bus.ring([DEVICE])
+    assert await held.wait(10) is Wake.RELEASE
+    hub.leave(held)
+
+
+async def test_above_its_bound_nothing_is_held(hub):
+    polls = [hub.hold(DEVICE, Client().receive) for _ in range(4)]
+    assert [held is not None for held in polls] == [True, True, True, False]
+    hub.leave(polls[1])
+    assert hub.held == 2
+    again = hub.hold(OTHER, Client().receive)
+    assert again is not None
+    for held in (polls[0], polls[2], again):
+        hub.leave(held)
+    assert hub.held == 0
+
+
+async def test_leaving_stops_the_watching_of_the_client(hub):
+    before = asyncio.all_tasks()
+    held = hub.hold(DEVICE, Client().receive)
+    hub.leave(held)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
