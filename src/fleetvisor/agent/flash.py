@@ -16,7 +16,6 @@ from typing import Final, Literal, Protocol
 
 from fleetvisor.ground.clock import Entropy
 
-ERASED: Final = 0xFF
 Operation = Literal["write", "erase"]
 Moment = Literal["before", "torn", "after"]
 Strike = Callable[[Operation], Moment | None]
@@ -65,7 +64,7 @@ def _check(flash: Flash, size_bytes: int, start: int, data: bytes) -> None:
         raise FlashFault(f"a write of {len(data)} bytes at {start:#x} does not cover whole units")
     if start < 0 or start + len(data) > size_bytes:
         raise FlashFault(f"a write of {len(data)} bytes at {start:#x} leaves the flash")
-    if flash.read(start, len(data)).count(ERASED) != len(data):
+    if flash.read(start, len(data)) != b"\xff" * len(data):
         raise FlashFault(f"a write of {len(data)} bytes at {start:#x} meets bytes that are not erased")
 
 

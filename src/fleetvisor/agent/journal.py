@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable
 from typing import Final
 
-from fleetvisor.agent.flash import ERASED, Flash, FlashFault
+from fleetvisor.agent.flash import Flash, FlashFault
 
 _MAGIC: Final = 0x464C5631
 _HEADER: Final = struct.Struct("<III")
@@ -114,7 +114,7 @@ class Journal:
             self.records.append(payload)
             place += self._padded(_LENGTH.size + len(payload) + _CRC.size)
         self._end = place
-        self._torn = data.count(ERASED, place) != len(data) - place
+        self._torn = data[place:] != b"\xff" * (len(data) - place)
 
 
 def _payload_at(data: bytes, place: int) -> bytes | None:

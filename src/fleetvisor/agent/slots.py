@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.agent import state as states
-from fleetvisor.agent.flash import ERASED, Flash, FlashFault
+from fleetvisor.agent.flash import Flash, FlashFault
 from fleetvisor.agent.journal import Journal
 from fleetvisor.agent.plan import Geometry
 from fleetvisor.agent.state import Record, Snapshot, State
@@ -55,9 +55,10 @@ class Slots:
         base = self._geometry.slot_start(self.state.inactive)
         if (sector + count) * size > self._geometry.slot_bytes:
             raise FlashFault("a download leaves its slot")
+        blank = b"\xff" * size
         for number in range(count):
             start = base + (sector + number) * size
-            if self._flash.read(start, size).count(ERASED) != size:
+            if self._flash.read(start, size) != blank:
                 self._flash.erase(start // size)
             self._fill(start, data[number * size : (number + 1) * size])
 

@@ -1,25 +1,27 @@
 """Bytes by name, through obstore: a local directory here, an object store later.
 
-What ``put`` returned from is on the disk: obstore's LocalStore writes by rename or link and never fsyncs, so the
+What ``put_file`` returned from is on the disk: obstore's LocalStore writes by rename or link and never fsyncs, so the
 file and its directories are fsynced here, before the row that names them commits. Deliberately no meaning: names
-and their life are ``features/apps``'s. What blocks for a disk goes through ``offload``.
+and their life are ``features/apps``'s. Each name is given to one content only; what blocks for a disk goes through
+``offload``.
 """
 
-import contextlib
 import os
 from collections.abc import Callable
-from hashlib import sha256
+from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
-from obstore.exceptions import AlreadyExistsError
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore
 
+from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.offload import Offload
 
-_BLOCK: Final = 1 << 20
-
 Fsync = Callable[[int], None]
+
+_STAGED: Final = "*#*"  # LocalStore writes NAME#1, then renames or links it to NAME
+_FAULTS: Final = (OSError, ValueError, BaseError)
 
 
 class BlobFault(Exception):
@@ -30,14 +32,17 @@ class Blobs:
     """The blob store in one local directory, which several nodes may share."""
 
     def __init__(self, directory: Path, *, offload: Offload, fsync: Fsync = os.fsync) -> None:
-        """Use ``directory``, made if it is not there; ``fsync`` is counted by a test."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._directory = directory
+        """Use ``directory``, made (durably) if it is not there; tests pass an ``fsync`` of their own."""
+        self._directory = directory.absolute()
         self._offload = offload
         self._fsync = fsync
-        self._store = LocalStore(prefix=str(directory), automatic_cleanup=False)
+        missing = [folder for folder in (self._directory, *self._directory.parents) if not folder.exists()]
+        self._directory.mkdir(parents=True, exist_ok=True)
+        for folder in missing:
+            self._sync(folder.parent)
+        self._store = LocalStore(prefix=str(self._directory), automatic_cleanup=False)
 
-    async def put(self, name: str, source: Path, *, digest: str, size_bytes: int) -> None:
+    async def put_file(self, name: str, source: Path, *, digest: str, size_bytes: int) -> None:
         """Put the file ``source`` under ``name``, durably. Idempotent.
 
         What is already there under the name counts only when its size and SHA-256 (``digest``, hex) are right: an
@@ -46,24 +51,31 @@ class Blobs:
         """
         await self._offload(lambda: self._put(name, source, digest, size_bytes))
 
-    async def get(self, name: str, start: int, end: int) -> bytes:
-        """Read the bytes from ``start`` up to ``end``. Raises ``BlobFault`` when they are not there."""
+    async def get_range(self, name: str, start: int, end: int) -> bytes:
+        """Read the bytes from ``start`` to before ``end``. Raises ``BlobFault`` when they are not all there."""
         return await self._offload(lambda: self._get(name, start, end))
 
     async def delete(self, name: str) -> None:
-        """Remove a blob; one that is not there is removed already."""
+        """Remove a blob, durably; one that is not there is removed already. Raises ``BlobFault``."""
         await self._offload(lambda: self._delete(name))
 
     async def exists(self, name: str) -> bool:
         """Tell whether there is a blob of this name."""
         return await self._offload((self._directory / name).exists)
 
-    def clear_leftovers(self) -> int:
-        """Remove what writes that never ended left behind; give how many. Called at start, before any put."""
+    def clear_leftovers(self, before: Millis | None = None) -> int:
+        """Remove what writes that never ended left behind; give how many. Called at start, before any put.
+
+        Where other nodes share the directory, ``before`` spares what was written later: it may be a put under way.
+        """
         count = 0
-        for path in self._directory.rglob("*#*"):
-            path.unlink(missing_ok=True)
-            count += 1
+        for path in self._directory.rglob(_STAGED):
+            try:
+                if before is None or path.stat().st_mtime * 1000 < before:
+                    path.unlink()
+                    count += 1
+            except FileNotFoundError:  # another node ended its put, or clears as well
+                continue
         return count
 
     def _put(self, name: str, source: Path, digest: str, size_bytes: int) -> None:
@@ -72,45 +84,56 @@ class Blobs:
                 try:
                     self._store.put(name, file, mode="create")
                 except AlreadyExistsError:
-                    if not self._is(name, digest, size_bytes):
+                    if not self._holds(name, digest, size_bytes):
                         file.seek(0)
                         self._store.put(name, file, mode="overwrite")
-            self._sync(name)
-        except OSError as error:
-            raise BlobFault(f"cannot store {name}: {error}") from error
+            self._sync(self._directory / name)
+            self._sync_folders(name)
+        except _FAULTS as error:
+            raise BlobFault(f"cannot store {name}: {_reason(error)}") from error
 
     def _get(self, name: str, start: int, end: int) -> bytes:
+        if start == end:
+            return b""
         try:
-            return bytes(self._store.get_range(name, start=start, end=end))
-        except (OSError, ValueError) as error:
-            raise BlobFault(f"cannot read {name}: {error}") from error
+            data = bytes(self._store.get_range(name, start=start, end=end))
+        except _FAULTS as error:
+            raise BlobFault(f"cannot read {name}: {_reason(error)}") from error
+        if len(data) != end - start:
+            raise BlobFault(f"cannot read {name}: it ends {end - start - len(data)} bytes too early")
+        return data
 
     def _delete(self, name: str) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self._store.delete(name)
+            self._sync((self._directory / name).parent)
+        except FileNotFoundError:
+            return
+        except _FAULTS as error:
+            raise BlobFault(f"cannot remove {name}: {_reason(error)}") from error
 
-    def _is(self, name: str, digest: str, size_bytes: int) -> bool:
+    def _holds(self, name: str, digest: str, size_bytes: int) -> bool:
         path = self._directory / name
         if path.stat().st_size != size_bytes:
             return False
-        found = sha256()
         with path.open("rb") as file:
-            while block := file.read(_BLOCK):
-                found.update(block)
-        return found.hexdigest() == digest
+            return file_digest(file, "sha256").hexdigest() == digest
 
-    def _sync(self, name: str) -> None:
-        """Fsync the file, then each directory from its own up to the store's."""
-        path = self._directory / name
-        self._sync_one(path)
-        for folder in path.parents:
-            self._sync_one(folder)
+    def _sync_folders(self, name: str) -> None:
+        """Fsync each folder from the blob's own up to the store's: any of them may be new, whoever made it."""
+        for folder in (self._directory / name).parents:
+            self._sync(folder)
             if folder == self._directory:
                 return
 
-    def _sync_one(self, path: Path) -> None:
+    def _sync(self, path: Path) -> None:
         descriptor = os.open(path, os.O_RDONLY)
         try:
             self._fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    """Give obstore's sentence without the dump of its own structures below it."""
+    return str(error).split("\n", 1)[0]

@@ -68,7 +68,7 @@ def demo(
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetvisor-demo-")))
         bundles = [_pack(firmware / f"{version}.elf", directory) for version in VERSIONS]
         out.note("Starting a server on HTTPS, with SQLite in a temporary directory …")
-        server = stack.enter_context(_serving(directory / "data", out))
+        server = stack.enter_context(serving(directory / "data", out))
         client = Client(stack.enter_context(Http(server)))
         out.note(f"It is ready at {server.call_url}. Registering {DEVICES} devices, uploading 2 bundles …")
         devices = [client.create_device(f"demo-{number:02}") for number in range(1, DEVICES + 1)]
@@ -119,7 +119,7 @@ def _stoppable() -> Generator[None]:
 
 
 @contextmanager
-def _serving(data: Path, out: Output) -> Generator[Server]:
+def serving(data: Path, out: Output) -> Generator[Server]:
     """Run a server on ``data`` and a free port; give it once it is ready, and stop it in the end."""
     command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0"]
     log = data.parent / "server.log"

@@ -100,7 +100,7 @@ def directory_checks(directory: Path) -> Iterator[Check]:
             "data directory", Verdict.FAIL, f"{directory} is missing", f"Start: fleetvisor serve --data {directory}"
         )
         return
-    if _locked(directory / "lock"):
+    if locked(directory / "lock"):
         yield Check("lock", Verdict.OK, "a server runs on this data directory")
     else:
         advice = f"Start: fleetvisor serve --data {directory}"
@@ -237,7 +237,7 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _locked(path: Path) -> bool:
+def locked(path: Path) -> bool:
     """Tell whether a server holds the lock, by trying to share it for a moment."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -7,6 +7,7 @@ database too; durations end in ``_s`` (float or int seconds).
 
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NewType, Protocol
 
 Millis = NewType("Millis", int)
@@ -51,7 +52,12 @@ def later(now: Millis, delay_s: float) -> Millis:
 
 def iso(moment: Millis) -> str:
     """Render a time exactly as the API does: ``YYYY-MM-DDTHH:MM:SSZ``, cut to the second (reference, §0.5)."""
-    return datetime.fromtimestamp(moment // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _iso_second(moment // 1000)
+
+
+@lru_cache(maxsize=65_536)
+def _iso_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def iso_or_none(moment: Millis | None) -> str | None:

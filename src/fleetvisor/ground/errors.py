@@ -74,6 +74,11 @@ class MethodNotAllowed(Problem):
     status = 405
     hint = "Use one of the methods of the Allow header."
 
+    def __init__(self, detail: str | None = None, *, allowed: tuple[str, ...] = ()) -> None:
+        """Keep the methods that the path has."""
+        super().__init__(detail)
+        self.allowed = allowed
+
 
 class Conflict(Problem):
     """The request conflicts with the present state of a resource."""

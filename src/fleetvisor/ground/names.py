@@ -5,6 +5,7 @@ nor need escaping in a path that twilio-node would refuse (reference, sections 1
 """
 
 from typing import Final
+from unicodedata import category
 
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.sids import is_sid
@@ -25,8 +26,8 @@ def check_unique_name(text: str, chars_max: int) -> str:
         raise Invalid("UniqueName must not be . or .. .")
     if is_sid(text):
         raise Invalid("UniqueName must not have the form of a SID.")
-    if not is_text(text) or not text.isprintable():
-        raise Invalid("UniqueName must not contain control or other unprintable characters.")
+    if has_control(text):
+        raise Invalid("UniqueName must not contain control characters or lone surrogates.")
     return text
 
 
@@ -50,6 +51,11 @@ def check_value(text: str, chars_max: int) -> str:
     if not is_text(text):
         raise Invalid("Value must not contain NUL or lone surrogates: encode bytes, for example as base64.")
     return text
+
+
+def has_control(text: str) -> bool:
+    """Tell whether ``text`` holds a control character (Unicode's Cc, NUL among them) or a lone surrogate (Cs)."""
+    return any(category(char) in {"Cc", "Cs"} for char in text)
 
 
 def is_text(text: str) -> bool:

@@ -1,9 +1,9 @@
 """Secrets at rest: AES-256-GCM under a key that is kept apart from the database.
 
 A sealed value is ``1`` | 8 bytes of key id | 12 bytes of nonce | ciphertext and tag. The key id is the beginning of
-the key's SHA-256, so a value says which key it needs. The context (which row and column) is authenticated: a
-sealed value that is moved to another row does not open. Deliberately no files of its own making: ``server/files``
-makes them. NOTE: this layout is on disk; a new one gets another first byte.
+the key's SHA-256, so a value says which key it needs. Version, key id and the context (which row and column) are
+authenticated: a sealed value that is moved to another row does not open. Deliberately no files of its own making:
+``server/files`` makes them. NOTE: this layout is on disk; a new one gets another first byte.
 """
 
 from collections.abc import Sequence
@@ -59,8 +59,8 @@ class Seal:
     def seal(self, plain: bytes, context: bytes) -> bytes:
         """Seal ``plain`` for the place that ``context`` names."""
         nonce = self._entropy.token(_NONCE_BYTES)
-        boxed = self._ciphers[self.active_id].encrypt(nonce, plain, context)
-        return _VERSION + bytes.fromhex(self.active_id) + nonce + boxed
+        header = _VERSION + bytes.fromhex(self.active_id)
+        return header + nonce + self._ciphers[self.active_id].encrypt(nonce, plain, header + context)
 
     def unseal(self, sealed: bytes, context: bytes) -> bytes:
         """Open what was sealed for ``context``. Raises ``SealFault``."""
@@ -70,7 +70,7 @@ class Seal:
         start = len(_VERSION) + _ID_BYTES
         nonce, boxed = sealed[start : start + _NONCE_BYTES], sealed[start + _NONCE_BYTES :]
         try:
-            return cipher.decrypt(nonce, boxed, context)
+            return cipher.decrypt(nonce, boxed, sealed[:start] + context)
         except InvalidTag as error:
             raise SealFault("A sealed value was changed, or moved to another place.") from error
 

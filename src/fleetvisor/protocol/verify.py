@@ -74,7 +74,7 @@ def verify_bundle(
         with path.open("rb") as source, tempfile.TemporaryDirectory() as spool:
             parsed = bundle.parse(source, Path(spool), limits)
     except OSError as error:
-        return BundleReport(ok=False, problem=f"The file cannot be read: {error.strerror}.")
+        return BundleReport(ok=False, problem=f"The file cannot be checked: {error.strerror}.")
     except Problem as error:
         return BundleReport(ok=False, problem=error.detail)
     signature = _judge(parsed, public_key, limits)

@@ -5,9 +5,10 @@ agree, entries must not overlap, and what is not plain (zip64, several disks, en
 methods other than stored and deflate) is refused. Entries inflate in blocks against a shared budget that believes
 no header. Every refusal is ``Invalid`` with a message that names the entry and the rule.
 
-Deliberately not ``zipfile``: that one trusts the central directory alone, accepts leading and trailing data, and
-allocates by what the headers promise (``docs/adr/0003-own-zip-reader.md``). Which names are allowed is the caller's
-rule; this module only makes them safe to show. Spec: PKWARE APPNOTE 6.3.10, ``docs/reference/bundle-format.md``.
+Deliberately not ``zipfile``: that one believes the central directory alone, takes data in front of and behind the
+zip, and reads the whole directory before anyone can count (``docs/adr/0003-own-zip-reader.md``). Which names are
+allowed is the caller's rule; this module only makes them safe to show. Spec: PKWARE APPNOTE 6.3.10,
+``docs/reference/bundle-format.md``.
 """
 
 import stat

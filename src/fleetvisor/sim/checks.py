@@ -101,8 +101,8 @@ def check_flash(flash: MemoryFlash, geometry: Geometry, history: History, operat
     if history.had_app and state.confirmed is None:
         raise Violated(f"{history.device_sid} is bricked: no confirmed app")
     history.had_app = state.confirmed is not None
-    bootable = {state.confirmed, None if state.trial is None else state.trial.slot} - {None}
-    for slot in bootable:
+    bootable = (state.confirmed, None if state.trial is None else state.trial.slot)
+    for slot in (slot for slot in bootable if slot is not None):
         image = state.slots[slot]
         if image is None or image.manifest not in operator.assigned[history.device_sid]:
             raise Violated(f"{history.device_sid} may boot {image}, which it was never assigned")
@@ -122,14 +122,14 @@ def _check_slot(flash: MemoryFlash, geometry: Geometry, slot: int, firmware: Fir
 
 
 async def check_counts(db: Database) -> None:
-    """Every stored count equals the rows that it counts."""
+    """Hold every stored count against the rows that it counts."""
     wrong = [row for row in await db.scan(_Wrong, _COUNTS, {}) if row.stored != row.counted]
     if wrong:
         raise Violated(f"counts that differ from their rows: {wrong}")
 
 
 def check_arrived(device: dict[str, Any], state: State | None, firmware: Firmware) -> None:
-    """The device runs its target, for good, and the server knows."""
+    """Hold a device that should have arrived: it runs its target, for good, and the server knows."""
     if device["app"]["update_status"] != "up-to-date" or device["app"]["reported_sid"] != firmware.sid:
         raise Violated(f"{device['sid']} did not arrive at {firmware.name}: {device}")
     if state is None or state.running is None or state.running.manifest != firmware.manifest:

@@ -9,7 +9,7 @@ Deliberately no sockets, no TLS and no HTTP parser: the tests on real sockets co
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from fleetvisor.agent.wire import Lost, Request, Response
 from fleetvisor.ground.clock import Clock
 from fleetvisor.sim.loop import SeededEntropy
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 App = Callable[[Message, Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]], Awaitable[None]]
 _PATIENCE_S: Final = 5.0
 

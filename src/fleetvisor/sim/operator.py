@@ -90,7 +90,13 @@ class Operator:
         self.assigned: dict[str, set[str]] = {}
 
     async def call(
-        self, method: str, path: str, form: Mapping[str, str] | None = None, *, body: bytes = b"", content_type: str = ""
+        self,
+        method: str,
+        path: str,
+        form: Mapping[str, str] | None = None,
+        *,
+        body: bytes = b"",
+        content_type: str = "",
     ) -> Any:  # noqa: ANN401  (JSON is any)
         """Make one request; give its JSON. Raises ``Refused``."""
         headers = dict(self._headers)

@@ -8,22 +8,35 @@ Deliberately no sockets and no threads (see ``loop``); one account.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from io import StringIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+import structlog
 
 from fleetvisor.agent.flash import Moment
+from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.database import Database
+from fleetvisor.db.sqlite import memory
+from fleetvisor.ground.limits import Limits
+from fleetvisor.pki.seal import KEY_BYTES, Seal
+from fleetvisor.server.background import run_jobs
+from fleetvisor.server.build import build
 from fleetvisor.sim.board import MOMENTS, SMALL, Board
 from fleetvisor.sim.checks import History, Violated, check_arrived, check_counts, check_flash
 from fleetvisor.sim.loop import SeededEntropy, VirtualClock, run_virtual
 from fleetvisor.sim.network import CALM, Link, Network, Weather
 from fleetvisor.sim.operator import Firmware, Operator, Refused
 
+T = TypeVar("T")
 STORM: Final = Weather(drop=0.08, repeat=0.08, truncate=0.05, stall=0.02)
 _ARRIVAL_S: Final = 4 * 3600.0
 _LOOK_S: Final = 120.0
+_JOB_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +232,7 @@ def run_world(recipe: Recipe) -> Result:
         await world.arrive(await world.operator.upload("last"))
 
     names = [f"board-{number}" for number in range(recipe.boards)]
-    return _run(recipe.seed, dict.fromkeys(names, {}), act, f"--seed {recipe.seed}")
+    return _run(recipe.seed, {name: {} for name in names}, act, f"--seed {recipe.seed}")
 
 
 def run_cuts(seed: int, cut: tuple[int, Moment] | None = None) -> Result:
@@ -234,9 +247,8 @@ def run_cuts(seed: int, cut: tuple[int, Moment] | None = None) -> Result:
         for firmware in (first, second, first):
             await world.arrive(firmware)
 
-    if cut is not None:
-        cuts = [cut]
-    else:
+    cuts: list[tuple[int, Moment]] = [] if cut is None else [cut]
+    if cut is None:
         (operations,) = _run(seed, {"uncut": {}}, act, f"--seed {seed} --cut -1").operations
         cuts = [(operation, moment) for operation in range(operations) for moment in MOMENTS]
     plans: dict[str, dict[int, Moment]] = {f"cut-{place}-{moment}": {place: moment} for place, moment in cuts}
@@ -262,7 +274,39 @@ def _run(
 
 
 @asynccontextmanager
-async def open_world(seed: int) -> AsyncIterator[World]:
+async def open_world(seed: int) -> AsyncGenerator[World]:
     """Build the server on virtual time, and an operator for its first account; stop it at the end."""
-    raise NotImplementedError
-    yield
+    clock, entropy = VirtualClock(), SeededEntropy(seed, "server")
+    with TemporaryDirectory(prefix="fleetvisor-sim-") as folder:
+        server = build(
+            db=memory(),
+            blobs=Blobs(Path(folder, "blobs"), offload=_at_once, fsync=_no_fsync),
+            seal=Seal([entropy.token(KEY_BYTES)], entropy),
+            limits=Limits(),
+            clock=clock,
+            entropy=entropy,
+            offload=_at_once,
+            spool=Path(folder),
+            base_url="https://sim.invalid",
+            log=structlog.wrap_logger(structlog.PrintLogger(StringIO())),
+        )
+        account = await server.accounts.ensure_first()
+        network = Network(server.app, clock)
+        operator = Operator(network, account.account_sid, account.auth_token, SeededEntropy(seed, "bundles"))
+        jobs = tuple(replace(job, period_s=max(job.period_s, _JOB_S)) for job in server.jobs)
+        background = asyncio.get_running_loop().create_task(run_jobs(jobs, clock))
+        try:
+            yield World(seed, server.db, network, operator, clock)
+        finally:
+            background.cancel()
+            server.begin_shutdown()
+            await clock.sleep(1)
+            await server.close()
+
+
+async def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+def _no_fsync(_: int) -> None:
+    """Save the disk's time: a simulated world has no power of its own to lose."""

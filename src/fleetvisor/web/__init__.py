@@ -1,1 +1,1 @@
-"""What the edges share: requests read within bounds, answers, problems, conditions, URLs, credentials."""
+"""What the edges share: reading requests, answers, the problem body, ETag and Range, public URLs, credentials."""

@@ -1,10 +1,9 @@
-"""Answers: status, headers and body, sent as two ASGI messages.
+"""One HTTP answer, as a value, and how it is sent.
 
-Deliberately precomputed where it can be: header pairs are bytes tuples, made once.
+Deliberately bytes only: what makes them has encoded them once. Streams are the business of whoever needs one.
 """
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -12,35 +11,27 @@ from fleetvisor.web.requests import Send
 
 Header = tuple[bytes, bytes]
 
-JSON_TYPE: Final[Header] = (b"content-type", b"application/json")
-HTML_TYPE: Final[Header] = (b"content-type", b"text/html; charset=utf-8")
-STRICT_TRANSPORT: Final[Header] = (b"strict-transport-security", b"max-age=31536000")
-_encoder = msgspec.json.Encoder()
+JSON: Final[Header] = (b"content-type", b"application/json")
+HTML: Final[Header] = (b"content-type", b"text/html; charset=utf-8")
 
 
-@dataclass(slots=True)
-class Answer:
-    """One answer. ``headers`` are lower-case names; the length is added when it is sent."""
+class Answer(msgspec.Struct, frozen=True):
+    """A status, a body and headers. ``content-length`` is added where the status allows a body."""
 
     status: int
     body: bytes = b""
-    headers: list[Header] = field(default_factory=list[Header])
+    headers: tuple[Header, ...] = ()
 
 
-def encode(value: Any) -> bytes:  # noqa: ANN401  (anything that msgspec encodes)
-    """Encode a value as JSON."""
-    return _encoder.encode(value)
+def json_answer(body: object, status: int = 200, headers: tuple[Header, ...] = ()) -> Answer:
+    """Encode ``body`` (msgspec structs and plain data) once."""
+    return Answer(status, msgspec.json.encode(body), (JSON, *headers))
 
 
-def json_answer(value: Any, status: int = 200) -> Answer:  # noqa: ANN401
-    """Answer with a JSON document."""
-    return Answer(status, _encoder.encode(value), [JSON_TYPE])
-
-
-async def send_answer(send: Send, answer: Answer, *, head: bool = False) -> None:
-    """Send an answer; ``head``: its headers only."""
-    headers = answer.headers
+async def send_answer(send: Send, answer: Answer, *, head: bool = False, extra: tuple[Header, ...] = ()) -> None:
+    """Send an answer whole; ``head`` keeps the body back and leaves its length. ``extra`` headers come last."""
+    headers = [*answer.headers, *extra]
     if answer.status not in {204, 304}:
-        headers = [*headers, (b"content-length", str(len(answer.body)).encode())]
+        headers.append((b"content-length", str(len(answer.body)).encode()))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head else answer.body})
+    await send({"type": "http.response.body", "body": b"" if head else answer.body, "more_body": False})

@@ -1,46 +1,56 @@
-"""Credentials out of a header: parsed here, proven by the features. Pure.
+"""Reading credentials from the Authorization header: Basic for people's programs, Bearer for devices.
 
-Spec: RFC 7617 (Basic), RFC 6750 (Bearer), RFC 9110 section 11.
+Pure functions. Deliberately proves nothing: ``features/accounts`` and ``features/devices`` do. Spec: RFC 7617, RFC
+6750; the Microvisor API reference, section 1.1.
 """
 
-import binascii
 from base64 import b64decode
-from typing import Final
+from binascii import Error as Base64Error
+from typing import Final, NamedTuple
 
 from fleetvisor.ground.errors import Unauthenticated
 
-BASIC_CHALLENGE: Final = b'Basic realm="fleetvisor", charset="UTF-8"'
-BEARER_CHALLENGE: Final = b'Bearer realm="fleetvisor"'
-_HEADER_CHARS_MAX: Final = 4096
+BASIC_CHALLENGE: Final = b'Basic realm="Fleetvisor API", charset="UTF-8"'
+BEARER_CHALLENGE: Final = b'Bearer realm="Fleetvisor device API"'
 
 
-def _credentials(header: str | None, scheme: str) -> str:
-    if header is None:
-        raise Unauthenticated("Authentication Error - No credentials provided")
-    if len(header) > _HEADER_CHARS_MAX:
-        raise Unauthenticated("The Authorization header is too long.")
-    found, _, rest = header.partition(" ")
-    if found.lower() != scheme:
-        raise Unauthenticated(f"The Authorization header must use the {scheme.capitalize()} scheme.")
-    return rest.strip()
+class NoCredentials(Unauthenticated):
+    """Authentication Error - No credentials provided."""
 
 
-def parse_basic(header: str | None) -> tuple[str, str]:
-    """Give user name and password of an Authorization header. Raises ``Unauthenticated``."""
-    encoded = _credentials(header, "basic")
+class Basic(NamedTuple):
+    """What HTTP Basic carries."""
+
+    username: str
+    password: str
+
+
+def parse_basic(header: bytes | None) -> Basic:
+    """Give user name and password. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
+    encoded = _of_scheme(header, b"basic", "Send HTTP Basic credentials.")
     try:
         text = b64decode(encoded, validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeDecodeError, ValueError):
-        raise Unauthenticated("The Basic credentials are not base64 of UTF-8 text.") from None
+    except (Base64Error, ValueError) as error:
+        raise Unauthenticated("The Authorization header is not base64 of UTF-8 text.") from error
     username, colon, password = text.partition(":")
-    if not colon or "\0" in text:
-        raise Unauthenticated("The Basic credentials have no colon, or a NUL.")
-    return username, password
+    if not colon:
+        raise Unauthenticated("The Authorization header holds no colon between user name and password.")
+    return Basic(username, password)
 
 
-def parse_bearer(header: str | None) -> str:
-    """Give the token of an Authorization header. Raises ``Unauthenticated``."""
-    token = _credentials(header, "bearer")
-    if not token or not token.isascii() or not token.isprintable():
-        raise Unauthenticated("The Bearer credentials are not a token.")
-    return token
+def parse_bearer(header: bytes | None) -> str:
+    """Give the bearer token. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
+    token = _of_scheme(header, b"bearer", "Send the device token as Authorization: Bearer.")
+    if not token.isascii():
+        raise Unauthenticated("The bearer token is not ASCII.")
+    return token.decode("ascii")
+
+
+def _of_scheme(header: bytes | None, scheme: bytes, detail: str) -> bytes:
+    if header is None:
+        raise NoCredentials(detail)
+    name, _, rest = header.strip().partition(b" ")
+    credentials = rest.strip()
+    if name.lower() != scheme or not credentials:
+        raise NoCredentials(detail)
+    return credentials

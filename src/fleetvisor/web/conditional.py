@@ -1,63 +1,88 @@
-"""Conditions and ranges: If-None-Match and Range, decided without IO. Spec: RFC 9110 sections 8.8, 13 and 14."""
+"""Conditional and partial requests: entity tags and one byte range.
+
+Pure functions. Deliberately no dates (``If-Modified-Since``): everything that we serve conditionally has an entity
+tag. Several ranges in one request are answered with the whole, as RFC 9110 allows. Spec: RFC 9110, sections 8.8.3,
+13.1 and 14.
+"""
 
 import re
 from typing import Final, NamedTuple
 
 from fleetvisor.ground.errors import RangeNotSatisfiable
 
-_TAG: Final = re.compile(r'\s*(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
-_RANGE: Final = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*")
+_TAG: Final = re.compile(rb'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|$)')
+_RANGE: Final = re.compile(rb"[ \t]*bytes[ \t]*=[ \t]*(\d*)[ \t]*-[ \t]*(\d*)[ \t]*", re.IGNORECASE)
 _DIGITS_MAX: Final = 18
 
 
-def matches(if_none_match: str | None, etag: str) -> bool:
-    """Tell whether ``If-None-Match`` names ``etag`` (with its quotes), by weak comparison; lists and ``*`` count.
-
-    A header that is not well-formed matches nothing, so the whole answer is sent.
-    """
-    if if_none_match is None:
-        return False
-    if if_none_match.strip() == "*":
-        return True
-    place = 0
-    found = False
-    while place < len(if_none_match):
-        tag = _TAG.match(if_none_match, place)
-        if tag is None:
-            return False
-        found = found or tag[1] == etag
-        place = tag.end()
-    return found
-
-
 class Range(NamedTuple):
-    """The bytes from ``start`` up to ``end`` (not included)."""
+    """Bytes from ``start`` up to ``end`` (not included)."""
 
     start: int
     end: int
 
 
-def parse_range(header: str | None, size: int) -> Range | None:
-    """Give the one range that a ``Range`` header asks of ``size`` bytes; ``None``: send the whole.
+def matches(if_none_match: bytes | None, etag: bytes) -> bool:
+    """Tell whether ``If-None-Match`` names ``etag`` (with its quotes): weakly, one, a list, or ``*``.
 
-    A header of another unit, of several ranges or not well-formed is ignored, as the RFC allows. Raises
-    ``RangeNotSatisfiable`` for a range that begins beyond the end.
+    What is no such list matches nothing: the answer is then whole, never wrongly empty.
+    """
+    if if_none_match is None:
+        return False
+    if if_none_match == etag:
+        return True
+    if if_none_match.strip() == b"*":
+        return True
+    wanted = _opaque(etag)
+    found = False
+    position = 0
+    while position < len(if_none_match):
+        tag = _TAG.match(if_none_match, position)
+        if tag is None or tag.end() == position:
+            return False
+        found = found or tag.group(2) == wanted
+        position = tag.end()
+    return found
+
+
+def parse_range(header: bytes | None, size: int) -> Range | None:
+    """Give the one range that ``Range`` asks of ``size`` bytes; ``None`` to answer with the whole.
+
+    Another unit, several ranges and what is no range are ignored, as the RFC says. Raises
+    ``RangeNotSatisfiable`` for one that lies outside.
     """
     if header is None:
         return None
     found = _RANGE.fullmatch(header)
-    if found is None or max(len(found[1]), len(found[2])) > _DIGITS_MAX:
+    if found is None:
         return None
-    first, last = found[1], found[2]
+    first, last = found.groups()
     if not first and not last:
         return None
     if not first:
-        if int(last) == 0 or size == 0:
+        wanted = _number(last)
+        if wanted == 0 or size == 0:
             raise RangeNotSatisfiable(f"The content has {size} bytes.")
-        return Range(max(0, size - int(last)), size)
-    start = int(first)
-    if last and int(last) < start:
+        return Range(max(0, size - wanted), size)
+    start = _number(first)
+    end = _number(last) + 1 if last else size
+    if end <= start and last:
         return None
     if start >= size:
         raise RangeNotSatisfiable(f"The content has {size} bytes.")
-    return Range(start, min(int(last) + 1, size) if last else size)
+    return Range(start, min(end, size))
+
+
+def range_applies(if_range: bytes | None, etag: bytes) -> bool:
+    """Tell whether ``If-Range`` lets a range be served: absent, or the same tag, compared strongly."""
+    if if_range is None:
+        return True
+    return if_range.strip() == etag and not etag.startswith(b"W/")
+
+
+def _opaque(etag: bytes) -> bytes:
+    return etag.removeprefix(b"W/")[1:-1]
+
+
+def _number(digits: bytes) -> int:
+    return int(digits[:_DIGITS_MAX]) if len(digits) <= _DIGITS_MAX else 10**_DIGITS_MAX

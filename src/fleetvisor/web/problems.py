@@ -1,45 +1,114 @@
-"""The one place where a problem becomes an answer: the five fields of the published error body.
+"""From problems to the five-field answer, in this one place for every edge.
 
-Deliberately the only module that turns exceptions into status codes. Spec: the API reference, section 1.2.
+``Edge`` is the outer skin of an ASGI application: it gives the request its id, calls the inner handler, sends its
+answer, and turns whatever is raised into an answer and, where it is a fault of ours, a log line with that id.
+Deliberately knows no routes. Spec: the Microvisor API reference, section 1.2.
 """
 
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
 import structlog
 
 from fleetvisor.db.database import DatabaseBusy
-from fleetvisor.ground.errors import InternalFault, Problem, Unauthenticated, Unavailable
-from fleetvisor.web.answers import JSON_TYPE, Answer, Header, encode
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import InternalFault, MethodNotAllowed, NotFound, Problem, Unauthenticated, Unavailable
+from fleetvisor.ground.sids import new_request_sid
+from fleetvisor.web.answers import JSON, Answer, Header, send_answer
+from fleetvisor.web.requests import Disconnected, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
 
-_log = structlog.get_logger()
+Handler = Callable[[Request], Awaitable[Answer]]
+
+_PATH_CHARS_MAX: Final = 300
+_BUSY_RETRY_S: Final = 1
+
+
+class ProblemBody(msgspec.Struct, frozen=True):
+    """The five fields of every error answer."""
+
+    code: int
+    detail: str
+    message: str
+    more_info: str
+    status: int
+
+
+def render_problem(problem: Problem, urls: Urls, *, path: str = "", headers: tuple[Header, ...] = ()) -> Answer:
+    """Render a problem; a missing resource's message names the ``path`` that was asked for."""
+    message = problem.message
+    if isinstance(problem, NotFound) and path:
+        message = f"The requested resource {path[:_PATH_CHARS_MAX]} was not found"
+    body = ProblemBody(problem.code, problem.detail, message, urls.more_info(problem.code), problem.status)
+    if problem.retry_after_s is not None:
+        headers = (*headers, (b"retry-after", str(problem.retry_after_s).encode()))
+    return Answer(problem.status, msgspec.json.encode(body), (JSON, *headers))
 
 
 def problem_of(error: Exception) -> Problem:
-    """Give the problem that an exception means to the caller; what is not one of ours is logged with its trace."""
+    """Give the problem that the caller is told about for ``error``."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, DatabaseBusy):
-        _log.warning("database.busy", reason=str(error))
-        return Unavailable("The database is busy.", retry_after_s=1)
-    _log.error("request.failed", exc_info=error)
+        return Unavailable("The database is busy.", retry_after_s=_BUSY_RETRY_S)
     return InternalFault()
 
 
-def answer_of(problem: Problem, urls: Urls, *, challenge: bytes, target: str) -> Answer:
-    """Render a problem. ``challenge`` is the WWW-Authenticate value of a 401, ``target`` the path that was asked."""
-    message = problem.message
-    if problem.status == 404:
-        message = f"The requested resource {target} was not found"
-    body = {
-        "code": problem.code,
-        "detail": problem.detail,
-        "message": message,
-        "more_info": urls.error(problem.code),
-        "status": problem.status,
-        "hint": problem.hint,
-    }
-    headers: list[Header] = [JSON_TYPE]
-    if isinstance(problem, Unauthenticated):
-        headers.append((b"www-authenticate", challenge))
-    if problem.retry_after_s is not None:
-        headers.append((b"retry-after", str(problem.retry_after_s).encode()))
-    return Answer(problem.status, encode(body), headers)
+class Edge:
+    """The outer skin of one edge: an ASGI application around ``handle``.
+
+    ``challenge`` is the ``WWW-Authenticate`` value of its 401 answers. ``common`` headers are on every answer.
+    """
+
+    def __init__(
+        self,
+        handle: Handler,
+        *,
+        clock: Clock,
+        entropy: Entropy,
+        urls: Urls,
+        request_time_s: float,
+        challenge: bytes,
+        log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
+        common: tuple[Header, ...] = (),
+    ) -> None:
+        """Keep what each request needs."""
+        self._handle = handle
+        self._clock = clock
+        self._entropy = entropy
+        self._urls = urls
+        self._request_time_s = request_time_s
+        self._challenge: Header = (b"www-authenticate", challenge)
+        self._log = log
+        self._common = common
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one HTTP request; never raises for what a request can cause."""
+        request_sid = new_request_sid(self._entropy)
+        structlog.contextvars.bind_contextvars(request_id=request_sid)
+        request = Request(scope, receive, request_sid=request_sid, clock=self._clock, time_s=self._request_time_s)
+        try:
+            answer = await self._handle(request)
+        except Disconnected:
+            return
+        except Exception as error:  # noqa: BLE001  (whatever a handler raises must become an answer and a log line)
+            answer = self._answer_to(request, error)
+        extra = (*self._common, (b"twilio-request-id", request_sid.encode()))
+        await send_answer(send, answer, head=request.method == "HEAD", extra=extra)
+
+    def _answer_to(self, request: Request, error: Exception) -> Answer:
+        problem = problem_of(error)
+        if isinstance(problem, Unavailable):
+            self._log.warning("request.unavailable", method=request.method, path=_shown(request), reason=str(error))
+        elif problem.status >= 500:
+            self._log.error("request.failed", method=request.method, path=_shown(request), exc_info=error)
+        headers: tuple[Header, ...] = (self._challenge,) if isinstance(problem, Unauthenticated) else ()
+        if isinstance(problem, MethodNotAllowed):
+            headers = ((b"allow", ", ".join(problem.allowed).encode()),)
+        return render_problem(problem, self._urls, path=_shown(request), headers=headers)
+
+
+def _shown(request: Request) -> str:
+    """Give the path as it may stand in a message: percent-encoded, as it came."""
+    return request.raw_path[: 2 * _PATH_CHARS_MAX].decode("ascii", "replace")

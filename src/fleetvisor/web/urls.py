@@ -1,34 +1,67 @@
-"""Every URL that stands in an answer, built from the public base URL and never from the socket."""
+"""Every absolute URL that an answer names, built from the public base URL and never from the socket.
 
+Deliberately string addition only: list pages make two thousand of these. Keys and names are percent-encoded; SIDs
+and hashes need none.
+"""
+
+from typing import Final
 from urllib.parse import quote
+
+_SAFE: Final = "-._~!$&'()*,;=:@"
 
 
 class Urls:
-    """URLs under one public base, ``https://host:port`` without a path."""
+    """The public URLs. ``base`` is ``https://host[:port]`` with no path and no final slash."""
+
+    __slots__ = ("_errors", "apps", "base", "configs", "devices", "keys", "secrets")
 
     def __init__(self, base: str) -> None:
-        """Take the base, with or without its final slash."""
+        """Prepare the beginnings."""
         self.base = base.rstrip("/")
-        self._devices = f"{self.base}/v1/Devices/"
-        self._apps = f"{self.base}/v1/Apps/"
+        self.devices = f"{self.base}/v1/Devices"
+        self.apps = f"{self.base}/v1/Apps"
+        self.configs = f"{self.base}/v1/Configs"
+        self.secrets = f"{self.base}/v1/Secrets"
+        self.keys = f"{self.base}/v1/Keys"
+        self._errors = f"{self.base}/docs/errors/"
 
-    def path(self, path: str) -> str:
-        """Give the URL of an absolute path that needs no quoting."""
-        return self.base + path
+    def more_info(self, code: int) -> str:
+        """Give the page that explains an error code."""
+        return self._errors + str(code)
 
     def device(self, device_sid: str) -> str:
-        """Give a device's URL, by SID."""
-        return self._devices + device_sid
+        """Give a device's URL."""
+        return f"{self.devices}/{device_sid}"
+
+    def device_configs(self, device_sid: str) -> str:
+        """Give the URL of a device's configs."""
+        return f"{self.devices}/{device_sid}/Configs"
+
+    def device_secrets(self, device_sid: str) -> str:
+        """Give the URL of a device's secrets."""
+        return f"{self.devices}/{device_sid}/Secrets"
+
+    def device_updates(self, device_sid: str) -> str:
+        """Give the URL of a device's updates."""
+        return f"{self.devices}/{device_sid}/Updates"
+
+    def update(self, device_sid: str, number: int) -> str:
+        """Give the URL of one update of a device."""
+        return f"{self.devices}/{device_sid}/Updates/{number}"
 
     def app(self, app_sid: str) -> str:
-        """Give an app's URL, by SID."""
-        return self._apps + app_sid
+        """Give an app's URL."""
+        return f"{self.apps}/{app_sid}"
 
-    def entry(self, device_sid: str | None, store: str, key: str) -> str:
-        """Give the URL of a config or secret; ``store`` is ``Configs`` or ``Secrets``."""
-        owner = self._devices + device_sid if device_sid else f"{self.base}/v1"
-        return f"{owner}/{store}/{quote(key, safe='')}"
+    def app_manifest(self, app_sid: str) -> str:
+        """Give the URL of an app's manifest."""
+        return f"{self.apps}/{app_sid}/Manifest"
 
-    def error(self, code: int) -> str:
-        """Give the page that explains an error code."""
-        return f"{self.base}/docs/errors/{code}"
+    def key(self, key_sid: str) -> str:
+        """Give an API key's URL."""
+        return f"{self.keys}/{key_sid}"
+
+
+def segment(text: str) -> str:
+    """Percent-encode ``text`` so that it stands in a path as one segment."""
+    return quote(text, safe=_SAFE)

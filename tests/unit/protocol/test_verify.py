@@ -1,7 +1,7 @@
 """protocol/verify: the offline check that ``fleetvisor apps verify`` shows."""
 
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests import corpus
+from tests import corpus, rawzip
 
 from fleetvisor.protocol import signing, verify
 from fleetvisor.protocol.verify import Signature
@@ -49,7 +49,7 @@ def test_with_a_key_an_unsigned_bundle_is_not_ok(tmp_path):
 
 def test_a_signature_that_names_the_key_but_is_not_its_is_wrong(tmp_path):
     forged = corpus.manifest(signer_id=signing.key_id(PUBLIC), signature=b"\x01" * 64)
-    report = check(tmp_path, corpus.rawzip.write(corpus.entries(forged)), PUBLIC)
+    report = check(tmp_path, rawzip.write(corpus.entries(forged)), PUBLIC)
     assert (report.ok, report.signature) == (False, Signature.WRONG)
 
 

@@ -50,6 +50,7 @@ CREATE TABLE removed_blobs (
     blob TEXT NOT NULL PRIMARY KEY,
     date_removed INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX removed_blobs_by_age ON removed_blobs (date_removed, blob);
 
 CREATE TABLE apps (
     app_sid TEXT NOT NULL PRIMARY KEY,

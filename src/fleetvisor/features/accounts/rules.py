@@ -3,7 +3,7 @@
 from typing import Final
 
 from fleetvisor.ground.errors import Invalid
-from fleetvisor.ground.names import is_text
+from fleetvisor.ground.names import has_control
 from fleetvisor.pki.identity import same, token_hash
 
 FRIENDLY_NAME_CHARS_MAX: Final = 64
@@ -20,8 +20,8 @@ def check_friendly_name(text: str) -> str:
     """Give ``text`` back when it may name an API key (empty is fine). Raises ``Invalid``."""
     if len(text) > FRIENDLY_NAME_CHARS_MAX:
         raise Invalid(f"FriendlyName has {len(text)} characters; {FRIENDLY_NAME_CHARS_MAX} are the most.")
-    if not is_text(text) or not (text.isprintable() or not text):
-        raise Invalid("FriendlyName must not contain control or other unprintable characters.")
+    if has_control(text):
+        raise Invalid("FriendlyName must not contain control characters or lone surrogates.")
     return text
 
 

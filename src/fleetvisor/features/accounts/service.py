@@ -4,17 +4,23 @@ Deliberately shows a token or secret once, when it is made (the Auth Token also 
 operator's credentials file). Spec: the API reference, section 1.1.
 """
 
-from fleetvisor.db.database import Database, Tx
+from collections.abc import Sequence
+from typing import Final
+
+from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.accounts import rules, store
 from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey
+from fleetvisor.features.accounts.store import AccountRow
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import Conflict, NotFound, Unauthenticated
+from fleetvisor.ground.errors import Conflict, NotFound, Unauthenticated, Unavailable
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, KeySid, is_sid, new_account_sid, new_key_sid
 from fleetvisor.pki.identity import new_hex_token, token_hash
 from fleetvisor.pki.seal import Seal, key_id_of
+
+_TRIES: Final = 5
 
 
 class Accounts:
@@ -44,10 +50,11 @@ class Accounts:
 
     async def create(self) -> NewAccount:
         """Make another account; its Auth Token is shown this once."""
-        made = await self._make(first=False)
-        if made is None:
-            raise Conflict("Another account was made at the same moment: try again.")
-        return made
+        for _ in range(_TRIES):
+            made = await self._make(first=False)
+            if made is not None:
+                return made
+        raise Unavailable("Other accounts were made again and again at the same moment.", retry_after_s=1)
 
     async def _make(self, *, first: bool) -> NewAccount | None:
         account_sid = new_account_sid(self._entropy)
@@ -70,11 +77,11 @@ class Accounts:
         One look-up and one comparison whether the name exists or not.
         """
         if is_sid(username, "SK"):
-            key = await store.find_credential(self._db, KeySid(username[:2] + username[2:].lower()))
+            key = await store.find_credential(self._db, KeySid(_canonical(username)))
             if rules.proves(password, key.secret_hash if key else None) and key is not None:
                 return Caller(key.account_sid, key.ordinal == 1, key.key_sid)
         else:
-            account_sid = AccountSid(username[:2] + username[2:].lower() if is_sid(username, "AC") else "")
+            account_sid = AccountSid(_canonical(username) if is_sid(username, "AC") else "")
             account = await store.find(self._db, account_sid)
             if rules.proves(password, account.auth_token_hash if account else None) and account is not None:
                 return Caller(account.account_sid, account.ordinal == 1)
@@ -92,7 +99,12 @@ class Accounts:
                 raise Conflict(f"The account has {most} API keys, the most it may have.")
             await store.insert_key(tx, key, token_hash(secret))
             await events.append(
-                tx, account_sid=account_sid, type="key.created", subject_sid=key.key_sid, now=key.date_created
+                tx,
+                account_sid=account_sid,
+                type="key.created",
+                subject_sid=key.key_sid,
+                data={"friendly_name": name},
+                now=key.date_created,
             )
 
         await self._db.write(body)
@@ -100,7 +112,7 @@ class Accounts:
 
     async def get_key(self, account_sid: AccountSid, key_sid: str) -> Key:
         """Give an API key. Raises ``NotFound``."""
-        key = await store.find_key(self._db, account_sid, key_sid)
+        key = await store.find_key(self._db, account_sid, _canonical(key_sid))
         if key is None:
             raise NotFound("No Key matches the given SID.")
         return key
@@ -115,12 +127,13 @@ class Accounts:
 
     async def delete_key(self, account_sid: AccountSid, key_sid: str) -> None:
         """Remove an API key: the next request with it fails. Raises ``NotFound``."""
+        sid = _canonical(key_sid)
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
-            if not await store.delete_key(tx, account_sid, key_sid):
+            if not await store.delete_key(tx, account_sid, sid):
                 raise NotFound("No Key matches the given SID.")
-            await events.append(tx, account_sid=account_sid, type="key.deleted", subject_sid=key_sid, now=now)
+            await events.append(tx, account_sid=account_sid, type="key.deleted", subject_sid=sid, now=now)
 
         await self._db.write(body)
 
@@ -129,15 +142,26 @@ class Accounts:
         done = 0
         after = ""
         while rows := await store.page_sealed(self._db, after, batch):
-            for row in rows:
-                if key_id_of(row.auth_token_sealed) == self._seal.active_id:
-                    continue
-                context = rules.auth_token_context(row.account_sid)
-                fresh = self._seal.seal(self._seal.unseal(row.auth_token_sealed, context), context)
-
-                async def body(tx: Tx, row: store.AccountRow = row, fresh: bytes = fresh) -> bool:
-                    return await store.reseal(tx, row, fresh)
-
-                done += await self._db.write(body)
+            stale = [
+                (row, self._reseal(row)) for row in rows if key_id_of(row.auth_token_sealed) != self._seal.active_id
+            ]
+            if stale:
+                done += await self._db.write(_resealing(stale))
             after = rows[-1].account_sid
         return done
+
+    def _reseal(self, row: AccountRow) -> bytes:
+        context = rules.auth_token_context(row.account_sid)
+        return self._seal.seal(self._seal.unseal(row.auth_token_sealed, context), context)
+
+
+def _resealing(stale: Sequence[tuple[AccountRow, bytes]]) -> Body[int]:
+    async def body(tx: Tx) -> int:
+        return sum([await store.reseal(tx, row, fresh) for row, fresh in stale])
+
+    return body
+
+
+def _canonical(sid: str) -> str:
+    """Give a SID as we keep it: its hex digits are accepted in either case."""
+    return sid[:2] + sid[2:].lower()

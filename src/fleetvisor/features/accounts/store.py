@@ -12,8 +12,7 @@ from fleetvisor.ground.sids import AccountSid, KeySid
 _KEY_COLUMNS: Final = "key_sid, account_sid, friendly_name, date_created"
 _INSERT: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created)
-SELECT CAST(:account_sid AS TEXT), COALESCE(max(ordinal), 0) + 1, :hash, :sealed, :now FROM accounts
-WHERE 1 = 1
+VALUES (:account_sid, (SELECT COALESCE(max(ordinal), 0) + 1 FROM accounts), :hash, :sealed, :now)
 ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"""
 _INSERT_FIRST: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created)

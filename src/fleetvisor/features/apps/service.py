@@ -11,8 +11,8 @@ from typing import Final
 
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
-from fleetvisor.db.database import Database, ReferenceViolated, Tx
-from fleetvisor.features.apps import store
+from fleetvisor.db.database import Body, Database, ReferenceViolated, Tx
+from fleetvisor.features.apps import rules, store
 from fleetvisor.features.apps.model import App, AppLayer, LayerBlob, Manifest
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy, Millis
@@ -52,7 +52,7 @@ class Apps:
         self._bus = bus
         self._offload = offload
         self._spool = spool
-        self._layers: OrderedDict[AppSid, tuple[AppLayer, ...]] = OrderedDict()
+        self._layers: OrderedDict[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = OrderedDict()
 
     async def create(self, account_sid: AccountSid, bundle: Path, unique_name: str | None) -> App:
         """Make an app of the bundle in the file ``bundle``, which stays the caller's.
@@ -61,26 +61,22 @@ class Apps:
         or the account has too many).
         """
         name = check_unique_name(unique_name, self._limits.unique_name_chars_max) if unique_name is not None else None
-        parsed = await self._offload(lambda: self._parse(bundle))
+        reading = _Reading(bundle, self._spool, self._limits)
         try:
-            app = App(
-                app_sid=new_app_sid(self._entropy),
-                account_sid=account_sid,
-                unique_name=name,
-                manifest_hash=parsed.manifest_hash,
-                signed=parsed.signed,
-                size_bytes=sum(layer.size_bytes for layer in parsed.layers),
-                politeness_s=parsed.politeness_s,
-                connection_grace_s=parsed.connection_grace_s,
-                check_in_s=parsed.check_in_s,
-                date_created=self._clock.now(),
-            )
+            parsed = await self._offload(reading)
             for _ in range(_TRIES):
                 placed = await self._store_layers(parsed.layers)
-                if await self._db.write(self._insertion(app, parsed, placed)):
+                app = rules.app_of(
+                    parsed,
+                    app_sid=new_app_sid(self._entropy),
+                    account_sid=account_sid,
+                    unique_name=name,
+                    now=self._clock.now(),
+                )
+                if await self._db.write(_insertion(app, parsed, placed, self._limits.apps_per_account_max)):
                     return app
         finally:
-            await self._offload(lambda: _discard(parsed))
+            await self._offload(reading.discard)
         raise Unavailable("The App's layers were removed again and again while it was made.", retry_after_s=1)
 
     async def get(self, account_sid: AccountSid, ref: str) -> App:
@@ -115,13 +111,14 @@ class Apps:
         """Tell where a layer's bytes lie, if an app of the account has it."""
         return await store.find_layer(self._db, account_sid, digest)
 
-    async def layers(self, app_sid: AppSid) -> tuple[AppLayer, ...]:
-        """Give an app's layers in manifest order, from memory; empty when there is no such app."""
-        known = self._layers.get(app_sid)
+    async def layers(self, account_sid: AccountSid, app_sid: AppSid) -> tuple[AppLayer, ...]:
+        """Give the layers of an app of the account in manifest order, from memory; empty when there is none."""
+        place = (account_sid, app_sid)
+        known = self._layers.get(place)
         if known is None:
-            known = tuple(await store.layers(self._db, app_sid))
+            known = tuple(await store.layers(self._db, account_sid, app_sid))
             if known:
-                self._layers[app_sid] = known
+                self._layers[place] = known
                 if len(self._layers) > _LAYER_LISTS_MAX:
                     self._layers.popitem(last=False)
         return known
@@ -144,73 +141,73 @@ class Apps:
             raise Conflict(
                 "A Device targets this App, or has an open update to it: give those Devices another target first."
             ) from error
-        self._layers.pop(app_sid, None)
+        self._layers.pop((account_sid, app_sid), None)
         self._bus.ring((account_sid, app_sid))
-
-    def _parse(self, bundle: Path) -> ParsedBundle:
-        with bundle.open("rb") as source:
-            return parse(source, self._spool, self._limits)
 
     async def _store_layers(self, layers: tuple[ParsedLayer, ...]) -> dict[str, str]:
         """Put each distinct layer where its row says; give the blob names by digest."""
         placed: dict[str, str] = {}
         for layer in layers:
-            if layer.digest in placed:
-                continue
-            row = await self._db.write(self._renewal(layer, self._clock.now()))
-            if not row.stored:
-                await self._blobs.put(row.blob, layer.path, digest=layer.digest, size_bytes=layer.size_bytes)
-            placed[layer.digest] = row.blob
+            if layer.digest not in placed:
+                row = await self._db.write(_renewal(layer, self._entropy.token(8).hex(), self._clock.now()))
+                if not row.stored:
+                    await self._blobs.put_file(row.blob, layer.path, digest=layer.digest, size_bytes=layer.size_bytes)
+                placed[layer.digest] = row.blob
         return placed
 
-    def _renewal(self, layer: ParsedLayer, now: Millis) -> "_Renewal":
-        generation = self._entropy.token(8).hex()
-        return _Renewal(layer, f"layers/{layer.digest[:2]}/{layer.digest}-{generation}", now)
 
-    def _insertion(self, app: App, parsed: ParsedBundle, placed: dict[str, str]) -> "_Insertion":
-        return _Insertion(app, parsed, placed, self._limits.apps_per_account_max)
+class _Reading:
+    """The reading of one bundle, which leaves no file behind, also when its caller was cancelled meanwhile.
+
+    A thread cannot be cancelled: then the reading ends after ``discard``, and discards for itself.
+    """
+
+    def __init__(self, bundle: Path, spool: Path, limits: Limits) -> None:
+        self._bundle = bundle
+        self._spool = spool
+        self._limits = limits
+        self._paths: set[Path] = set()
+        self._over = False
+
+    def __call__(self) -> ParsedBundle:
+        with self._bundle.open("rb") as source:
+            parsed = parse(source, self._spool, self._limits)
+        self._paths = {layer.path for layer in parsed.layers}
+        if self._over:
+            self.discard()
+        return parsed
+
+    def discard(self) -> None:
+        self._over = True
+        for path in self._paths:
+            path.unlink(missing_ok=True)
 
 
-class _Renewal:
-    """A write body: makes or renews the row of one layer."""
+def _renewal(layer: ParsedLayer, generation: str, now: Millis) -> Body[store.LayerRow]:
+    """Give the body that makes or renews the row of one layer; a row that is made names bytes never named before."""
 
-    def __init__(self, layer: ParsedLayer, blob: str, now: Millis) -> None:
-        self._layer = layer
-        self._blob = blob
-        self._now = now
+    async def body(tx: Tx) -> store.LayerRow:
+        blob = rules.blob_name(layer.digest, generation)
+        return await store.renew(tx, layer.digest, blob, layer.size_bytes, now)
 
-    async def __call__(self, tx: Tx) -> store.LayerRow:
-        return await store.renew(tx, self._layer.digest, self._blob, self._layer.size_bytes, self._now)
+    return body
 
 
-class _Insertion:
-    """A write body: the app, its layers and their uses, and its event."""
+def _insertion(app: App, parsed: ParsedBundle, placed: dict[str, str], apps_max: int) -> Body[bool]:
+    """Give the body that makes the app, its layers and their uses, and its event; false when a layer's row is gone."""
 
-    def __init__(self, app: App, parsed: ParsedBundle, placed: dict[str, str], apps_max: int) -> None:
-        self._app = app
-        self._parsed = parsed
-        self._placed = placed
-        self._apps_max = apps_max
-
-    async def __call__(self, tx: Tx) -> bool:
-        app = self._app
-        for digest, blob in self._placed.items():
-            if not await store.has_layer(tx, digest, blob):
-                return False
-        if await store.count(tx, app.account_sid) >= self._apps_max:
-            raise Conflict(f"The account has {self._apps_max} Apps, the most it may have.")
-        if not await store.insert(tx, app, self._parsed.manifest):
+    async def body(tx: Tx) -> bool:
+        lost = [blob for digest, blob in placed.items() if not await store.has_layer(tx, digest, blob)]
+        for blob in lost:  # a sweep may have been here before the bytes were
+            await store.note_removed(tx, blob, app.date_created)
+        if lost:
+            return False
+        if await store.count(tx, app.account_sid) >= apps_max:
+            raise Conflict(f"The account has {apps_max} Apps, the most it may have.")
+        if not await store.insert(tx, app, parsed.manifest):
             raise Conflict("An App with this UniqueName exists already.")
-        for position, layer in enumerate(self._parsed.layers):
-            row = AppLayer(
-                layer.digest,
-                layer.size_bytes,
-                layer.measurement,
-                layer.region,
-                layer.region_start,
-                layer.region_size,
-            )
-            await store.use_layer(tx, app, position, row, self._placed[layer.digest])
+        for position, layer in enumerate(parsed.layers):
+            await store.use_layer(tx, app, position, rules.layer_of(layer), placed[layer.digest])
         await events.append(
             tx,
             account_sid=app.account_sid,
@@ -221,10 +218,7 @@ class _Insertion:
         )
         return True
 
-
-def _discard(parsed: ParsedBundle) -> None:
-    for layer in parsed.layers:
-        layer.path.unlink(missing_ok=True)
+    return body
 
 
 def _missing() -> NotFound:

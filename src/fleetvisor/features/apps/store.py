@@ -27,7 +27,8 @@ VALUES (:app_sid, :account_sid, :unique_name, :manifest, :manifest_hash, :signed
 ON CONFLICT DO NOTHING RETURNING app_sid AS sid"""
 _LAYERS: Final = """
 SELECT l.digest, b.size_bytes, l.measurement, l.region, l.region_start, l.region_size
-FROM app_layers l JOIN layers b ON b.digest = l.digest WHERE l.app_sid = :app_sid ORDER BY l.position"""
+FROM app_layers l JOIN layers b ON b.digest = l.digest
+WHERE l.account_sid = :account_sid AND l.app_sid = :app_sid ORDER BY l.position"""
 _INSERT_LAYER: Final = """
 INSERT INTO app_layers (app_sid, position, account_sid, digest, measurement, region, region_start, region_size)
 VALUES (:app_sid, :position, :account_sid, :digest, :measurement, :region, :region_start, :region_size)"""
@@ -36,10 +37,29 @@ SELECT digest, blob, size_bytes FROM layers WHERE digest = :digest AND stored = 
     AND EXISTS (SELECT 1 FROM app_layers a WHERE a.account_sid = :account_sid AND a.digest = layers.digest)"""
 _RENEW: Final = """
 INSERT INTO layers (digest, blob, size_bytes, date_renewed) VALUES (:digest, :blob, :size_bytes, :now)
-ON CONFLICT (digest) DO UPDATE SET date_renewed = excluded.date_renewed
+ON CONFLICT (digest) DO UPDATE SET date_renewed =
+    CASE WHEN excluded.date_renewed > layers.date_renewed THEN excluded.date_renewed ELSE layers.date_renewed END
 RETURNING digest, blob, size_bytes, stored"""
 _USE: Final = """
 UPDATE layers SET uses = uses + 1, stored = 1 WHERE digest = :digest AND blob = :blob"""
+_USED: Final = """
+SELECT digest, count(*) AS count FROM app_layers WHERE account_sid = :account_sid AND app_sid = :app_sid
+GROUP BY digest ORDER BY digest"""
+_RELEASE: Final = """
+UPDATE layers SET uses = uses - :count,
+    date_renewed = CASE WHEN :now > date_renewed THEN :now ELSE date_renewed END
+WHERE digest = :digest"""
+_UNUSED: Final = """
+SELECT digest, blob, date_renewed FROM layers WHERE uses = 0 AND date_renewed < :before
+ORDER BY date_renewed LIMIT :limit"""
+_REMOVE: Final = """
+DELETE FROM layers WHERE digest = :digest AND blob = :blob AND uses = 0 AND date_renewed = :renewed"""
+_NOTE_REMOVED: Final = """
+INSERT INTO removed_blobs (blob, date_removed) VALUES (:blob, :now) ON CONFLICT DO NOTHING"""
+_REMOVED: Final = """
+SELECT blob, date_removed FROM removed_blobs
+WHERE date_removed < :before AND (date_removed, blob) > (:date, :blob)
+ORDER BY date_removed, blob LIMIT :limit"""
 
 
 class _Sid(msgspec.Struct, frozen=True):
@@ -52,6 +72,11 @@ class _Count(msgspec.Struct, frozen=True):
 
 class _Digest(msgspec.Struct, frozen=True):
     digest: str
+
+
+class _Used(msgspec.Struct, frozen=True):
+    digest: str
+    count: int
 
 
 class LayerRow(msgspec.Struct, frozen=True):
@@ -69,6 +94,13 @@ class UnusedLayer(msgspec.Struct, frozen=True):
     digest: str
     blob: str
     date_renewed: Millis
+
+
+class RemovedBlob(msgspec.Struct, frozen=True):
+    """Bytes whose row is gone."""
+
+    blob: str
+    date_removed: Millis
 
 
 async def find_in(source: Tx | Database, account_sid: AccountSid, ref: str) -> App | None:
@@ -114,9 +146,9 @@ async def find_layer(db: Database, account_sid: AccountSid, digest: str) -> Laye
     return await db.one(LayerBlob, _LAYER, {"account_sid": account_sid, "digest": digest})
 
 
-async def layers(db: Database, app_sid: AppSid) -> list[AppLayer]:
+async def layers(db: Database, account_sid: AccountSid, app_sid: AppSid) -> list[AppLayer]:
     """Read an app's layers, in manifest order."""
-    return await db.all(AppLayer, _LAYERS, {"app_sid": app_sid})
+    return await db.all(AppLayer, _LAYERS, {"account_sid": account_sid, "app_sid": app_sid})
 
 
 async def renew(tx: Tx, digest: str, blob: str, size_bytes: int, now: Millis) -> LayerRow:
@@ -166,35 +198,37 @@ async def use_layer(tx: Tx, app: App, position: int, layer: AppLayer, blob: str)
 
 async def delete(tx: Tx, account_sid: AccountSid, app_sid: AppSid, now: Millis) -> None:
     """Remove an app, and count its layers' uses down; their grace starts now."""
-    used = await tx.all(_Digest, "SELECT digest FROM app_layers WHERE app_sid = :app_sid", {"app_sid": app_sid})
-    await tx.run("DELETE FROM app_layers WHERE app_sid = :app_sid", {"app_sid": app_sid})
-    down = "UPDATE layers SET uses = uses - 1, date_renewed = :now WHERE digest = :digest"
-    await tx.write_many(down, [{"digest": row.digest, "now": now} for row in used])
-    sql = "DELETE FROM apps WHERE account_sid = :account_sid AND app_sid = :app_sid"
-    await tx.run(sql, {"account_sid": account_sid, "app_sid": app_sid})
+    which = {"account_sid": account_sid, "app_sid": app_sid}
+    used = await tx.all(_Used, _USED, which)
+    await tx.run("DELETE FROM app_layers WHERE account_sid = :account_sid AND app_sid = :app_sid", which)
+    for row in used:
+        await tx.run(_RELEASE, {"digest": row.digest, "count": row.count, "now": now})
+    await tx.run("DELETE FROM apps WHERE account_sid = :account_sid AND app_sid = :app_sid", which)
 
 
 async def unused(db: Database, before: Millis, limit: int) -> list[UnusedLayer]:
-    """Read layers that no app uses and whose grace ended before ``before``."""
-    sql = """SELECT digest, blob, date_renewed FROM layers
-        WHERE uses = 0 AND date_renewed < :before ORDER BY date_renewed LIMIT :limit"""
-    return await db.all(UnusedLayer, sql, {"before": before, "limit": limit})
+    """Read layers that no app uses and that were renewed before ``before``, the oldest first."""
+    return await db.all(UnusedLayer, _UNUSED, {"before": before, "limit": limit})
 
 
 async def remove_unused(tx: Tx, layer: UnusedLayer, now: Millis) -> bool:
     """Remove an unused layer's row unless somebody renewed or used it, and note its bytes for removal."""
-    sql = "DELETE FROM layers WHERE digest = :digest AND blob = :blob AND uses = 0 AND date_renewed = :renewed"
-    if await tx.run(sql, {"digest": layer.digest, "blob": layer.blob, "renewed": layer.date_renewed}) == 0:
+    seen = {"digest": layer.digest, "blob": layer.blob, "renewed": layer.date_renewed}
+    if await tx.run(_REMOVE, seen) == 0:
         return False
-    note = "INSERT INTO removed_blobs (blob, date_removed) VALUES (:blob, :now) ON CONFLICT DO NOTHING"
-    await tx.run(note, {"blob": layer.blob, "now": now})
+    await note_removed(tx, layer.blob, now)
     return True
 
 
-async def removed(db: Database, before: Millis, limit: int) -> list[str]:
-    """Read the names of bytes whose row was removed before ``before``."""
-    sql = "SELECT blob AS digest FROM removed_blobs WHERE date_removed < :before ORDER BY blob LIMIT :limit"
-    return [row.digest for row in await db.all(_Digest, sql, {"before": before, "limit": limit})]
+async def note_removed(tx: Tx, blob: str, now: Millis) -> None:
+    """Note bytes that no row names any more, nor ever will again."""
+    await tx.run(_NOTE_REMOVED, {"blob": blob, "now": now})
+
+
+async def removed(db: Database, after: RemovedBlob, before: Millis, limit: int) -> list[RemovedBlob]:
+    """Read bytes whose row was removed before ``before``, those after ``after``, the oldest first."""
+    params = {"before": before, "date": after.date_removed, "blob": after.blob, "limit": limit}
+    return await db.all(RemovedBlob, _REMOVED, params)
 
 
 async def forget_removed(tx: Tx, blob: str) -> None:

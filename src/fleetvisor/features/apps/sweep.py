@@ -5,47 +5,58 @@ layer that comes back gets a new row with a new blob name: removing the old byte
 several nodes at once. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
-from fleetvisor.blobs.store import Blobs
-from fleetvisor.db.database import Database, Tx
+import structlog
+
+from fleetvisor.blobs.store import BlobFault, Blobs
+from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.apps import store
+from fleetvisor.features.apps.store import RemovedBlob, UnusedLayer
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.limits import Limits
 
 _BATCH: Final = 100
 
+_log = structlog.get_logger()
+
 
 async def sweep(db: Database, blobs: Blobs, clock: Clock, limits: Limits) -> int:
-    """Remove what is over; give how many rows and blobs went."""
+    """Remove what is over; give how many rows and blobs went. What cannot be removed now is tried at the next call."""
     now = clock.now()
     before = later(now, -limits.layer_grace_s)
     gone = 0
-    for layer in await store.unused(db, before, _BATCH):
-        gone += await db.write(_Removal(layer, now))
-    for blob in await store.removed(db, before, _BATCH):
-        await blobs.delete(blob)
-        await db.write(_Forgetting(blob))
-        gone += 1
+    while layers := await store.unused(db, before, _BATCH):
+        gone += await db.write(_removal(layers, now))
+    place = RemovedBlob("", Millis(0))
+    while notes := await store.removed(db, place, before, _BATCH):
+        deleted = [note.blob for note in notes if await _delete(blobs, note.blob)]
+        await db.write(_forgetting(deleted))
+        gone += len(deleted)
+        place = notes[-1]
     return gone
 
 
-class _Removal:
-    """A write body: removes one unused layer's row."""
-
-    def __init__(self, layer: store.UnusedLayer, now: Millis) -> None:
-        self._layer = layer
-        self._now = now
-
-    async def __call__(self, tx: Tx) -> bool:
-        return await store.remove_unused(tx, self._layer, self._now)
+async def _delete(blobs: Blobs, blob: str) -> bool:
+    try:
+        await blobs.delete(blob)
+    except BlobFault as error:
+        _log.warning("blob.not_removed", blob=blob, reason=str(error))
+        return False
+    return True
 
 
-class _Forgetting:
-    """A write body: forgets bytes that are deleted."""
+def _removal(layers: Sequence[UnusedLayer], now: Millis) -> Body[int]:
+    async def body(tx: Tx) -> int:
+        return sum([await store.remove_unused(tx, layer, now) for layer in layers])
 
-    def __init__(self, blob: str) -> None:
-        self._blob = blob
+    return body
 
-    async def __call__(self, tx: Tx) -> None:
-        await store.forget_removed(tx, self._blob)
+
+def _forgetting(blobs: Sequence[str]) -> Body[None]:
+    async def body(tx: Tx) -> None:
+        for blob in blobs:
+            await store.forget_removed(tx, blob)
+
+    return body

@@ -6,9 +6,9 @@ from fleetvisor.features.configs.model import Owner, Store
 from fleetvisor.protocol.native import FetchItem, FetchResult
 
 
-def context(owner_sid: str, key: str) -> bytes:
-    """Give what a sealed secret is bound to: moved to another owner or key, it does not open."""
-    return f"secret\0{owner_sid}\0{key}".encode()
+def context(account_sid: str, owner_sid: str, key: str) -> bytes:
+    """Give what a sealed secret is bound to: moved to another account, owner or key, it does not open."""
+    return f"secret\0{account_sid}\0{owner_sid}\0{key}".encode()
 
 
 def place(item: FetchItem, owner: Owner) -> tuple[str, str, str]:

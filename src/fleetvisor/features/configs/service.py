@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import structlog
 
-from fleetvisor.db.database import Database, Tx
+from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.configs import rules, store
 from fleetvisor.features.configs.model import Entry, Owner, Store
-from fleetvisor.features.configs.store import Stored
+from fleetvisor.features.configs.store import SealedRow, Stored
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
@@ -111,7 +111,7 @@ class Configs:
             scope = Owner(account_sid) if item.scope == "account" else owner
             stored = await store.find_value(self._db, scope, Store(item.store), item.key)
             if stored is not None:
-                values[where] = self._open(stored, where)
+                values[where] = self._open(stored, scope, item.key)
         return FetchAnswer(rules.answer(items, owner, values))
 
     async def reseal(self, batch: int = 100) -> int:
@@ -119,33 +119,37 @@ class Configs:
         done = 0
         after = ("", "")
         while rows := await store.sealed_page(self._db, after, batch):
-            for row in rows:
-                if key_id_of(row.sealed) == self._seal.active_id:
-                    continue
-                context = rules.context(row.owner_sid, row.key)
-                fresh = self._seal.seal(self._seal.unseal(row.sealed, context), context)
-
-                async def body(tx: Tx, row: store.SealedRow = row, fresh: bytes = fresh) -> bool:
-                    return await store.reseal(tx, row, fresh)
-
-                done += await self._db.write(body)
+            stale = [(row, self._reseal(row)) for row in rows if key_id_of(row.sealed) != self._seal.active_id]
+            if stale:
+                done += await self._db.write(_resealing(stale))
             after = (rows[-1].owner_sid, rows[-1].key)
         return done
+
+    def _reseal(self, row: SealedRow) -> bytes:
+        context = rules.context(row.account_sid, row.owner_sid, row.key)
+        return self._seal.seal(self._seal.unseal(row.sealed, context), context)
 
     def _stored(self, owner: Owner, kind: Store, key: str, value: str) -> Stored:
         check_value(value, self._limits.config_value_chars_max)
         if kind is Store.CONFIG:
             return Stored(value, None)
-        return Stored(None, self._seal.seal(value.encode(), rules.context(owner.sid, key)))
+        return Stored(None, self._seal.seal(value.encode(), rules.context(owner.account_sid, owner.sid, key)))
 
-    def _open(self, stored: Stored, where: tuple[str, str, str]) -> str | None:
+    def _open(self, stored: Stored, owner: Owner, key: str) -> str | None:
         if stored.sealed is None:
             return stored.value
         try:
-            return self._seal.unseal(stored.sealed, rules.context(where[0], where[2])).decode()
+            return self._seal.unseal(stored.sealed, rules.context(owner.account_sid, owner.sid, key)).decode()
         except SealFault as error:
-            _log.error("secret.unopened", owner_sid=where[0], key=where[2], reason=str(error))
+            _log.error("secret.unopened", owner_sid=owner.sid, key=key, reason=str(error))
             return None
+
+
+def _resealing(stale: Sequence[tuple[SealedRow, bytes]]) -> Body[int]:
+    async def body(tx: Tx) -> int:
+        return sum([await store.reseal(tx, row, fresh) for row, fresh in stale])
+
+    return body
 
 
 def _missing(kind: Store) -> NotFound:

@@ -25,11 +25,12 @@ _VALUE: Final = f"SELECT value, sealed FROM configs WHERE {_WHERE} AND key = :ke
 _PAGE: Final = f"SELECT key, value, date_updated FROM configs WHERE {_WHERE}"
 _DEVICE: Final = "SELECT 1 AS count FROM devices WHERE device_sid = :device_sid AND account_sid = :account_sid"
 _SEALED_PAGE: Final = """
-SELECT owner_sid, key, sealed FROM configs WHERE store = 'secret' AND (owner_sid, key) > (:owner_sid, :key)
-ORDER BY owner_sid, key LIMIT :limit"""
+SELECT owner_sid, key, account_sid, sealed FROM configs
+WHERE store = 'secret' AND (owner_sid, store, key) > (:owner_sid, 'secret', :key)
+ORDER BY owner_sid, store, key LIMIT :limit"""
 _RESEAL: Final = """
-UPDATE configs SET sealed = :sealed WHERE owner_sid = :owner_sid AND store = 'secret' AND key = :key
-    AND sealed = :seen"""
+UPDATE configs SET sealed = :sealed
+WHERE owner_sid = :owner_sid AND store = 'secret' AND key = :key AND account_sid = :account_sid AND sealed = :seen"""
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -48,6 +49,7 @@ class SealedRow(msgspec.Struct, frozen=True):
 
     owner_sid: str
     key: str
+    account_sid: AccountSid
     sealed: bytes
 
 
@@ -119,5 +121,5 @@ async def sealed_page(db: Database, after: tuple[str, str], limit: int) -> list[
 
 async def reseal(tx: Tx, row: SealedRow, sealed: bytes) -> bool:
     """Replace a sealed value unless it changed meanwhile."""
-    params = {"sealed": sealed, "owner_sid": row.owner_sid, "key": row.key, "seen": row.sealed}
-    return await tx.run(_RESEAL, params) == 1
+    place = {"owner_sid": row.owner_sid, "key": row.key, "account_sid": row.account_sid}
+    return await tx.run(_RESEAL, place | {"sealed": sealed, "seen": row.sealed}) == 1

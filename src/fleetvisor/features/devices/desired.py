@@ -19,7 +19,7 @@ from fleetvisor.features.logs import rules as logs_rules
 from fleetvisor.ground.clock import Clock, Millis, iso_or_none
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.sids import AppSid
+from fleetvisor.ground.sids import AccountSid, AppSid
 from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy
 
 _SELECT: Final = """
@@ -105,7 +105,7 @@ class DesiredCache:
         now = self._clock.now()
         expires = logs_rules.judge(row.date_expires, now)
         desired = Desired(
-            app=await self._app(row),
+            app=await self._app(identity.account_sid, row),
             logging=DesiredLogging(enabled=expires is not None, until=iso_or_none(expires)),
             restart=row.restart_count,
             poll_interval_s=self._limits.poll_interval_s,
@@ -115,7 +115,7 @@ class DesiredCache:
         etag = b'"' + sha256(body).hexdigest()[:32].encode() + b'"'
         return DesiredAnswer(etag, body, expires, row.number)
 
-    async def _app(self, row: _Row) -> DesiredApp | None:
+    async def _app(self, account_sid: AccountSid, row: _Row) -> DesiredApp | None:
         if row.target_sid is None or row.target_hash is None:
             return None
         layers = tuple(
@@ -127,7 +127,7 @@ class DesiredCache:
                 region_start=layer.region_start,
                 region_size=layer.region_size,
             )
-            for layer in await self._apps.layers(row.target_sid)
+            for layer in await self._apps.layers(account_sid, row.target_sid)
         )
         if not layers:  # the app went between the two reads: its target was cleared, so there is none
             return None

@@ -1,0 +1,1 @@
+"""The Microvisor REST API: HTTP in, one service call, JSON out."""

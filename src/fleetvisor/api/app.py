@@ -1,0 +1,116 @@
+"""The REST edge: authenticate, find the operation, call it; the skin around it renders answers and problems.
+
+``.json`` at the end of a path is stripped only where nothing has that exact name: the exact path is tried first, and
+once more without the suffix when it, or the resource it names, is not found. Never answers 3xx. CORS on ``/v1`` as
+the published document declares it; no cookie is ever read.
+"""
+
+from typing import Any, Final
+
+from fleetvisor.api.pages import Pages
+from fleetvisor.api.routes import Call, Route, Routes
+from fleetvisor.features.accounts.model import Caller
+from fleetvisor.features.accounts.service import Accounts
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import MethodNotAllowed, NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.web.answers import Answer, Header
+from fleetvisor.web.auth import BASIC_CHALLENGE, parse_basic
+from fleetvisor.web.problems import Edge, Handler
+from fleetvisor.web.requests import Receive, Request, Scope, Send
+from fleetvisor.web.urls import Urls
+
+_SUFFIX: Final = ".json"
+_CORS: Final[tuple[Header, ...]] = (
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
+    (b"access-control-allow-headers", b"Content-Type, Authorization"),
+    (b"access-control-expose-headers", b"Twilio-Request-Id, Retry-After"),
+)
+
+
+class Api:
+    """The paths that are not a device's, as one ASGI callable."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        routes: Routes,
+        pages: Pages,
+        limits: Limits,
+        urls: Urls,
+        clock: Clock,
+        entropy: Entropy,
+        log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
+    ) -> None:
+        """Keep the table of operations and what all of them need."""
+        self._accounts = accounts
+        self._routes = routes
+        self._pages = pages
+        self._limits = limits
+
+        def skin(handle: Handler, challenge: bytes, common: tuple[Header, ...]) -> Edge:
+            return Edge(
+                handle,
+                clock=clock,
+                entropy=entropy,
+                urls=urls,
+                request_time_s=limits.request_time_s,
+                challenge=challenge,
+                log=log,
+                common=common,
+            )
+
+        self._versioned = skin(self._operate, BASIC_CHALLENGE, _CORS)
+        self._open = skin(self._page, BASIC_CHALLENGE, ())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path: str = scope["path"]
+        edge = self._versioned if path == "/v1" or path.startswith("/v1/") else self._open
+        await edge(scope, receive, send)
+
+    async def _page(self, request: Request) -> Answer:
+        path = "/" + "/".join(request.segments())
+        if request.method not in {"GET", "HEAD"}:
+            raise _no_method(["GET", "HEAD"]) if self._pages.has(path) else NotFound(_NO_PATH)
+        return self._pages.get(path)
+
+    async def _operate(self, request: Request) -> Answer:
+        if request.method == "OPTIONS":
+            return Answer(204)
+        caller = await self._accounts.authenticate(*parse_basic(request.header(b"authorization")))
+        segments = request.segments()
+        try:
+            return await self._run(request, caller, segments)
+        except NotFound:
+            if not segments[-1].endswith(_SUFFIX):
+                raise
+            stripped = (*segments[:-1], segments[-1].removesuffix(_SUFFIX))
+            try:
+                return await self._run(request, caller, stripped)
+            except NotFound as error:  # missing under both names: told of the one that a resource has
+                raise NotFound(error.detail) from None
+
+    async def _run(self, request: Request, caller: Caller, segments: tuple[str, ...]) -> Answer:
+        found = self._routes.find(segments)
+        if found is None:
+            raise NotFound(_NO_PATH)
+        by_method, args = found
+        route = by_method.get("GET" if request.method == "HEAD" else request.method)
+        if route is None:
+            raise _no_method([*by_method, "OPTIONS"])
+        form = await request.form(self._limits.form_bytes_max) if _takes_form(route) else {}
+        return await route.handler(Call(request, caller, args, form))
+
+
+def _takes_form(route: Route) -> bool:
+    return route.method == "POST" and not route.upload
+
+
+_NO_PATH: Final = "No such path; the reference is at /docs."
+
+
+def _no_method(allowed: list[str]) -> MethodNotAllowed:
+    return MethodNotAllowed(f"This path has {', '.join(sorted(allowed))}.", allowed=tuple(sorted(allowed)))

@@ -1,0 +1,133 @@
+"""The Device resource: list, fetch, update; and, as extensions, register, remove, and its updates."""
+
+from typing import Final
+
+from msgspec import UNSET
+
+from fleetvisor.api import paging
+from fleetvisor.api.forms import find_flag, find_text
+from fleetvisor.api.routes import Call, Param, Route
+from fleetvisor.api.shapes import DeviceShape, NewDeviceShape, UpdateShape, device_shape, new_device_shape, update_shape
+from fleetvisor.features.devices.model import DeviceChange
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.updates.service import Updates
+from fleetvisor.ground.errors import Invalid, NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.web.answers import Answer, json_answer
+from fleetvisor.web.requests import Fields
+from fleetvisor.web.urls import Urls
+
+_NUMBER_DIGITS_MAX: Final = 10
+
+_UPDATE_PARAMS: Final = (
+    Param("UniqueName", "A unique and addressable name for this Device; empty unsets it."),
+    Param("TargetApp", "The SID or unique name of the App this Device should run; empty clears the target."),
+    Param("LoggingEnabled", "Switches application logging on for 24 hours, or off.", "boolean"),
+    Param("RestartApp", "Asks the Device to restart its App once.", "boolean"),
+    Param("CancelUpdate", "Cancels the open update and targets what the Device reports.", "boolean", extension=True),
+)
+_CREATE_PARAMS: Final = (
+    Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
+    Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
+)
+
+
+class DeviceHandlers:
+    """What the Device paths do."""
+
+    def __init__(self, *, devices: Devices, updates: Updates, limits: Limits, urls: Urls) -> None:
+        """Keep the services."""
+        self._devices = devices
+        self._updates = updates
+        self._limits = limits
+        self._urls = urls
+
+    def routes(self) -> list[Route]:
+        """Give the operations."""
+        tags = ("MicrovisorV1Device",)
+        one = "/v1/Devices/{Sid}"
+        return [
+            Route(
+                "GET", "/v1/Devices", "ListDevice", "Retrieve a list of all Devices of the account.", self._list,
+                DeviceShape, "devices", errors=(400, 401, 429), tags=tags,
+            ),
+            Route("GET", one, "FetchDevice", "Fetch a specific Device.", self._fetch, DeviceShape, tags=tags),
+            Route(
+                "POST", one, "UpdateDevice", "Update a specific Device.", self._update, DeviceShape,
+                params=_UPDATE_PARAMS, errors=(400, 401, 404, 409, 413, 415, 429), tags=tags,
+            ),
+            Route(
+                "POST", "/v1/Devices", "CreateDevice", "Register a Device.", self._create, NewDeviceShape,
+                status=201, params=_CREATE_PARAMS, errors=(400, 401, 409, 413, 415, 429), extension=True, tags=tags,
+            ),
+            Route(
+                "DELETE", one, "DeleteDevice", "Remove a Device.", self._delete, status=204, extension=True, tags=tags
+            ),
+            Route(
+                "GET", "/v1/Devices/{DeviceSid}/Updates", "ListDeviceUpdate",
+                "Retrieve a Device's updates, newest first.", self._list_updates, UpdateShape, "updates",
+                extension=True, tags=tags,
+            ),
+            Route(
+                "GET", "/v1/Devices/{DeviceSid}/Updates/{Number}", "FetchDeviceUpdate",
+                "Fetch one update of a Device.", self._fetch_update, UpdateShape, extension=True, tags=tags,
+            ),
+        ]  # fmt: skip
+
+    async def _list(self, call: Call) -> Answer:
+        name = paging.ListName("/v1/Devices", call.caller.account_sid, "devices", (int, str))
+        asked = paging.parse_paging(call.request.query(), name, self._limits)
+        page = await self._devices.list(call.caller.account_sid, asked.request)
+        shapes = [device_shape(device, self._urls) for device in page.items]
+        return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base))
+
+    async def _fetch(self, call: Call) -> Answer:
+        device = await self._devices.get(call.caller.account_sid, call.args[0])
+        return json_answer(device_shape(device, self._urls))
+
+    async def _update(self, call: Call) -> Answer:
+        change = _change(call.form)
+        device = await self._devices.update(call.caller.account_sid, call.args[0], change)
+        return json_answer(device_shape(device, self._urls))
+
+    async def _create(self, call: Call) -> Answer:
+        name = find_text(call.form, "UniqueName")
+        made = await self._devices.create(call.caller.account_sid, name, find_text(call.form, "Sid") or None)
+        return json_answer(new_device_shape(made.device, made.device_token, self._urls), 201)
+
+    async def _delete(self, call: Call) -> Answer:
+        await self._devices.delete(call.caller.account_sid, call.args[0])
+        return Answer(204)
+
+    async def _list_updates(self, call: Call) -> Answer:
+        account_sid = call.caller.account_sid
+        device_sid = await self._devices.resolve(account_sid, call.args[0])
+        name = paging.ListName(f"/v1/Devices/{device_sid}/Updates", account_sid, "updates", (int,))
+        asked = paging.parse_paging(call.request.query(), name, self._limits)
+        page = await self._updates.list(account_sid, device_sid, asked.request)
+        shapes = [update_shape(update) for update in page.items]
+        return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base))
+
+    async def _fetch_update(self, call: Call) -> Answer:
+        account_sid = call.caller.account_sid
+        device_sid = await self._devices.resolve(account_sid, call.args[0])
+        number = call.args[1]
+        if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
+            raise NotFound("No Update of this Device has the given number.")
+        return json_answer(update_shape(await self._updates.get(account_sid, device_sid, int(number))))
+
+
+def _change(form: Fields) -> DeviceChange:
+    """Read what an update asks for. Raises ``Invalid``."""
+    name = find_text(form, "UniqueName")
+    target, alias = find_text(form, "TargetApp"), find_text(form, "AppSid")
+    if target is not None and alias is not None and target != alias:
+        raise Invalid("TargetApp and its old alias AppSid differ: send one of them.")
+    target = alias if target is None else target
+    return DeviceChange(
+        unique_name=UNSET if name is None else name or None,
+        target_app=UNSET if target is None else target or None,
+        logging_enabled=find_flag(form, "LoggingEnabled"),
+        restart=find_flag(form, "RestartApp") or False,
+        cancel_update=find_flag(form, "CancelUpdate") or False,
+    )

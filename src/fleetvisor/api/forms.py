@@ -1,0 +1,36 @@
+"""Form parameters as the API defines them: UpperCamelCase, case-sensitive, each at most once.
+
+Deliberately ignores parameters that it does not know, as the original did. Pure.
+"""
+
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.web.requests import Fields
+
+
+def find_text(form: Fields, name: str) -> str | None:
+    """Give a parameter; ``None`` when it is absent. Raises ``Invalid`` when it is repeated."""
+    values = form.get(name)
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Invalid(f"{name} is given {len(values)} times; give it once.")
+    return values[0]
+
+
+def get_text(form: Fields, name: str) -> str:
+    """Give a parameter that must be there. Raises ``Invalid``."""
+    value = find_text(form, name)
+    if value is None:
+        raise Invalid(f"{name} is missing; parameter names are case-sensitive.")
+    return value
+
+
+def find_flag(form: Fields, name: str) -> bool | None:
+    """Give a boolean parameter: ``true`` or ``false`` in any case. Raises ``Invalid``."""
+    value = find_text(form, name)
+    if value is None:
+        return None
+    flag = {"true": True, "false": False}.get(value.lower())
+    if flag is None:
+        raise Invalid(f"{name} must be true or false.")
+    return flag

@@ -1,0 +1,112 @@
+"""What anyone may read without credentials: health, the CA, the OpenAPI document, and the documentation pages.
+
+Everything is made at start and served from memory. Deliberately loads nothing from anywhere: the page that renders
+the document ships with the program and runs under a strict Content-Security-Policy.
+"""
+
+import html
+from collections.abc import Callable
+from importlib import resources
+from typing import Any, Final
+
+from fleetvisor.ground import errors
+from fleetvisor.ground.errors import NotFound, Problem, Unavailable
+from fleetvisor.web.answers import HTML, JSON, Answer, Header, json_answer
+from fleetvisor.web.urls import Urls
+
+_POLICY: Final = (
+    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_SAFE: Final[tuple[Header, ...]] = (
+    (b"content-security-policy", _POLICY),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_STATIC: Final = {
+    "swagger-ui.css": b"text/css",
+    "swagger-ui-bundle.js": b"text/javascript",
+    "docs.js": b"text/javascript",
+    "pages.css": b"text/css",
+}
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="stylesheet" href="/docs/static/{css}">{head}</head>
+<body>{body}</body></html>
+"""
+
+
+class Pages:
+    """The pages by path."""
+
+    def __init__(
+        self, *, urls: Urls, document: dict[str, Any], ca_pem: bytes | None, ready: Callable[[], bool]
+    ) -> None:
+        """Make every page; ``ready`` says whether the server serves."""
+        self._ready = ready
+        self._pages: dict[str, Answer] = {
+            "/openapi.json": json_answer(document, headers=((b"access-control-allow-origin", b"*"),)),
+            "/docs": _page("Fleetvisor API", '<div id="docs"></div>', css="swagger-ui.css", script="docs.js"),
+            "/docs/errors.json": json_answer([_listed(kind, urls) for kind in kinds()]),
+        }
+        if ca_pem is not None:
+            self._pages["/ca.pem"] = Answer(200, ca_pem, ((b"content-type", b"application/x-pem-file"),))
+        for code in sorted({kind.code for kind in kinds()}):
+            self._pages[f"/docs/errors/{code}"] = _error_page(code)
+        static = resources.files("fleetvisor.api") / "static"
+        for name, kind in _STATIC.items():
+            body = (static / name).read_bytes()
+            headers = ((b"content-type", kind + b"; charset=utf-8"), *_SAFE, (b"cache-control", b"max-age=3600"))
+            self._pages[f"/docs/static/{name}"] = Answer(200, body, headers)
+
+    def has(self, path: str) -> bool:
+        """Tell whether there is a page at ``path``."""
+        return path == "/healthz" or path in self._pages
+
+    def get(self, path: str) -> Answer:
+        """Give the page at ``path``. Raises ``NotFound``, and ``Unavailable`` for a server that is not ready."""
+        if path == "/healthz":
+            if not self._ready():
+                raise Unavailable("The server is starting or stopping.", retry_after_s=1)
+            return Answer(200, b'{"status":"ok"}', (JSON,))
+        page = self._pages.get(path)
+        if page is None:
+            raise NotFound("No such page; the API is under /v1, its reference at /docs.")
+        return page
+
+
+def kinds() -> list[type[Problem]]:
+    """Give every kind of problem that is published, by code."""
+    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)]
+    return sorted((kind for kind in found if kind is not Problem), key=lambda kind: (kind.code, kind.__name__))
+
+
+def _listed(kind: type[Problem], urls: Urls) -> dict[str, object]:
+    return {
+        "code": kind.code,
+        "status": kind.status,
+        "message": (kind.__doc__ or "").strip(),
+        "hint": kind.hint,
+        "more_info": urls.more_info(kind.code),
+    }
+
+
+def _page(title: str, body: str, *, css: str = "pages.css", script: str = "") -> Answer:
+    head = ""
+    if script:
+        head = '<script src="/docs/static/swagger-ui-bundle.js" defer></script>'
+        head += f'<script src="/docs/static/{script}" defer></script>'
+    text = _PAGE.format(title=html.escape(title), css=css, head=head, body=body)
+    return Answer(200, text.encode(), (HTML, *_SAFE))
+
+
+def _error_page(code: int) -> Answer:
+    parts = [f"<main><h1>Error {code}</h1>"]
+    for kind in kinds():
+        if kind.code == code:
+            message = html.escape((kind.__doc__ or "").strip())
+            parts.append(f"<p><strong>HTTP {kind.status}.</strong> {message}</p>")
+            parts.append(f"<h2>What to do</h2><p>{html.escape(kind.hint)}</p>")
+    parts.append('<p><a href="/docs/errors.json">All errors</a> · <a href="/docs">The API</a></p></main>')
+    return _page(f"Error {code}", "".join(parts))

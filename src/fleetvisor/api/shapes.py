@@ -1,0 +1,287 @@
+"""The JSON of the REST API: one struct for each object, and how a domain value becomes one.
+
+NOTE: these structs are the published contract; the OpenAPI document's schemas are made from them. Deliberately no
+logic beyond naming. Spec: the API reference, sections 2 to 4 and 8 (the superset Device).
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from fleetvisor.features.accounts.model import Key, NewAccount
+from fleetvisor.features.apps.model import App
+from fleetvisor.features.configs.model import Entry
+from fleetvisor.features.devices.model import Device
+from fleetvisor.features.updates.model import Update
+from fleetvisor.ground.clock import iso, iso_or_none
+from fleetvisor.ground.sids import DeviceSid
+from fleetvisor.web.urls import Urls, segment
+
+AccountSidText = Annotated[str, Meta(pattern="^AC[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
+DeviceSidText = Annotated[str, Meta(pattern="^UV[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
+AppSidText = Annotated[str, Meta(pattern="^KA[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
+KeySidText = Annotated[str, Meta(pattern="^SK[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
+Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+Url = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+
+
+class DeviceApp(msgspec.Struct):
+    """The target App and the App that the Device reports."""
+
+    target_sid: AppSidText | None
+    target_hash: str | None
+    date_targeted: Date | None
+    update_status: str
+    update_error_code: int
+    reported_sid: AppSidText | None
+    date_reported: Date | None
+
+
+class DeviceLogging(msgspec.Struct):
+    """Whether application logging is on, and until when."""
+
+    enabled: bool
+    date_expires: Date | None
+
+
+class DeviceLinks(msgspec.Struct):
+    """The Device's subresources; ``device_updates`` is an extension."""
+
+    device_configs: Url
+    device_secrets: Url
+    device_updates: Url
+
+
+class UpdateShape(msgspec.Struct):
+    """One attempt to bring a Device to an App (extension)."""
+
+    number: int
+    app_sid: AppSidText
+    state: str
+    cancel_requested: bool
+    bytes_done: int
+    bytes_total: int
+    error_code: int
+    date_created: Date
+    date_updated: Date
+
+
+class DeviceShape(msgspec.Struct):
+    """A Device: nested fields of the last published API, flat ones of the first, and our extensions."""
+
+    sid: DeviceSidText
+    unique_name: str | None
+    account_sid: AccountSidText
+    app: DeviceApp
+    logging: DeviceLogging
+    date_created: Date
+    date_updated: Date
+    url: Url
+    links: DeviceLinks
+    logging_enabled: bool
+    date_logging_expires: Date | None
+    app_update: str | None
+    info: str | None
+    status: str
+    access: str
+    date_last_seen: Date | None
+    update: UpdateShape | None
+
+
+class NewDeviceShape(DeviceShape):
+    """A Device just registered, with its token, shown this once (extension)."""
+
+    device_token: str
+
+
+class AppLinks(msgspec.Struct):
+    """The App's subresources."""
+
+    app_manifests: Url
+
+
+class AppShape(msgspec.Struct):
+    """An App; ``signed`` is an extension."""
+
+    sid: AppSidText
+    account_sid: AccountSidText
+    hash: str
+    unique_name: str | None
+    date_created: Date
+    date_updated: Date
+    url: Url
+    links: AppLinks
+    signed: bool
+
+
+class ManifestShape(msgspec.Struct):
+    """An App's manifest, base64 of its bytes as uploaded."""
+
+    app_sid: AppSidText
+    hash: str
+    encoded_bytes: str
+    url: Url
+
+
+class AccountConfigShape(msgspec.Struct):
+    """A Config of the account."""
+
+    key: str
+    value: str
+    date_updated: Date
+    url: Url
+
+
+class AccountSecretShape(msgspec.Struct):
+    """A Secret of the account; its value is never shown."""
+
+    key: str
+    date_rotated: Date
+    url: Url
+
+
+class DeviceConfigShape(msgspec.Struct):
+    """A Config of one Device."""
+
+    device_sid: DeviceSidText
+    key: str
+    value: str
+    date_updated: Date
+    url: Url
+
+
+class DeviceSecretShape(msgspec.Struct):
+    """A Secret of one Device; its value is never shown."""
+
+    device_sid: DeviceSidText
+    key: str
+    date_rotated: Date
+    url: Url
+
+
+class KeyShape(msgspec.Struct):
+    """An API key (extension)."""
+
+    sid: KeySidText
+    account_sid: AccountSidText
+    friendly_name: str
+    date_created: Date
+    url: Url
+
+
+class NewKeyShape(KeyShape):
+    """An API key just made, with its secret, shown this once (extension)."""
+
+    secret: str
+
+
+class NewAccountShape(msgspec.Struct):
+    """An account just made, with its Auth Token, shown this once (extension)."""
+
+    account_sid: AccountSidText
+    auth_token: str
+    date_created: Date
+
+
+def update_shape(update: Update) -> UpdateShape:
+    """Render an update."""
+    return UpdateShape(
+        number=update.number,
+        app_sid=update.app_sid,
+        state=update.state.value,
+        cancel_requested=update.cancel_requested,
+        bytes_done=update.bytes_done,
+        bytes_total=update.bytes_total,
+        error_code=update.error_code,
+        date_created=iso(update.date_created),
+        date_updated=iso(update.date_updated),
+    )
+
+
+def device_shape(device: Device, urls: Urls) -> DeviceShape:
+    """Render a Device."""
+    url = urls.device(device.device_sid)
+    expires = iso_or_none(device.logging_expires)
+    status = device.update_status
+    failed = status == "error"
+    return DeviceShape(
+        sid=device.device_sid,
+        unique_name=device.unique_name,
+        account_sid=device.account_sid,
+        app=DeviceApp(
+            target_sid=device.target_sid,
+            target_hash=None if device.target_hash is None else f"sha256:{device.target_hash}",
+            date_targeted=iso_or_none(device.date_targeted),
+            update_status=status,
+            update_error_code=device.update_error_code,
+            reported_sid=device.reported_sid,
+            date_reported=iso_or_none(device.date_reported),
+        ),
+        logging=DeviceLogging(expires is not None, expires),
+        date_created=iso(device.date_created),
+        date_updated=iso(device.date_updated),
+        url=url,
+        links=DeviceLinks(f"{url}/Configs", f"{url}/Secrets", f"{url}/Updates"),
+        logging_enabled=expires is not None,
+        date_logging_expires=expires,
+        app_update=device.target_sid if status == "pending" else None,
+        info=f"The last update failed with error code {device.update_error_code}." if failed else None,
+        status=status,
+        access=device.access,
+        date_last_seen=iso_or_none(device.date_last_seen),
+        update=None if device.update is None else update_shape(device.update),
+    )
+
+
+def new_device_shape(device: Device, device_token: str, urls: Urls) -> NewDeviceShape:
+    """Render a Device just registered."""
+    shape = device_shape(device, urls)
+    return NewDeviceShape(**msgspec.structs.asdict(shape), device_token=device_token)
+
+
+def app_shape(app: App, urls: Urls) -> AppShape:
+    """Render an App, which never changes after its upload."""
+    url = urls.app(app.app_sid)
+    created = iso(app.date_created)
+    return AppShape(
+        sid=app.app_sid,
+        account_sid=app.account_sid,
+        hash=f"sha256:{app.manifest_hash}",
+        unique_name=app.unique_name,
+        date_created=created,
+        date_updated=created,
+        url=url,
+        links=AppLinks(urls.app_manifest(app.app_sid)),
+        signed=app.signed,
+    )
+
+
+def config_shape(entry: Entry, device_sid: DeviceSid | None, urls: Urls) -> AccountConfigShape | DeviceConfigShape:
+    """Render a Config."""
+    base = urls.configs if device_sid is None else urls.device_configs(device_sid)
+    url = f"{base}/{segment(entry.key)}"
+    value = entry.value or ""
+    if device_sid is None:
+        return AccountConfigShape(entry.key, value, iso(entry.date_updated), url)
+    return DeviceConfigShape(device_sid, entry.key, value, iso(entry.date_updated), url)
+
+
+def secret_shape(entry: Entry, device_sid: DeviceSid | None, urls: Urls) -> AccountSecretShape | DeviceSecretShape:
+    """Render a Secret, without its value."""
+    base = urls.secrets if device_sid is None else urls.device_secrets(device_sid)
+    url = f"{base}/{segment(entry.key)}"
+    if device_sid is None:
+        return AccountSecretShape(entry.key, iso(entry.date_updated), url)
+    return DeviceSecretShape(device_sid, entry.key, iso(entry.date_updated), url)
+
+
+def key_shape(key: Key, urls: Urls) -> KeyShape:
+    """Render an API key."""
+    url = urls.key(key.key_sid)
+    return KeyShape(key.key_sid, key.account_sid, key.friendly_name, iso(key.date_created), url)
+
+
+def new_account_shape(account: NewAccount) -> NewAccountShape:
+    """Render an account just made."""
+    return NewAccountShape(account.account_sid, account.auth_token, iso(account.date_created))

@@ -1,0 +1,163 @@
+"""An upload read as it streams: one ``File`` part into a spool file, one optional ``UniqueName``.
+
+The multipart syntax is python-multipart's; this module decides which parts there may be and keeps the bounds, so
+that memory does not grow with the file. The part's file name and type are ignored. Spec: the API reference, 3.1.
+"""
+
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from fleetvisor.ground.errors import Invalid, TooLarge, UnsupportedMediaType
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import is_text
+from fleetvisor.ground.offload import Offload
+from fleetvisor.web.requests import Request
+
+_OVERHEAD_MAX: Final = 64 << 10
+_FIELD_MAX: Final = 4096
+_PARTS_MAX: Final = 16
+_HEADERS_MAX: Final = 8 << 10
+
+
+class _Parts:
+    """Takes the parser's callbacks: keeps what belongs to ``File`` and ``UniqueName``, counts the rest."""
+
+    def __init__(self, file_bytes_max: int) -> None:
+        self.block: list[bytes] = []
+        self.names: list[str] = []
+        self.file_bytes = 0
+        self.ended = False
+        self._file_bytes_max = file_bytes_max
+        self._field = bytearray()
+        self._fields: dict[str, str] = {}
+        self._name = ""
+        self._header_bytes = 0
+        self._header_name = b""
+        self._header_value = b""
+
+    def text(self, name: str) -> str | None:
+        """Give a field's text."""
+        return self._fields.get(name)
+
+    def on_part_begin(self) -> None:
+        self._name = ""
+        self._field.clear()
+        self._header_name = self._header_value = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += self._counted(data[start:end])
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += self._counted(data[start:end])
+
+    def _counted(self, data: bytes) -> bytes:
+        self._header_bytes += len(data)
+        if self._header_bytes > _HEADERS_MAX:
+            raise Invalid(f"The headers of the parts have more than {_HEADERS_MAX} bytes.")
+        return data
+
+    def on_header_end(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            kind, options = parse_options_header(self._header_value)
+            if kind == b"form-data":
+                self._name = _decode(options.get(b"name", b""), "A part's name")
+        self._header_name = self._header_value = b""
+
+    def on_headers_finished(self) -> None:
+        if not self._name:
+            raise Invalid("A part has no Content-Disposition: form-data with a name.")
+        if self._name in self.names and self._name in {"File", "UniqueName"}:
+            raise Invalid(f"There is more than one part {self._name}; send one.")
+        self.names.append(self._name)
+        if len(self.names) > _PARTS_MAX:
+            raise Invalid(f"There are more than {_PARTS_MAX} parts.")
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._name == "File":
+            self.file_bytes += end - start
+            if self.file_bytes > self._file_bytes_max:
+                raise TooLarge(f"The File part is larger than {self._file_bytes_max} bytes.")
+            self.block.append(data[start:end])
+            return
+        self._field += data[start:end]
+        if len(self._field) > _FIELD_MAX:
+            raise Invalid(f"The part {self._name!a} has more than {_FIELD_MAX} bytes.")
+
+    def on_part_end(self) -> None:
+        if self._name == "UniqueName":
+            self._fields[self._name] = _decode(bytes(self._field), "UniqueName")
+
+    def on_end(self) -> None:
+        self.ended = True
+
+    def callbacks(self) -> dict[str, object]:
+        """Give the callbacks by the parser's names."""
+        names = (
+            "on_part_begin",
+            "on_header_field",
+            "on_header_value",
+            "on_header_end",
+            "on_headers_finished",
+            "on_part_data",
+            "on_part_end",
+            "on_end",
+        )
+        return {name: getattr(self, name) for name in names}
+
+
+async def receive(request: Request, spooled: Path, limits: Limits, offload: Offload) -> str | None:
+    """Read a multipart upload: its ``File`` into ``spooled`` (a new file, the caller's from then on); give its name.
+
+    Raises ``UnsupportedMediaType``, ``Invalid``, ``TooLarge`` (before reading, when the length says so),
+    ``Unavailable`` (too slow) and ``Disconnected``.
+    """
+    boundary = _boundary(request)
+    most = limits.bundle_bytes_max + _OVERHEAD_MAX
+    parts = _Parts(limits.bundle_bytes_max)
+    parser = MultipartParser(boundary, cast("dict[str, object]", parts.callbacks()))  # pyright: ignore
+    file = await offload(lambda: spooled.open("xb"))
+    try:
+        async for chunk in request.chunks(most, what="The upload", time_s=limits.upload_time_s):
+            await _feed(parser, parts, chunk, file, offload)
+    finally:
+        await offload(file.close)
+    if not parts.ended:
+        raise Invalid("The multipart body is truncated: its closing boundary is missing.")
+    if "File" not in parts.names:
+        raise Invalid("There is no part named File; it holds the bundle.")
+    name = parts.text("UniqueName")
+    return name or None
+
+
+def _boundary(request: Request) -> bytes:
+    kind, options = parse_options_header(request.header(b"content-type") or b"")
+    if kind != b"multipart/form-data":
+        raise UnsupportedMediaType("Upload a bundle as multipart/form-data with a part named File.")
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise Invalid("The Content-Type multipart/form-data has no boundary.")
+    return boundary
+
+
+async def _feed(parser: MultipartParser, parts: _Parts, chunk: bytes, file: BinaryIO, offload: Offload) -> None:
+    try:
+        parser.write(chunk)
+    except FormParserError as error:
+        raise Invalid(f"The multipart body is malformed: {error}") from None
+    if parts.block:
+        block = b"".join(parts.block)
+        parts.block.clear()
+        await offload(lambda: file.write(block))
+
+
+def _decode(raw: bytes, what: str) -> str:
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Invalid(f"{what} is not valid UTF-8.") from None
+    if not is_text(text):
+        raise Invalid(f"{what} contains a NUL character.")
+    return text

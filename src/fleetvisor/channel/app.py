@@ -1,0 +1,187 @@
+"""The device edge as one ASGI callable: which call a path means, and what becomes of a fault.
+
+Polls and downloads go straight to their handlers, because a fleet makes nothing else all day; everything else, and
+every fault, goes through ``web/problems``. Deliberately no rule of the API itself. Spec:
+``docs/reference/device-api.md``.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import msgspec
+
+from fleetvisor.blobs.store import Blobs
+from fleetvisor.bus.bus import Bus
+from fleetvisor.channel import openapi
+from fleetvisor.channel.date import DateHeader
+from fleetvisor.channel.download import Broken, Download, OutsideContent
+from fleetvisor.channel.hub import Hub
+from fleetvisor.channel.layers import LayerCache
+from fleetvisor.channel.native import Native
+from fleetvisor.features.apps.service import Apps
+from fleetvisor.features.configs.service import Configs
+from fleetvisor.features.devices.desired import DesiredCache
+from fleetvisor.features.devices.presence import Presence
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.updates.service import Updates
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import MethodNotAllowed, NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.web.answers import JSON, Answer
+from fleetvisor.web.auth import BEARER_CHALLENGE
+from fleetvisor.web.problems import Edge, Handler, render_problem
+from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
+from fleetvisor.web.urls import Urls
+
+Fetch = Callable[[str, Scope, Send], Awaitable[None]]
+
+BASE: Final = "/device/v1"
+_DESIRED: Final = f"{BASE}/desired"
+_LAYERS: Final = f"{BASE}/layers/"
+_MANIFESTS: Final = f"{BASE}/manifests/"
+_READ: Final = ("GET", "HEAD")
+_WRITE: Final = ("POST",)
+_DIGEST_CHARS: Final = 64
+
+
+class Channel:
+    """The native device API under ``/device/v1``."""
+
+    def __init__(
+        self,
+        *,
+        devices: Devices,
+        desired: DesiredCache,
+        updates: Updates,
+        apps: Apps,
+        configs: Configs,
+        blobs: Blobs,
+        presence: Presence,
+        limits: Limits,
+        clock: Clock,
+        entropy: Entropy,
+        bus: Bus,
+        urls: Urls,
+        log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
+    ) -> None:
+        """Build the parts of the channel."""
+        self._clock = clock
+        self._urls = urls
+        self._log = log
+        self._date = DateHeader()
+        self._hub = Hub(bus=bus, held_max=limits.held_polls_max)
+        self._native = Native(
+            devices=devices,
+            desired=desired,
+            updates=updates,
+            configs=configs,
+            presence=presence,
+            hub=self._hub,
+            limits=limits,
+            clock=clock,
+            entropy=entropy,
+            date=self._date,
+        )
+        self._download = Download(
+            devices=devices,
+            apps=apps,
+            cache=LayerCache(blobs=blobs, bytes_max=limits.layer_cache_bytes),
+            presence=presence,
+            bus=bus,
+            clock=clock,
+            date=self._date,
+        )
+        document = msgspec.json.encode(openapi.document(urls.base))
+        self._routes: dict[str, tuple[tuple[str, ...], Handler]] = {
+            f"{BASE}/report": (_WRITE, self._native.report),
+            f"{BASE}/configs/fetch": (_WRITE, self._native.fetch),
+            f"{BASE}/openapi.json": (_READ, _constant(Answer(200, document, (JSON,)))),
+        }
+        self._skin = {
+            "clock": clock,
+            "entropy": entropy,
+            "urls": urls,
+            "request_time_s": limits.request_time_s,
+            "challenge": BEARER_CHALLENGE,
+            "log": log,
+        }
+        self._edge = Edge(self._handle, **self._skin)
+
+    @property
+    def held(self) -> int:
+        """How many polls are held at this moment."""
+        return self._hub.held
+
+    def release_all(self) -> None:
+        """Answer every held poll now, and hold none from here on."""
+        self._hub.release_all()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        path: str = scope["path"]
+        try:
+            if path == _DESIRED and scope["method"] in _READ:
+                return await self._native.desired(scope, receive, send)
+            if path.startswith(_LAYERS) and scope["method"] in _READ:
+                return await self._download.layer(_digest(path, _LAYERS), scope, send)
+            if path.startswith(_MANIFESTS) and scope["method"] in _READ:
+                return await self._download.manifest(_digest(path, _MANIFESTS), scope, send)
+        except Broken:
+            self._log.exception("request.broken", path=path)
+            raise
+        except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)
+            return await Edge(self._fault(error), **self._skin)(scope, receive, self._dated(send))
+        return await self._edge(scope, receive, self._dated(send))
+
+    async def _handle(self, request: Request) -> Answer:
+        path: str = request.scope["path"]
+        if path == _DESIRED or path.startswith((_LAYERS, _MANIFESTS)):
+            raise _no_method(_READ)
+        methods, handler = self._routes.get(path, (None, None))
+        if methods is None or handler is None:
+            raise NotFound("No such path; the reference is at /device/v1/openapi.json.")
+        if request.method not in methods:
+            raise _no_method(methods)
+        return await handler(request)
+
+    def _fault(self, error: Exception) -> Handler:
+        """Give a handler that ends as the hot path did: the edge renders problems in one place."""
+
+        async def handle(request: Request) -> Answer:
+            if isinstance(error, OutsideContent):
+                size = (b"content-range", b"bytes */%d" % error.size)
+                return render_problem(error, self._urls, path=request.scope["path"], headers=(size,))
+            raise error
+
+        return handle
+
+    def _dated(self, send: Send) -> Send:
+        """Give ``send`` with a ``Date`` on the answer."""
+
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._date.at(self._clock.now())]
+            await send(message)
+
+        return dated
+
+
+def _constant(answer: Answer) -> Handler:
+    async def handle(_: Request) -> Answer:
+        return answer
+
+    return handle
+
+
+def _digest(path: str, base: str) -> str:
+    digest = path[len(base) :]
+    if len(digest) != _DIGEST_CHARS or not set(digest) <= _HEX:
+        raise NotFound("A path names content by its SHA-256: 64 lower-case hex digits.")
+    return digest
+
+
+_HEX: Final = frozenset("0123456789abcdef")
+
+
+def _no_method(allowed: tuple[str, ...]) -> MethodNotAllowed:
+    return MethodNotAllowed(f"This path has {', '.join(allowed)}.", allowed=allowed)

@@ -1,0 +1,194 @@
+"""Manifests and layers by their SHA-256: immutable, resumable, and only for devices of an account that has them.
+
+Who may have what is asked for every request, also for bytes in memory; the answer is kept until an app anywhere
+changes. Deliberately one range per answer: several are answered with the whole, as RFC 9110 allows. Spec:
+``docs/reference/device-api.md``; RFC 9110, sections 13 and 14; RFC 8246 (immutable).
+"""
+
+from contextlib import aclosing
+from typing import Any, Final
+
+import msgspec
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.channel.date import DateHeader
+from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
+from fleetvisor.features.apps.model import LayerBlob
+from fleetvisor.features.apps.service import Apps
+from fleetvisor.features.devices.presence import Presence
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.ground.clock import Clock
+from fleetvisor.ground.errors import NotFound, RangeNotSatisfiable
+from fleetvisor.ground.sids import AccountSid
+from fleetvisor.web.answers import Header
+from fleetvisor.web.auth import parse_bearer
+from fleetvisor.web.conditional import matches, parse_range, range_applies
+from fleetvisor.web.requests import Scope, Send
+
+_KEEPING: Final[tuple[Header, ...]] = (
+    (b"cache-control", b"private, immutable, max-age=31536000"),
+    (b"accept-ranges", b"bytes"),
+)
+_BYTES: Final[Header] = (b"content-type", b"application/octet-stream")
+_NO_BODY: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+_PLACES_MAX: Final = 10_000
+_APP: Final = "KA"
+
+
+class OutsideContent(RangeNotSatisfiable):
+    """The requested range lies outside the content."""
+
+    def __init__(self, detail: str, size: int) -> None:
+        """Keep the size, which the answer's ``Content-Range`` gives."""
+        super().__init__(detail)
+        self.size = size
+
+
+class Broken(Exception):
+    """The bytes ended in the middle of an answer that has begun: only closing the connection says so."""
+
+
+class _Asked(msgspec.Struct):
+    """What a download's headers ask for."""
+
+    head: bool
+    token: bytes | None = None
+    if_none_match: bytes | None = None
+    range: bytes | None = None
+    if_range: bytes | None = None
+
+
+class Download:
+    """The calls of a device that fetch bytes."""
+
+    def __init__(
+        self,
+        *,
+        devices: Devices,
+        apps: Apps,
+        cache: LayerCache,
+        presence: Presence,
+        bus: Bus,
+        clock: Clock,
+        date: DateHeader,
+    ) -> None:
+        """Keep what the calls need, and listen to the bells of apps."""
+        self._devices = devices
+        self._apps = apps
+        self._cache = cache
+        self._presence = presence
+        self._bus = bus
+        self._clock = clock
+        self._date = date
+        self._places: dict[tuple[AccountSid, str], LayerBlob] = {}
+        bus.listen(self._hear)
+
+    async def layer(self, digest: str, scope: Scope, send: Send) -> None:
+        """Answer ``GET`` and ``HEAD`` of a layer. Raises ``NotFound``, ``OutsideContent``, ``Unauthenticated``."""
+        asked = _asked(scope)
+        layer = await self._find(await self._authenticate(asked), digest)
+        if layer is None:
+            raise NotFound("No App of the Device's account has this layer.")
+        await self._serve(send, asked, layer, None)
+
+    async def manifest(self, digest: str, scope: Scope, send: Send) -> None:
+        """Answer ``GET`` and ``HEAD`` of a manifest. Raises as ``layer`` does."""
+        asked = _asked(scope)
+        manifest = await self._apps.find_manifest(await self._authenticate(asked), digest)
+        if manifest is None:
+            raise NotFound("No App of the Device's account has this manifest.")
+        await self._serve(send, asked, LayerBlob(digest, "", len(manifest)), manifest)
+
+    async def _authenticate(self, asked: _Asked) -> AccountSid:
+        identity = await self._devices.authenticate(parse_bearer(asked.token))
+        self._presence.note(identity.device_sid, self._clock.now())
+        return identity.account_sid
+
+    async def _find(self, account_sid: AccountSid, digest: str) -> LayerBlob | None:
+        """Tell where a layer lies, if an app of the account has it; from memory while no app's bell rang."""
+        place = (account_sid, digest)
+        known = self._places.get(place) if self._bus.fresh else None
+        if known is not None:
+            return known
+        with self._bus.watch() as rung:
+            found = await self._apps.find_layer(account_sid, digest)
+        if found is not None and not _names_an_app(rung):
+            if len(self._places) >= _PLACES_MAX:
+                self._places.clear()
+            self._places[place] = found
+        return found
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        if self._places and _names_an_app(sids):
+            self._places.clear()
+
+    async def _serve(self, send: Send, asked: _Asked, content: LayerBlob, data: bytes | None) -> None:
+        """Send a content, a range of it, or 304. ``data`` are its bytes when they are at hand."""
+        size = content.size_bytes
+        etag = b'"' + content.digest.encode() + b'"'
+        common = ((b"etag", etag), *_KEEPING, self._date.at(self._clock.now()))
+        if matches(asked.if_none_match, etag):
+            await send(_start(304, common))
+            await send(_NO_BODY)
+            return
+        start, end, status = 0, size, 200
+        if asked.range is not None and not asked.head and range_applies(asked.if_range, etag):
+            try:
+                span = parse_range(asked.range, size)
+            except RangeNotSatisfiable as problem:
+                raise OutsideContent(problem.detail, size) from problem
+            if span is not None:
+                start, end, status = span.start, span.end, 206
+                common = (*common, (b"content-range", b"bytes %d-%d/%d" % (start, end - 1, size)))
+        headers = (_BYTES, (b"content-length", b"%d" % (end - start)), *common)
+        if asked.head:
+            await send(_start(status, headers))
+            await send(_NO_BODY)
+            return
+        if data is None and end - start <= CHUNK_BYTES:
+            data = self._cache.find(content)
+        if data is not None:
+            await send(_start(status, headers))
+            await send({"type": "http.response.body", "body": memoryview(data)[start:end], "more_body": False})
+            return
+        await self._stream(send, _start(status, headers), content, start, end)
+
+    async def _stream(self, send: Send, begin: dict[str, Any], content: LayerBlob, start: int, end: int) -> None:
+        """Send in pieces, each when the one before is under way: a slow device costs one piece of memory."""
+        begun = False
+        try:
+            async with aclosing(self._cache.chunks(content, start, end)) as pieces:
+                async for piece in pieces:
+                    if not begun:  # only now: what fails before the first piece can still be answered with an error
+                        await send(begin)
+                        begun = True
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+        except Exception as error:
+            if begun:
+                raise Broken(f"layer {content.digest} ended early") from error
+            raise
+        if not begun:
+            await send(begin)
+        await send(_NO_BODY)
+
+
+def _asked(scope: Scope) -> _Asked:
+    asked = _Asked(scope["method"] == "HEAD")
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            asked.token = value if asked.token is None else asked.token + b", " + value
+        elif name == b"if-none-match":
+            asked.if_none_match = value if asked.if_none_match is None else asked.if_none_match + b", " + value
+        elif name == b"range":
+            asked.range = value if asked.range is None else asked.range + b", " + value
+        elif name == b"if-range":
+            asked.if_range = value
+    return asked
+
+
+def _start(status: int, headers: tuple[Header, ...]) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def _names_an_app(sids: set[str] | frozenset[str]) -> bool:
+    return any(sid.startswith(_APP) for sid in sids)

@@ -1,0 +1,206 @@
+"""The native device API: what a device should do, its reports, and the values it asks for.
+
+``desired`` is the hot path of the whole server: an unchanged poll is answered from memory with headers made
+beforehand. Deliberately keeps no state of its own: held polls are ``channel/hub``'s. Spec:
+``docs/reference/device-api.md``; RFC 9110 (conditional requests), RFC 7240 (Prefer).
+"""
+
+from typing import Final, TypeVar
+
+import msgspec
+
+from fleetvisor.channel.date import DateHeader
+from fleetvisor.channel.hub import Held, Hub, Wake
+from fleetvisor.channel.prefer import wait_of
+from fleetvisor.features.configs.service import Configs
+from fleetvisor.features.devices.desired import DesiredAnswer, DesiredCache
+from fleetvisor.features.devices.model import DeviceIdentity
+from fleetvisor.features.devices.presence import Presence
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.updates.service import Updates
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import Invalid, UnsupportedMediaType
+from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.native import FetchRequest, Report, ReportAnswer
+from fleetvisor.web.answers import JSON, Answer, Header, json_answer
+from fleetvisor.web.auth import parse_bearer
+from fleetvisor.web.conditional import matches
+from fleetvisor.web.requests import Receive, Request, Scope, Send, parse_media_type
+
+T = TypeVar("T")
+
+_KEEPING: Final[tuple[Header, ...]] = ((b"cache-control", b"private, no-cache"), (b"vary", b"authorization"))
+_NO_BODY: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+_CLOSE: Final[Header] = (b"connection", b"close")
+_RETRY_AFTER_MAX_S: Final = 10
+_ACTIVE_S: Final = 0.001
+
+_report: Final = msgspec.json.Decoder(Report)
+_fetch: Final = msgspec.json.Decoder(FetchRequest)
+
+
+class _Poll(msgspec.Struct, frozen=True):
+    """What a held poll must remember of its request."""
+
+    token: str
+    identity: DeviceIdentity
+    if_none_match: bytes
+    head: bool
+
+
+class Native:
+    """The calls of a device that are not downloads."""
+
+    def __init__(
+        self,
+        *,
+        devices: Devices,
+        desired: DesiredCache,
+        updates: Updates,
+        configs: Configs,
+        presence: Presence,
+        hub: Hub,
+        limits: Limits,
+        clock: Clock,
+        entropy: Entropy,
+        date: DateHeader,
+    ) -> None:
+        """Keep what the calls need."""
+        self._devices = devices
+        self._desired = desired
+        self._updates = updates
+        self._configs = configs
+        self._presence = presence
+        self._hub = hub
+        self._limits = limits
+        self._clock = clock
+        self._entropy = entropy
+        self._date = date
+
+    async def desired(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer ``GET`` and ``HEAD`` of ``/device/v1/desired``. Raises ``Unauthenticated`` before any answer."""
+        authorization: bytes | None = None
+        match: bytes | None = None
+        prefer: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value if authorization is None else authorization + b", " + value
+            elif name == b"if-none-match":
+                match = value if match is None else match + b", " + value
+            elif name == b"prefer":
+                prefer = value if prefer is None else prefer + b", " + value
+        token = parse_bearer(authorization)
+        identity = await self._devices.authenticate(token)
+        self._presence.note(identity.device_sid, self._clock.now())
+        answer = self._desired.find(identity.device_sid) or await self._desired.get(identity)
+        head = scope["method"] == "HEAD"
+        if match is None or not matches(match, answer.etag):
+            await self._send_whole(send, identity, answer, head=head)
+            return
+        wait_s = None if prefer is None else wait_of(prefer)
+        if not wait_s:
+            await self._send_unchanged(send, identity, answer)
+            return
+        await self._hold(
+            _Poll(token, identity, match, head), answer, min(wait_s, self._limits.wait_s_max), receive, send
+        )
+
+    async def report(self, request: Request) -> Answer:
+        """Answer ``POST /device/v1/report``: take what the device says, once."""
+        identity = await self.authenticate(request)
+        report = await self._decode(request, _report)
+        return json_answer(ReportAnswer(await self._updates.report(identity.account_sid, identity.device_sid, report)))
+
+    async def fetch(self, request: Request) -> Answer:
+        """Answer ``POST /device/v1/configs/fetch``: values in the order of the request."""
+        identity = await self.authenticate(request)
+        items = (await self._decode(request, _fetch)).items
+        for place, item in enumerate(items):
+            if "\0" in item.key:
+                raise Invalid(f"The body must not contain NUL - at `$.items[{place}].key`")
+        answer = await self._configs.fetch(identity.account_sid, identity.device_sid, items)
+        return json_answer(answer, headers=((b"cache-control", b"no-store"),))
+
+    async def authenticate(self, request: Request) -> DeviceIdentity:
+        """Give the device that a request's token proves, and note that it was there. Raises ``Unauthenticated``."""
+        identity = await self._devices.authenticate(parse_bearer(request.header(b"authorization")))
+        self._presence.note(identity.device_sid, self._clock.now())
+        return identity
+
+    async def _hold(self, poll: _Poll, answer: DesiredAnswer, wait_s: int, receive: Receive, send: Send) -> None:
+        """Hold a poll whose answer is unchanged until it changes, or the time is over, or somebody leaves."""
+        held = self._hub.hold(poll.identity.device_sid, receive)
+        if held is None:
+            await self._send_unchanged(send, poll.identity, answer, *(self._parting() if self._hub.closing else ()))
+            return
+        try:
+            why, answer = await self._wait(held, poll, answer, wait_s)
+        finally:
+            self._hub.leave(held)
+        if why is Wake.GONE:
+            return
+        applied = (b"preference-applied", b"wait=%d" % wait_s)
+        if why is Wake.BELL and not matches(poll.if_none_match, answer.etag):
+            await self._send_whole(send, poll.identity, answer, applied, head=poll.head)
+            return
+        parting = self._parting() if why is Wake.RELEASE else ()
+        await self._send_unchanged(send, poll.identity, answer, applied, *parting)
+
+    async def _wait(self, held: Held, poll: _Poll, first: DesiredAnswer, wait_s: int) -> tuple[Wake, DesiredAnswer]:
+        """Wait for what ends a held poll; ``BELL`` means that the answer is another than ``first``.
+
+        The poll is registered before the first comparison here: a change before that is seen, one after it rings.
+        Each round proves the token anew, so that a device that was removed or disabled is refused at once.
+        """
+        end = self._clock.monotonic() + wait_s
+        while True:
+            identity = await self._devices.authenticate(poll.token)
+            answer = await self._desired.get(identity)
+            if answer.etag != first.etag:
+                return Wake.BELL, answer
+            left_s = end - self._clock.monotonic()
+            if left_s <= 0:
+                return Wake.TIME, answer
+            if answer.deadline is not None:
+                left_s = min(left_s, (answer.deadline - self._clock.now()) / 1000 + _ACTIVE_S)
+            why = await held.wait(left_s)
+            if why in {Wake.GONE, Wake.RELEASE}:
+                return why, answer
+
+    def _parting(self) -> tuple[Header, ...]:
+        """Give the headers with which a server that stops sends a device away, each for another while."""
+        retry_s = 1 + int(self._entropy.fraction() * _RETRY_AFTER_MAX_S)
+        return ((b"retry-after", str(retry_s).encode()), _CLOSE)
+
+    async def _send_unchanged(
+        self, send: Send, identity: DeviceIdentity, answer: DesiredAnswer, *extra: Header
+    ) -> None:
+        """Send 304. A device that names the tag of an offer has it: that starts the offer's clock as well."""
+        now = self._clock.now()
+        if answer.update is not None:
+            self._presence.note_fetch(identity.device_sid, answer.update, now)
+        headers = ((b"etag", answer.etag), *_KEEPING, self._date.at(now), *extra)
+        await send({"type": "http.response.start", "status": 304, "headers": headers})
+        await send(_NO_BODY)
+
+    async def _send_whole(
+        self, send: Send, identity: DeviceIdentity, answer: DesiredAnswer, *extra: Header, head: bool
+    ) -> None:
+        now = self._clock.now()
+        if answer.update is not None and not head:
+            self._presence.note_fetch(identity.device_sid, answer.update, now)
+        length = (b"content-length", b"%d" % len(answer.body))
+        headers = (JSON, length, (b"etag", answer.etag), *_KEEPING, self._date.at(now), *extra)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(_NO_BODY if head else {"type": "http.response.body", "body": answer.body, "more_body": False})
+
+    async def _decode(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
+        """Read a JSON body. Raises ``UnsupportedMediaType``, ``TooLarge``, and ``Invalid`` naming the field."""
+        media, options = parse_media_type(request.header(b"content-type"))
+        if media != "application/json" or options.get("charset", "utf-8").lower() != "utf-8":
+            raise UnsupportedMediaType("Send the body as application/json.")
+        raw = await request.body(self._limits.device_body_bytes_max)
+        try:
+            return decoder.decode(raw)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Invalid(f"The body cannot be read: {error}") from error

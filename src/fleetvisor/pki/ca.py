@@ -1,0 +1,92 @@
+"""The local certificate authority: made at first start, for operators who have no certificate of their own.
+
+20 years, ``pathlen:0``, and no name constraints: Mbed TLS refuses to parse them, and a later public name must stay
+possible. Pure: who calls stores the files. Spec: RFC 5280, as Python's ``VERIFY_X509_STRICT`` reads it.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from fleetvisor.ground.clock import Millis
+
+CA_DAYS: Final = 20 * 365
+BACKDATE: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """The CA: its certificate (PEM) and its private key."""
+
+    pem: bytes
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def certificate(self) -> x509.Certificate:
+        """Give the certificate, parsed."""
+        return x509.load_pem_x509_certificate(self.pem)
+
+    @property
+    def fingerprint(self) -> str:
+        """Give the SHA-256 of the certificate as people compare it: upper-case pairs with colons."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+
+def moment(now: Millis) -> datetime:
+    """Give a time as the X.509 library takes it."""
+    return datetime.fromtimestamp(now / 1000, UTC).replace(microsecond=0)
+
+
+def make_authority(now: Millis) -> Authority:
+    """Make a CA whose key exists nowhere else."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Fleetvisor local CA")])
+    usage = x509.KeyUsage(
+        digital_signature=False,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=True,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    start = moment(now) - BACKDATE
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return Authority(certificate.public_bytes(serialization.Encoding.PEM), key)
+
+
+def render_key(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Give a private key as PKCS#8 PEM, unencrypted: who calls seals it or writes it 0600."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def load_authority(pem: bytes, key_pem: bytes) -> Authority:
+    """Read a CA back. Raises ``ValueError`` for what is not one."""
+    key = serialization.load_pem_private_key(key_pem, password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the CA key is not an EC key")  # noqa: TRY004  the file is wrong, not the caller
+    authority = Authority(pem, key)
+    if authority.certificate.public_key() != key.public_key():
+        raise ValueError("the CA certificate belongs to another key")
+    return authority

@@ -1,0 +1,1 @@
+"""The server: the only floor that builds; settings and reality enter here."""

@@ -1,0 +1,168 @@
+"""Everything is built here, top to bottom, by hand: the server, the tests and the simulator call ``build``.
+
+Deliberately opens no file and no socket: ``server/run`` does, and passes what it opened.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from fleetvisor.api import openapi
+from fleetvisor.api.accounts import AccountHandlers
+from fleetvisor.api.app import Api
+from fleetvisor.api.apps import AppHandlers
+from fleetvisor.api.configs import ConfigHandlers
+from fleetvisor.api.devices import DeviceHandlers
+from fleetvisor.api.pages import Pages
+from fleetvisor.api.routes import Routes
+from fleetvisor.blobs.store import Blobs
+from fleetvisor.bus.bus import Bus
+from fleetvisor.channel.app import Channel
+from fleetvisor.db.database import Database
+from fleetvisor.features.accounts.service import Accounts
+from fleetvisor.features.apps.service import Apps
+from fleetvisor.features.apps.sweep import sweep
+from fleetvisor.features.configs.service import Configs
+from fleetvisor.features.devices.desired import DesiredCache
+from fleetvisor.features.devices.presence import Presence
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.updates.service import Updates
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.offload import Offload
+from fleetvisor.obs.metrics import Metrics
+from fleetvisor.pki.seal import Seal
+from fleetvisor.server.background import Job
+from fleetvisor.web.requests import Receive, Scope, Send
+from fleetvisor.web.urls import Urls
+
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class World:
+    """A whole server without its sockets: ``app`` serves, ``jobs`` keep it in order, the rest is for tests."""
+
+    app: Asgi
+    jobs: tuple[Job, ...]
+    db: Database
+    bus: Bus
+    accounts: Accounts
+    apps: Apps
+    configs: Configs
+    devices: Devices
+    updates: Updates
+    presence: Presence
+    channel: Channel
+    metrics: Metrics
+    ready: bool = False
+
+    def begin_shutdown(self) -> None:
+        """Stop being ready, and answer every held poll now."""
+        self.ready = False
+        self.channel.release_all()
+
+    async def close(self) -> None:
+        """Write what is noted, and let the database go."""
+        await self.presence.flush()
+        await self.db.close()
+
+
+def build(
+    *,
+    db: Database,
+    blobs: Blobs,
+    seal: Seal,
+    limits: Limits,
+    clock: Clock,
+    entropy: Entropy,
+    offload: Offload,
+    spool: Path,
+    base_url: str,
+    ca_pem: bytes | None = None,
+    log: Any = None,  # noqa: ANN401  (structlog's bound loggers have no common type)
+) -> World:
+    """Build a server; ``spool`` is a folder for uploads on their way, ``base_url`` the public one."""
+    log = log or structlog.get_logger()
+    bus = Bus()
+    urls = Urls(base_url)
+    metrics = Metrics()
+
+    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits)
+    apps = Apps(db=db, blobs=blobs, clock=clock, entropy=entropy, limits=limits, bus=bus, offload=offload, spool=spool)
+    configs = Configs(db=db, clock=clock, seal=seal, limits=limits)
+    updates = Updates(db=db, clock=clock, limits=limits, bus=bus)
+    devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
+    desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
+    presence = Presence(db=db, limits=limits)
+
+    routes = Routes(
+        [
+            *DeviceHandlers(devices=devices, updates=updates, limits=limits, urls=urls).routes(),
+            *AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload).routes(),
+            *ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls).routes(),
+            *AccountHandlers(accounts=accounts, limits=limits, urls=urls).routes(),
+        ]
+    )
+    document = openapi.document(routes, urls.base)
+    pages = Pages(urls=urls, document=document, ca_pem=ca_pem, ready=lambda: world.ready)
+    api = Api(
+        accounts=accounts,
+        routes=routes,
+        pages=pages,
+        limits=limits,
+        urls=urls,
+        clock=clock,
+        entropy=entropy,
+        log=log,
+    )
+    channel = Channel(
+        devices=devices,
+        desired=desired,
+        updates=updates,
+        apps=apps,
+        configs=configs,
+        blobs=blobs,
+        presence=presence,
+        limits=limits,
+        clock=clock,
+        entropy=entropy,
+        bus=bus,
+        urls=urls,
+        log=log,
+    )
+    world = World(
+        app=_dispatch(api, channel),
+        jobs=(
+            Job("presence", 1.0, presence.flush),
+            Job("overdue", 5.0, updates.expire),
+            Job("sweep", 60.0, lambda: sweep(db, blobs, clock, limits)),
+        ),
+        db=db,
+        bus=bus,
+        accounts=accounts,
+        apps=apps,
+        configs=configs,
+        devices=devices,
+        updates=updates,
+        presence=presence,
+        channel=channel,
+        metrics=metrics,
+    )
+    metrics.watch("held_polls", "Polls held at this moment.", lambda: channel.held)
+    return world
+
+
+def _dispatch(api: Api, channel: Channel) -> Asgi:
+    """Send a device's paths to the channel, everything else to the API."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        await (channel if path.startswith("/device/") else api)(scope, receive, send)
+
+    return app

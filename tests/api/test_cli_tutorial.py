@@ -1,0 +1,63 @@
+"""The tutorial's commands, run as they are printed (but for the port, which must be free)."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/tutorial/first-device.md"
+
+
+def blocks():
+    return re.findall(r"^```sh(?: (\w+))?\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def wait_for(file, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not file.exists():
+        assert time.monotonic() < deadline, f"{file} did not appear"
+        time.sleep(0.05)
+    time.sleep(0.5)
+
+
+def test_the_tutorial_works_as_it_is_printed(tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    path = f"{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FLEETVISOR_")}
+    environment |= {"PATH": path, "LC_ALL": "C.UTF-8"}
+    found = blocks()
+    [server] = [text for kind, text in found if kind == "server"]
+    [agent] = [text for kind, text in found if kind == "background"]
+    serving = subprocess.Popen(
+        ["bash", "-c", f"exec {server.strip()} --port 0"], cwd=tmp_path, env=environment, start_new_session=True
+    )
+    try:
+        wait_for(tmp_path / "fleet/credentials.json")
+        lines = ["set -eu"]
+        for kind, text in found:
+            if kind == "background":
+                lines.append(f"{agent.strip()} & agent=$!; trap 'kill $agent 2>/dev/null' EXIT")
+            elif kind == "cleanup":
+                lines.append("kill $agent; wait $agent || true")
+                lines.append(text)
+            elif not kind:
+                lines.append(text)
+        done = subprocess.run(
+            ["bash", "-c", "\n".join(lines)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert '"up-to-date"' in done.stdout.replace(" ", "")
+    finally:
+        serving.send_signal(signal.SIGTERM)
+        serving.wait(15)
+    assert not (tmp_path / "fleet").exists() or serving.returncode == 0
