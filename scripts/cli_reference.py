@@ -38,7 +38,7 @@ INTRODUCTION = """\
 later counts. (`serve` has a `--data` of its own.)
 
 - **`--json`** writes JSON on stdout: one document, or for lists one compact object per line, each exactly as the API sent it. Errors are one JSON
-  object on stderr: `error`, `hint`, `exit_code`, and for a problem of the API its `code` and `status`.
+  object on stderr: `error`, `hint`, `exit_code`, and for a problem of the API its `code` and `status`. Notes are left out.
 - **`--quiet`** keeps notes and progress away; data, warnings and errors stay.
 
 Data goes to stdout, everything else to stderr. Control characters in names and values are written as escapes in tables. Colours are for terminals only;

@@ -1,21 +1,30 @@
-"""The server's settings: from flags, then ``FLEETVISOR_…`` in the environment, then defaults.
+"""The server's settings: from flags, then ``FLEETVISOR_SERVE_…`` in the environment, then defaults.
 
-Read once, by ``server/`` and ``cli/`` only; everybody else gets ``ground/limits``. Deliberately no file format.
-Limits are set as ``FLEETVISOR_LIMIT_<NAME>``.
+Read once, by ``server/`` and ``cli/`` only; everybody else gets ``ground/limits``, each of which is a setting too:
+``FLEETVISOR_LIMIT_<NAME>``. Deliberately no file format, and it opens no file. Spec: ``docs/reference/settings.md``
+is generated from the descriptions here, ``docs/reference/limits.md`` from the limits.
 """
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import fields
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleetvisor.ground.limits import Limits
 
 _LIMIT_PREFIX: Final = "FLEETVISOR_LIMIT_"
+_DIGITS_MAX: Final = 15
+_HOST_NAME: Final = re.compile(
+    r"(?=.{1,253}\.?\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
+)
+_ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  (to know it, not to bind it)
 
 
 class Settings(BaseSettings):
@@ -23,17 +32,29 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="FLEETVISOR_SERVE_", extra="forbid", frozen=True)
 
-    data: Path
-    host: str = "127.0.0.1"
-    port: int = 8443
-    public_url: str | None = None
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    database: str | None = None
-    seal_key_file: tuple[Path, ...] = ()
-    blobs: Path | None = None
-    metrics_port: int | None = None
-    log_level: str = "info"
+    data: Path = Field(description="the data directory: made at first start, for one server at a time")
+    host: str = Field("127.0.0.1", description="the address or host name to listen on; 0.0.0.0 is all of IPv4, :: all")
+    port: int = Field(8443, ge=0, le=65535, description="the port to listen on; 0 lets the system choose")
+    public_url: str | None = Field(
+        None, description="https://host[:port] by which devices and people call the server; every URL is built from it"
+    )
+    tls_cert: Path | None = Field(
+        None, description="a certificate chain (PEM) to serve with, in place of the local CA's"
+    )
+    tls_key: Path | None = Field(None, description="the private key (PEM, unencrypted) of tls_cert")
+    database: str | None = Field(None, description="postgresql://…, in place of SQLite in the data directory")
+    seal_key_file: tuple[Path, ...] = Field(
+        (), description="files of 32 random bytes that seal secrets at rest; the first one seals, all open"
+    )
+    blobs: Path | None = Field(
+        None, description="the directory of firmware bytes; with database one that all nodes share"
+    )
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="a port of 127.0.0.1 for metrics in Prometheus' format; none without it"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="the least grave log lines that are written"
+    )
 
     @field_validator("public_url")
     @classmethod
@@ -44,33 +65,117 @@ class Settings(BaseSettings):
         parts = urlsplit(text)
         if parts.scheme != "https" or not parts.hostname:
             raise ValueError("the public URL must begin with https:// and name a host")
-        if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        if parts.path not in {"", "/"} or parts.query or parts.fragment or text.endswith(("?", "#")):
             raise ValueError("the public URL must not have a path: clients add /v1 and more to it")
         if parts.username is not None or parts.password is not None:
             raise ValueError("the public URL must not carry credentials")
-        _ = parts.port  # raises ValueError for a port that is none
-        return text.rstrip("/")
+        if parts.port == 0:  # reading it also raises ValueError for a port that is none
+            raise ValueError("the public URL's port must not be 0")
+        host = _check_host(parts.hostname)
+        return url_of(host, parts.port)
 
-    @field_validator("port", "metrics_port")
+    @field_validator("host")
     @classmethod
-    def check_port(cls, port: int | None) -> int | None:
-        """Demand a port number; 0 lets the system choose."""
-        if port is not None and not 0 <= port <= 65535:
-            raise ValueError("a port is a number from 0 to 65535")
-        return port
+    def check_host(cls, text: str) -> str:
+        """Demand an address or a host name; brackets around an IPv6 address go."""
+        return _check_host(text.removeprefix("[").removesuffix("]"))
+
+    @model_validator(mode="after")
+    def check_together(self) -> Self:
+        """Demand what belongs together."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("--tls-cert and --tls-key belong together")
+        if self.database is None:
+            return self
+        if not self.database.startswith(("postgresql://", "postgres://")):
+            raise ValueError("the database must be a postgresql:// URL")
+        if not self.seal_key_file or self.blobs is None:
+            raise ValueError("with --database, --seal-key-file and --blobs are required: all nodes share them")
+        return self
+
+    @property
+    def listens_on_all(self) -> bool:
+        """Whether the server listens on every address of the machine."""
+        return self.host in _ANY
+
+    @property
+    def public_host(self) -> str:
+        """Give the host of the public URL, without brackets."""
+        return urlsplit(self.base_url(0)).hostname or self.host
+
+    def base_url(self, port: int) -> str:
+        """Give the URL that the world calls, for a server listening on ``port``."""
+        return self.public_url or url_of("localhost" if self.listens_on_all else self.host, port)
+
+    def local_url(self, port: int) -> str:
+        """Give the URL by which programs on this machine call."""
+        return url_of("127.0.0.1" if self.listens_on_all else self.host, port)
+
+    def certificate_names(self) -> tuple[str, ...]:
+        """Give the names that the server's certificate must have, each once: the public one first."""
+        own = () if self.listens_on_all else (self.host,)
+        names = (self.public_host, *own, "localhost", "127.0.0.1")
+        return tuple(dict.fromkeys(name.rstrip(".").lower() for name in names))
+
+    def warnings(self, port: int) -> list[str]:
+        """Give what an operator should know before clients meet it, each a sentence with what to do."""
+        found: list[str] = []
+        if self.listens_on_all and self.public_url is None:
+            url = url_of("HOST", port)
+            found.append(
+                f"The server listens on all addresses, but its URLs and its certificate say localhost. Give"
+                f" --public-url {url}, with the name or address by which devices and people call it."
+            )
+        host = self.public_host
+        called = host_that_twilio_node_calls(host)
+        if called != host:
+            found.append(
+                f"twilio-node would call {called} in place of {host}. For its users choose a name of one label,"
+                f" of three to five labels, or an IPv4 address, for example mv.{host}."
+                if host.count(".") == 1
+                else f"twilio-node would call {called} in place of {host}. For its users choose a name of one label,"
+                " of three to five labels, or an IPv4 address."
+            )
+        return found
 
 
-def limits_from_environment() -> Limits:
+def _check_host(host: str) -> str:
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        if not _HOST_NAME.fullmatch(host) or host.rpartition(".")[2].isdigit():
+            raise ValueError(f"{host!r} is no host name and no address (write other scripts as xn--…)") from None
+        return host
+
+
+def url_of(host: str, port: int | None) -> str:
+    """Give ``https://host[:port]``, with brackets around an IPv6 address."""
+    url = f"https://[{host}]" if ":" in host else f"https://{host}"
+    return url if port is None else f"{url}:{port}"
+
+
+def host_that_twilio_node_calls(host: str) -> str:
+    """Give the host that twilio-node (seen in 5.7.1) calls when it is told to call ``host``.
+
+    It reads every name as ``product[.edge].region.domain.tld``: what stands before the first occurrence of the last
+    two labels must be at most three labels, and of two labels in all it makes four.
+    """
+    domain = ".".join(host.split(".")[-2:])
+    labels = host.partition("." + domain)[0].split(".")
+    return host if len(labels) == 1 else ".".join([*labels[:3], domain])
+
+
+def limits_from(environ: Mapping[str, str] = os.environ) -> Limits:
     """Give the limits with what the environment changes. Raises ``ValueError`` for an unknown name or no number."""
     names = {field.name for field in fields(Limits)}
     changed: dict[str, int] = {}
-    for variable, text in os.environ.items():
+    for variable, text in environ.items():
         if not variable.startswith(_LIMIT_PREFIX):
             continue
         name = variable.removeprefix(_LIMIT_PREFIX).lower()
         if name not in names:
             raise ValueError(f"{variable}: there is no limit of this name; docs/reference/limits.md lists them")
-        if not text.isdigit():
+        if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS_MAX:
             raise ValueError(f"{variable}: must be a whole number, not below 0")
         changed[name] = int(text)
     return Limits(**changed)

@@ -5,7 +5,8 @@ every fault, goes through ``web/problems``. Deliberately no rule of the API itse
 ``docs/reference/device-api.md``.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -33,8 +34,6 @@ from fleetvisor.web.problems import Edge, Handler, render_problem
 from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
 
-Fetch = Callable[[str, Scope, Send], Awaitable[None]]
-
 BASE: Final = "/device/v1"
 _DESIRED: Final = f"{BASE}/desired"
 _LAYERS: Final = f"{BASE}/layers/"
@@ -42,6 +41,7 @@ _MANIFESTS: Final = f"{BASE}/manifests/"
 _READ: Final = ("GET", "HEAD")
 _WRITE: Final = ("POST",)
 _DIGEST_CHARS: Final = 64
+_HEX: Final = frozenset("0123456789abcdef")
 
 
 class Channel:
@@ -97,15 +97,16 @@ class Channel:
             f"{BASE}/configs/fetch": (_WRITE, self._native.fetch),
             f"{BASE}/openapi.json": (_READ, _constant(Answer(200, document, (JSON,)))),
         }
-        self._skin = {
-            "clock": clock,
-            "entropy": entropy,
-            "urls": urls,
-            "request_time_s": limits.request_time_s,
-            "challenge": BEARER_CHALLENGE,
-            "log": log,
-        }
-        self._edge = Edge(self._handle, **self._skin)
+        self._skin: Callable[[Handler], Edge] = partial(
+            Edge,
+            clock=clock,
+            entropy=entropy,
+            urls=urls,
+            request_time_s=limits.request_time_s,
+            challenge=BEARER_CHALLENGE,
+            log=log,
+        )
+        self._edge = self._skin(self._handle)
 
     @property
     def held(self) -> int:
@@ -130,7 +131,7 @@ class Channel:
             self._log.exception("request.broken", path=path)
             raise
         except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)
-            return await Edge(self._fault(error), **self._skin)(scope, receive, self._dated(send))
+            return await self._skin(self._fault(error))(scope, receive, self._dated(send))
         return await self._edge(scope, receive, self._dated(send))
 
     async def _handle(self, request: Request) -> Answer:
@@ -178,9 +179,6 @@ def _digest(path: str, base: str) -> str:
     if len(digest) != _DIGEST_CHARS or not set(digest) <= _HEX:
         raise NotFound("A path names content by its SHA-256: 64 lower-case hex digits.")
     return digest
-
-
-_HEX: Final = frozenset("0123456789abcdef")
 
 
 def _no_method(allowed: tuple[str, ...]) -> MethodNotAllowed:

@@ -107,12 +107,15 @@ class Output:
         self.write("\n".join(line.rstrip() for line in captured.get().splitlines()))
 
     def note(self, text: str) -> None:
-        """Tell the person something that is not data, unless ``--quiet``."""
-        if not self.quiet:
+        """Tell the person something that is not data, unless ``--quiet``; a machine (``--json``) is told nothing."""
+        if not self.quiet and not self.json:
             self.stderr.print(Text(clean(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
-        """Tell the person something that must be seen."""
+        """Tell something that must be seen."""
+        if self.json:
+            sys.stderr.write(msgspec.json.encode({"warning": text}).decode() + "\n")
+            return
         self.stderr.print(Text("Warning: ", style="yellow").append(clean(text), style="default"), soft_wrap=True)
 
     def problem(self, detail: str, hint: str | None, **more: object) -> None:

@@ -127,7 +127,7 @@ async def _live(session: Session, swarm: Sequence[tuple[str, str]], duration_s: 
         last = ""
         while True:
             text = summary([(view.phase, view.running) for view in views.values()], len(swarm))
-            if text != last and not session.out.json:
+            if text != last:
                 last = text
                 session.out.note(text)
             await clock.sleep(_TELL_S)

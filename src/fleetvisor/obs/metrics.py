@@ -1,11 +1,30 @@
-"""Metrics, for Prometheus: counted always, served only when a port is given.
+"""Metrics, for Prometheus: counted when somebody looks, served on a loopback port of their own.
 
-Deliberately few names, each documented in ``docs/reference/metrics.md``; labels are bounded (no SIDs, no paths).
+Few names, each in ``docs/reference/metrics.md``. Labels are bounded: a route is the name of a resource, never a SID
+nor a path. Deliberately counts nothing unless a metrics port is given: a poll costs microseconds.
 """
 
 from collections.abc import Callable
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, start_http_server
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})
+_RESOURCES: Final = frozenset({"Accounts", "Apps", "Configs", "Devices", "Keys", "Manifest", "Secrets", "Updates"})
+_DEVICE_CALLS: Final = frozenset({"configs", "desired", "layers", "manifests", "report"})
+_PAGES: Final = frozenset({"ca.pem", "docs", "healthz", "openapi.json"})
+OTHER: Final = "other"
+
+
+def route_of(path: str) -> str:
+    """Give the bounded name of the route that a path belongs to, such as ``v1/Devices/Configs``."""
+    first, *rest = path.strip("/").split("/")
+    if first == "v1":
+        names = [part.removesuffix(".json") for part in rest[::2]][:2]  # every second part is a SID or a name
+        return "/".join(["v1", *names]) if _RESOURCES.issuperset(names) else "v1"
+    if first == "device":
+        return f"device/{rest[1]}" if len(rest) > 1 and rest[1] in _DEVICE_CALLS else "device"
+    return first if first in _PAGES else OTHER
 
 
 class Metrics:
@@ -15,22 +34,31 @@ class Metrics:
         """Start every count at 0."""
         self.registry = CollectorRegistry()
         self._requests = Counter(
-            "fleetvisor_requests_total", "Requests answered.", ["edge", "method", "status"], registry=self.registry
+            "fleetvisor_requests_total", "Requests answered.", ["route", "method", "status"], registry=self.registry
         )
-        self._seconds = Histogram(
-            "fleetvisor_request_seconds", "Time to answer, held polls excluded.", ["edge"], registry=self.registry
+        self._failures = Counter(
+            "fleetvisor_job_failures_total", "Failures of background jobs.", ["job"], registry=self.registry
         )
 
-    def request(self, edge: str, method: str, status: int, elapsed_s: float) -> None:
+    def request(self, path: str, method: str, status: int) -> None:
         """Count one answered request."""
-        known = method if method in {"GET", "HEAD", "POST", "DELETE", "OPTIONS"} else "other"
-        self._requests.labels(edge, known, status).inc()
-        self._seconds.labels(edge).observe(elapsed_s)
+        self._requests.labels(route_of(path), method if method in _METHODS else OTHER, status).inc()
+
+    def job_failed(self, job: str) -> None:
+        """Count one failure of a background job."""
+        self._failures.labels(job).inc()
 
     def watch(self, name: str, about: str, read: Callable[[], float]) -> None:
-        """Publish a value that is read when it is asked for."""
+        """Publish a value that is read when it is asked for, on another thread: ``read`` must only look."""
         Gauge(f"fleetvisor_{name}", about, registry=self.registry).set_function(read)
 
-    def serve(self, port: int) -> None:
-        """Serve the metrics on 127.0.0.1."""
-        start_http_server(port, "127.0.0.1", self.registry)
+    def serve(self, port: int) -> Callable[[], None]:
+        """Serve the metrics on 127.0.0.1; give what stops it. Raises ``OSError``."""
+        server, thread = start_http_server(port, "127.0.0.1", self.registry)
+
+        def stop() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        return stop

@@ -30,7 +30,7 @@ from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import World, build
 from fleetvisor.server.files import DataDirectory, StartFault
 from fleetvisor.server.listener import Listener, connections_bound, free_port, is_any, resolve
-from fleetvisor.settings import Settings, limits_from_environment
+from fleetvisor.settings import Settings, limits_from
 
 _log = structlog.get_logger()
 _DRAIN_S: Final = 10.0
@@ -79,7 +79,7 @@ class _Server:
 
     async def _hold(self, announce: Callable[[Started], None]) -> None:
         try:
-            limits = limits_from_environment()
+            limits = limits_from()
         except ValueError as error:
             raise StartFault(f"{error}.") from error
         self._data.clear_spool()

@@ -101,7 +101,8 @@ class Network:
             try:
                 return await self.call(request, headers, gone)
             except Exception as fault:  # noqa: BLE001  (kept for the checks; a server would answer 500)
-                self.faults.append(fault)
+                if not gone.is_set():
+                    self.faults.append(fault)
                 return None
 
         task = asyncio.create_task(carry())
@@ -188,11 +189,10 @@ def _scope(request: Request, headers: Mapping[str, str]) -> Message:
 
 
 def _response(answer: list[Message]) -> Response:
-    start = answer[0] if answer else {}
+    start: Message = answer[0] if answer else {}
     if start.get("type") != "http.response.start" or answer[-1].get("more_body", False):
         raise Lost("the application gave no whole answer")
-    headers: dict[str, str] = {
-        bytes(name).decode("latin-1").lower(): bytes(value).decode("latin-1") for name, value in start["headers"]
-    }
+    fields: list[tuple[bytes, bytes]] = list(start["headers"])
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields}
     body = b"".join(bytes(message.get("body", b"")) for message in answer[1:])
     return Response(int(start["status"]), headers, body)

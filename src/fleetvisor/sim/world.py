@@ -169,7 +169,7 @@ async def storm(world: World, recipe: Recipe) -> None:
             board.expect_trouble(recipe.operations_between_cuts, recipe.outage_every_s)
     end_s = world.clock.monotonic() + recipe.storm_s
     while world.clock.monotonic() < end_s:
-        await world.clock.sleep(world.chance.expovariate(1 / 240))
+        await world.clock.sleep(world.chance.expovariate(1 / 180))
         await act_once(world)
         await world.look_at_rows()
     world.network.weather = CALM
@@ -183,7 +183,7 @@ async def act_once(world: World) -> None:
     chance, operator = world.chance, world.operator
     board = chance.choice([board for board in world.boards if not board.removed])
     apps = list(operator.uploaded.values())
-    acts = {"target": 12, "upload": 2, "clear": 1, "cancel": 2, "restart": 2, "log": 1, "delete": 1, "remove": 0.3}
+    acts = {"target": 12, "upload": 4, "clear": 1, "cancel": 2, "restart": 2, "log": 1, "delete": 1, "remove": 0.3}
     act = "upload" if not apps else chance.choices(list(acts), list(acts.values()))[0]
     app = chance.choice(apps) if apps else None
     world.note(f"operator: {act} {board.name} {app.name if app else ''}")

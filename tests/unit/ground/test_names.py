@@ -68,7 +68,7 @@ def test_a_value_is_any_text_that_both_engines_store(value):
     assert check_value(value, 40) == value
 
 
-@pytest.mark.parametrize("value", ["v" * 41, "a\0b", "\ud800", "\udfff"])
+@pytest.mark.parametrize("value", ["v" * 41, "a\0b", "\ud800", "a\udfff"])
 def test_a_value_that_is_too_long_or_no_text_is_refused_without_being_repeated(value):
     with pytest.raises(Invalid, match="Value") as refusal:
         check_value(value, 40)
