@@ -63,13 +63,15 @@ def resident_bytes(pid: int) -> int:
 
 def wrk(url: str, pid: int, *, seconds: float, connections: int, headers: dict[str, str], script: str = "") -> Sample:
     """Load ``url`` from the other core and measure the server ``pid``."""
-    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s"]
+    command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "10s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
     if script:
         command += ["-s", script]
     before = cpu_seconds(pid)
-    done = subprocess.run([*command, url], capture_output=True, text=True, check=True)
+    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"wrk failed: {done.stdout} {done.stderr}")
     spent = cpu_seconds(pid) - before
     found = re.search(r"(\d+) requests in ([\d.]+)(ms|s|m)", done.stdout)
     if found is None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
+from scripts import cli_reference
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -64,6 +65,7 @@ def pages() -> dict[Path, str]:
     return {
         REFERENCE / "limits.md": limits_page(),
         REFERENCE / "update-errors.md": update_errors_page(),
+        REFERENCE / "cli.md": cli_reference.render(),
     }
 
 

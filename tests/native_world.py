@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from tests.bundles import simple_bundle
 
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.sqlite import memory
@@ -15,7 +16,6 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.pki.seal import Seal
 from fleetvisor.reality import RealClock, RealEntropy, inline
 from fleetvisor.server.build import World, build
-from tests.bundles import simple_bundle
 
 BASE = "https://fleet.example.com:8443"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fleetvisor.cli.demo import serving
 from fleetvisor.cli.main import run
 from fleetvisor.cli.output import Output
+from fleetvisor.cli.spawn import serving
 
 pytestmark = pytest.mark.service
 

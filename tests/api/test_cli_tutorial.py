@@ -46,18 +46,17 @@ def test_the_tutorial_works_as_it_is_printed(tmp_path):
         lines = ["set -eu"]
         for kind, text in found:
             if kind == "background":
-                lines.append(f"{agent.strip()} & agent=$!; trap 'kill $agent 2>/dev/null' EXIT")
-            elif kind == "cleanup":
-                lines.append("kill $agent; wait $agent || true")
-                lines.append(text)
+                lines.append(f"{agent.strip()} & agent=$!; trap 'kill $agent; wait $agent || true' EXIT")
             elif not kind:
                 lines.append(text)
         done = subprocess.run(
             ["bash", "-c", "\n".join(lines)], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=90
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        assert '"up-to-date"' in done.stdout.replace(" ", "")
+        assert '"update_status":"up-to-date"' in done.stdout.replace(" ", "")
     finally:
         serving.send_signal(signal.SIGTERM)
         serving.wait(15)
-    assert not (tmp_path / "fleet").exists() or serving.returncode == 0
+    [cleanup] = [text for kind, text in found if kind == "cleanup"]
+    subprocess.run(["bash", "-euc", cleanup], cwd=tmp_path, check=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"examples", ".venv"}

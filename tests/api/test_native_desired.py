@@ -5,8 +5,6 @@ import time
 from email.utils import parsedate_to_datetime
 
 import pytest
-
-from fleetvisor.bus.bus import Bus
 from tests.native_world import Worlds, settle
 
 
@@ -167,7 +165,8 @@ async def test_presence_and_the_clock_of_the_update_are_written_behind(worlds, w
     await world.presence.flush()
     found = await world.devices.get(device.account_sid, device.sid)
     assert abs(found.date_last_seen - worlds.clock.now()) < 5000
-    assert abs(found.update.date_deadline - worlds.clock.now() - 3_600_000) < 5000
+    update = await world.updates.get(device.account_sid, device.sid, 1)
+    assert abs(update.date_deadline - worlds.clock.now() - 3_600_000) < 5000
 
 
 async def test_an_unfetched_update_has_no_deadline(worlds, world, device):
@@ -176,7 +175,7 @@ async def test_an_unfetched_update_has_no_deadline(worlds, world, device):
     await device.change(target_app=app.app_sid)
     await device.head("desired")
     await world.presence.flush()
-    assert (await world.devices.get(device.account_sid, device.sid)).update.date_deadline is None
+    assert (await world.updates.get(device.account_sid, device.sid, 1)).date_deadline is None
 
 
 # ---- held polls
@@ -353,7 +352,3 @@ async def test_head_is_held_too(world, device):
     await device.change(restart=True)
     answer = await held
     assert (answer.status, answer.body) == (200, b"")
-
-
-def test_a_bus_without_listeners_rings_into_nothing():
-    Bus().ring(["UV" + "0" * 32])

@@ -24,6 +24,7 @@ _UPDATE_PARAMS: Final = (
     Param("TargetApp", "The SID or unique name of the App this Device should run; empty clears the target."),
     Param("LoggingEnabled", "Switches application logging on for 24 hours, or off.", "boolean"),
     Param("RestartApp", "Asks the Device to restart its App once.", "boolean"),
+    Param("AppSid", "The old name of TargetApp.", deprecated=True, extension=True),
     Param("CancelUpdate", "Cancels the open update and targets what the Device reports.", "boolean", extension=True),
 )
 _CREATE_PARAMS: Final = (

@@ -107,6 +107,8 @@ def _property(param: Param) -> Json:
         schema |= {"type": "string", "contentMediaType": "application/octet-stream"}
     if param.chars_max is not None:
         schema["maxLength"] = param.chars_max
+    if param.deprecated:
+        schema["deprecated"] = True
     if param.extension:
         schema["x-fleetvisor-extension"] = True
     return schema

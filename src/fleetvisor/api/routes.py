@@ -40,6 +40,7 @@ class Param:
     required: bool = False
     extension: bool = False
     chars_max: int | None = None
+    deprecated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ NOTE: these structs are the published contract; the OpenAPI document's schemas a
 logic beyond naming. Spec: the API reference, sections 2 to 4 and 8 (the superset Device).
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -24,6 +24,7 @@ AppSidText = Annotated[str, Meta(pattern="^KA[0-9a-fA-F]{32}$", min_length=34, m
 KeySidText = Annotated[str, Meta(pattern="^SK[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
 Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Url = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
+_EXTENSION: Final = Meta(extra_json_schema={"x-fleetvisor-extension": True})
 
 
 class DeviceApp(msgspec.Struct):
@@ -50,7 +51,7 @@ class DeviceLinks(msgspec.Struct):
 
     device_configs: Url
     device_secrets: Url
-    device_updates: Url
+    device_updates: Annotated[Url, _EXTENSION]
 
 
 class UpdateShape(msgspec.Struct):
@@ -84,15 +85,15 @@ class DeviceShape(msgspec.Struct):
     app_update: str | None
     info: str | None
     status: str
-    access: str
-    date_last_seen: Date | None
-    update: UpdateShape | None
+    access: Annotated[str, _EXTENSION]
+    date_last_seen: Annotated[Date | None, _EXTENSION]
+    update: Annotated[UpdateShape | None, _EXTENSION]
 
 
 class NewDeviceShape(DeviceShape):
     """A Device just registered, with its token, shown this once (extension)."""
 
-    device_token: str
+    device_token: Annotated[str, _EXTENSION]
 
 
 class AppLinks(msgspec.Struct):
@@ -112,7 +113,7 @@ class AppShape(msgspec.Struct):
     date_updated: Date
     url: Url
     links: AppLinks
-    signed: bool
+    signed: Annotated[bool, _EXTENSION]
 
 
 class ManifestShape(msgspec.Struct):

@@ -108,20 +108,47 @@ class _Parts:
         return {name: getattr(self, name) for name in names}
 
 
+class _Reader:
+    """Feeds the parser from the first boundary on: a preamble, which the parser knows nothing of, is skipped."""
+
+    def __init__(self, boundary: bytes, parts: _Parts) -> None:
+        self._delimiter = b"\r\n--" + boundary
+        self._seen: bytes | None = b"\r\n"
+        callbacks = cast("dict[str, object]", parts.callbacks())
+        try:
+            self._parser = MultipartParser(boundary, callbacks)  # pyright: ignore
+        except FormParserError as error:
+            raise Invalid(f"The boundary of the Content-Type is malformed: {error}.") from None
+
+    def feed(self, chunk: bytes) -> None:
+        """Parse another piece of the body. Raises ``Invalid``, ``TooLarge``."""
+        if self._seen is not None:
+            chunk = self._seen + chunk
+            start = chunk.find(self._delimiter)
+            if start < 0:
+                self._seen = chunk[1 - len(self._delimiter) :]
+                return
+            chunk, self._seen = chunk[start + 2 :], None
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise Invalid(f"The multipart body is malformed: {error}.") from None
+
+
 async def receive(request: Request, spooled: Path, limits: Limits, offload: Offload) -> str | None:
     """Read a multipart upload: its ``File`` into ``spooled`` (a new file, the caller's from then on); give its name.
 
     Raises ``UnsupportedMediaType``, ``Invalid``, ``TooLarge`` (before reading, when the length says so),
     ``Unavailable`` (too slow) and ``Disconnected``.
     """
-    boundary = _boundary(request)
-    most = limits.bundle_bytes_max + _OVERHEAD_MAX
     parts = _Parts(limits.bundle_bytes_max)
-    parser = MultipartParser(boundary, cast("dict[str, object]", parts.callbacks()))  # pyright: ignore
+    reader = _Reader(_boundary(request), parts)
+    most = limits.bundle_bytes_max + _OVERHEAD_MAX
     file = await offload(lambda: spooled.open("xb"))
     try:
         async for chunk in request.chunks(most, what="The upload", time_s=limits.upload_time_s):
-            await _feed(parser, parts, chunk, file, offload)
+            reader.feed(chunk)
+            await _keep(parts, file, offload)
     finally:
         await offload(file.close)
     if not parts.ended:
@@ -142,11 +169,7 @@ def _boundary(request: Request) -> bytes:
     return boundary
 
 
-async def _feed(parser: MultipartParser, parts: _Parts, chunk: bytes, file: BinaryIO, offload: Offload) -> None:
-    try:
-        parser.write(chunk)
-    except FormParserError as error:
-        raise Invalid(f"The multipart body is malformed: {error}") from None
+async def _keep(parts: _Parts, file: BinaryIO, offload: Offload) -> None:
     if parts.block:
         block = b"".join(parts.block)
         parts.block.clear()

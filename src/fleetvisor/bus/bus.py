@@ -14,12 +14,14 @@ class Bus:
     """Rings SIDs to listeners, at once and in order of listening.
 
     ``fresh`` says whether answers kept in memory may be trusted: always, where one process makes every
-    change; with several nodes, only while the reading of the change log is current.
+    change; with several nodes, only while the reading of the change log is current. ``alone`` says that one process
+    makes every change, those of presence included, which no change log tells of.
     """
 
     def __init__(self) -> None:
         """Start with no listeners, and fresh."""
         self.fresh = True
+        self.alone = True
         self._listeners: list[Hear] = []
         self._watches: list[set[str]] = []
 

@@ -149,7 +149,7 @@ class Download:
             data = self._cache.find(content)
         if data is not None:
             await send(_start(status, headers))
-            await send({"type": "http.response.body", "body": memoryview(data)[start:end], "more_body": False})
+            await send({"type": "http.response.body", "body": data[start:end], "more_body": False})
             return
         await self._stream(send, _start(status, headers), content, start, end)
 

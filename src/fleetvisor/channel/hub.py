@@ -1,7 +1,7 @@
 """The polls that are held: who waits for which device's bell, and what ends a wait.
 
-A held poll costs one ``Held``, one future, one timer and one small task that notices a client going away (the
-server does not cancel a request whose client left). Deliberately compares nothing and answers nothing:
+A held poll costs one ``Held``, one future, one timer and one wait for the client's next message, because the server
+does not cancel a request whose client left. Deliberately compares nothing and answers nothing:
 ``channel/native`` does. This is the one home of tasks in the channel.
 """
 
@@ -12,7 +12,8 @@ from typing import Any
 
 from fleetvisor.bus.bus import Bus
 
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
 
 
 class Wake(Enum):
@@ -27,7 +28,7 @@ class Wake(Enum):
 class Held:
     """One held poll. A bell that rings between two waits ends the next one at once: no ring is lost."""
 
-    __slots__ = ("_future", "_loop", "_noticed", "_watcher", "device_sid")
+    __slots__ = ("_future", "_loop", "_message", "_noticed", "_receive", "device_sid")
 
     def __init__(self, device_sid: str, receive: Receive) -> None:
         """Begin to watch for the client going away."""
@@ -35,7 +36,8 @@ class Held:
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] | None = None
         self._noticed: Wake | None = None
-        self._watcher = asyncio.create_task(self._watch(receive))
+        self._receive: Receive | None = receive
+        self._listen()
 
     def wake(self, why: Wake) -> None:
         """End the wait under way, or the next one. A bell never hides that the client left or the server stops."""
@@ -59,18 +61,25 @@ class Held:
 
     def close(self) -> None:
         """Stop watching the client."""
-        self._watcher.cancel()
+        self._receive = None
+        self._message.cancel()
 
     def _time_over(self) -> None:
         if self._noticed is None:
             self.wake(Wake.TIME)
 
-    async def _watch(self, receive: Receive) -> None:
-        try:
-            while (await receive())["type"] != "http.disconnect":
-                pass
-        finally:
+    def _listen(self) -> None:
+        """Wait for the client's next message; a server that gives a future for it saves us a task each."""
+        if self._receive is not None:
+            self._message = asyncio.ensure_future(self._receive())
+            self._message.add_done_callback(self._heard)
+
+    def _heard(self, message: asyncio.Future[Message]) -> None:
+        """Take what the client sent: anything but a body that nobody asked for means that it left."""
+        if message.cancelled() or message.exception() is not None or message.result()["type"] == "http.disconnect":
             self.wake(Wake.GONE)
+        else:
+            self._listen()
 
 
 class Hub:

@@ -101,6 +101,7 @@ class Native:
         if not wait_s:
             await self._send_unchanged(send, identity, answer)
             return
+        _forget(scope)
         await self._hold(
             _Poll(token, identity, match, head), answer, min(wait_s, self._limits.wait_s_max), receive, send
         )
@@ -204,3 +205,10 @@ class Native:
             return decoder.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise Invalid(f"The body cannot be read: {error}") from error
+
+
+def _forget(scope: Scope) -> None:
+    """Keep of a request that is held only what an error answer names: a kilobyte less for each of 100,000."""
+    kept = {name: scope[name] for name in ("type", "method", "path", "raw_path") if name in scope}
+    scope.clear()
+    scope.update(kept)

@@ -9,7 +9,6 @@ import asyncio
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -31,16 +30,14 @@ from fleetvisor.cli.env import variables_of
 from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, cell, clean
 from fleetvisor.cli.simulate import swarm_url
-from fleetvisor.client import credentials
-from fleetvisor.client.answers import Unreachable
-from fleetvisor.client.credentials import NoServer, Server
+from fleetvisor.cli.spawn import STOP_S, serving
+from fleetvisor.client.credentials import Server
 from fleetvisor.client.resources import App, Client, Device
 
 DEVICES: Final = 10
 VERSIONS: Final = ("blinker-v1", "blinker-v2")
-_START_S: Final = 20.0
+_CHECKOUT: Final = Path(__file__).parents[3] / "examples/firmware"
 _STAGE_S: Final = 25.0
-_STOP_S: Final = 12.0
 _LOOK_S: Final = 0.2
 _BOOT_S: Final = 1.0  # a board takes its time; without it the states pass faster than anyone can see
 
@@ -51,8 +48,14 @@ def demo(
         bool, typer.Option("--exit", help="Stop at the end: exit status 0 only if every device runs the update.")
     ] = False,
     firmware: Annotated[
-        Path, typer.Option("--firmware", metavar="DIR", help="Where blinker-v1.elf and blinker-v2.elf are.")
-    ] = Path("examples/firmware"),
+        Path | None,
+        typer.Option(
+            "--firmware",
+            metavar="DIR",
+            help="Where blinker-v1.elf and blinker-v2.elf are, if not in the checkout.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Show it all: start a server, update ten simulated devices from one firmware to the next, and keep serving.
 
@@ -66,7 +69,7 @@ def demo(
     with ExitStack() as stack:
         stack.enter_context(_stoppable())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetvisor-demo-")))
-        bundles = [_pack(firmware / f"{version}.elf", directory) for version in VERSIONS]
+        bundles = [_pack((firmware or _CHECKOUT) / f"{version}.elf", directory) for version in VERSIONS]
         out.note("Starting a server on HTTPS, with SQLite in a temporary directory …")
         server = stack.enter_context(serving(directory / "data", out))
         client = Client(stack.enter_context(Http(server)))
@@ -119,45 +122,6 @@ def _stoppable() -> Generator[None]:
 
 
 @contextmanager
-def serving(data: Path, out: Output) -> Generator[Server]:
-    """Run a server on ``data`` and a free port; give it once it is ready, and stop it in the end."""
-    command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0"]
-    log = data.parent / "server.log"
-    with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
-    try:
-        yield _ready(process, data, log)
-    finally:
-        process.terminate()
-        try:
-            process.wait(_STOP_S)
-        except subprocess.TimeoutExpired:
-            out.warn("The server did not stop when asked to; it is killed.")
-            process.kill()
-            process.wait()
-
-
-def _ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> Server:
-    """Wait until the server answers."""
-    from fleetvisor.client.http import Http
-
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            server = credentials.from_directory(data)
-            with Http(server, attempts=1) as http:
-                http.get("/healthz")
-        except (NoServer, Unreachable):
-            time.sleep(0.05)
-        else:
-            return server
-    ended = "ended" if process.poll() is not None else f"was not ready in {_START_S:.0f} s"
-    raise Failure(f"The server {ended}. It said:\n{log.read_text(errors='replace')[-2000:]}")
-
-
-@contextmanager
 def _swarm(devices: Sequence[tuple[str, str]], server: Server) -> Generator[None]:
     """Run the devices in a thread of their own, so that looking at them does not slow them."""
     from fleetvisor.agent.runner import Behaviour
@@ -194,7 +158,7 @@ def _swarm(devices: Sequence[tuple[str, str]], server: Server) -> Generator[None
         for stop in stopping:
             with suppress(RuntimeError):  # the loop is closed: the swarm ended by itself
                 stop()
-        thread.join(_STOP_S)
+        thread.join(STOP_S)
 
 
 class _Board:

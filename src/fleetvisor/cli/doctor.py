@@ -105,7 +105,9 @@ def directory_checks(directory: Path) -> Iterator[Check]:
     else:
         advice = f"Start: fleetvisor serve --data {directory}"
         yield Check("lock", Verdict.WARN, "no server runs on this data directory", advice)
-    secret = [directory, directory / "credentials.json", *sorted(directory.rglob("*.key"))]
+    private = [directory / "keys", directory / "tls"]
+    secret = [directory, directory / "credentials.json", *private]
+    secret += [path for folder in private if folder.is_dir() for path in sorted(folder.iterdir())]
     loose = [path for path in secret if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
     if loose:
         listed = " ".join(str(path) for path in loose)

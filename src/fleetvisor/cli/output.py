@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ from rich.text import Text
 _UNSAFE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 Heard = Callable[[int], None]
 _WIDE: Final = 1000
+_VALUE: Final = 80
 STYLES: Final = {
     "up-to-date": "green",
     "pending": "yellow",
@@ -40,6 +42,11 @@ def clean(text: str) -> str:
     return "".join(
         _escaped(character) if unicodedata.category(character) in _UNSAFE else character for character in text
     )
+
+
+def lines(text: str) -> str:
+    """Give ``text`` as ``clean`` does, but with its line ends: for messages, which may have several lines."""
+    return "\n".join(clean(line) for line in text.split("\n"))
 
 
 def _escaped(character: str) -> str:
@@ -95,8 +102,13 @@ class Output:
         self._show(table)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Write a table for eyes; SIDs and names are folded rather than cut, so that they can be copied."""
-        self._show(make_table(columns, rows))
+        """Write a table for eyes. Nothing is cut: where it is too wide, the terminal wraps, and SIDs can be copied."""
+        table = make_table(columns, rows)
+        width = self.stdout.width
+        natural = Measurement.get(self.stdout, self.stdout.options.update(width=_WIDE), table).maximum
+        self.stdout.width = max(width, natural)
+        self._show(table)
+        self.stdout.width = width
 
     def _show(self, table: Table) -> None:
         if self.stdout.is_terminal:
@@ -109,14 +121,14 @@ class Output:
     def note(self, text: str) -> None:
         """Tell the person something that is not data, unless ``--quiet``; a machine (``--json``) is told nothing."""
         if not self.quiet and not self.json:
-            self.stderr.print(Text(clean(text)), soft_wrap=True)
+            self.stderr.print(Text(lines(text)), soft_wrap=True)
 
     def warn(self, text: str) -> None:
         """Tell something that must be seen."""
         if self.json:
             sys.stderr.write(msgspec.json.encode({"warning": text}).decode() + "\n")
             return
-        self.stderr.print(Text("Warning: ", style="yellow").append(clean(text), style="default"), soft_wrap=True)
+        self.stderr.print(Text("Warning: ", style="yellow").append(lines(text), style="default"), soft_wrap=True)
 
     def problem(self, detail: str, hint: str | None, **more: object) -> None:
         """Tell what went wrong and what to do: as text, or with ``--json`` as one JSON object."""
@@ -124,10 +136,10 @@ class Output:
             sys.stderr.write(msgspec.json.encode({"error": detail, "hint": hint, **more}).decode() + "\n")
             return
         self.stderr.print(
-            Text("Error: ", style="bold red").append(clean(detail), style="not bold default"), soft_wrap=True
+            Text("Error: ", style="bold red").append(lines(detail), style="not bold default"), soft_wrap=True
         )
         if hint:
-            self.stderr.print(Text(clean(hint)), soft_wrap=True)
+            self.stderr.print(Text(lines(hint)), soft_wrap=True)
 
     @property
     def lively(self) -> bool:
@@ -156,7 +168,7 @@ def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Tabl
     """Make a table of cells from plain values."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
     for name in columns:
-        table.add_column(name.upper(), overflow="fold")
+        table.add_column(name.upper(), overflow="fold", max_width=_VALUE if name == "value" else None)
     for row in rows:
         table.add_row(*(cell(value) for value in row))
     return table

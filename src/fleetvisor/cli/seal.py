@@ -37,6 +37,7 @@ def rotate(
     With --data: stop the server first (exit status 5 while one runs); a key is made in DIR/keys. With --database the
     nodes may go on: give each of them both files first, the new one in front.
     """
+    from fleetvisor.db.database import DatabaseFault
     from fleetvisor.pki.seal import SealFault
     from fleetvisor.reality import RealClock, RealEntropy
     from fleetvisor.server.files import DataDirectory, StartFault
@@ -55,7 +56,7 @@ def rotate(
         work = rotate_local(DataDirectory(session.data), clock=clock, entropy=entropy)
     try:
         done = asyncio.run(work)
-    except (StartFault, SealFault) as fault:
+    except (StartFault, SealFault, DatabaseFault) as fault:
         raise Failure(str(fault), None, fault_code(session.data)) from fault
     retired = [str(path) for path in done.retired_files]
     if session.out.json:

@@ -1,80 +1,155 @@
-"""``fleetvisor serve``: runs the server, and says how to call it."""
+"""``fleetvisor serve``: runs the server, and says how to call it.
+
+What is printed holds no secret: supervisors keep what programs print. Deliberately no settings of its own; each
+option is one of ``settings``, which the environment may give too.
+"""
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
-from fleetvisor.server.files import StartFault
-from fleetvisor.server.run import Started
-from fleetvisor.server.run import serve as run_server
-from fleetvisor.settings import Settings
+from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Usage
+from fleetvisor.cli.output import Output
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+    from fleetvisor.server.run import Started
 
 
 def serve(
-    data: Annotated[Path, typer.Option(help="The data directory, made at first start.")],
-    host: Annotated[str, typer.Option(help="The address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port to listen on; 0 takes a free one.")] = 8443,
-    public_url: Annotated[str | None, typer.Option(help="The URL that clients use: https://name[:port].")] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="A certificate chain of your own (PEM).")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="The certificate's private key (PEM).")] = None,
+    ctx: typer.Context,
+    data: Data = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="The address to listen on, 127.0.0.1 if absent; 0.0.0.0: all.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="The port, 8443 if absent; 0 takes a free one.")] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="How devices and people call the server: https://name[:port].")
+    ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of --tls-cert (PEM).")] = None,
     database: Annotated[
-        str | None, typer.Option(help="postgresql://…; SQLite in the data directory if absent.")
+        str | None, typer.Option(metavar="URL", help="postgresql://…; if absent, SQLite in the data directory.")
     ] = None,
     seal_key_file: Annotated[
-        list[Path] | None, typer.Option(help="A sealing key; may be repeated, the first seals.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="32 random bytes that seal secrets; may be repeated, the first one seals."),
     ] = None,
-    blobs: Annotated[Path | None, typer.Option(help="The directory of firmware bytes; shared by all nodes.")] = None,
-    metrics_port: Annotated[int | None, typer.Option(help="Serve Prometheus metrics on 127.0.0.1 there.")] = None,
-    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    blobs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where firmware bytes are kept; all nodes share it.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(metavar="PORT", help="Serve metrics for Prometheus on this port of 127.0.0.1.")
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; info if absent.")
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Run the server: HTTPS only, one process."""
+    """Run the server: HTTPS only, one process, until SIGTERM (exit status 0) or Ctrl-C (130).
+
+    Here --data is the data directory, made at first start. Logs are JSON lines on standard error.
+    """
+    options = ctx.ensure_object(Options)
+    options.heed(data, json, quiet)
+    given: dict[str, Any] = {
+        "data": options.data,
+        "host": host,
+        "port": port,
+        "public_url": public_url,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "database": database,
+        "seal_key_file": tuple(seal_key_file) if seal_key_file else None,
+        "blobs": blobs,
+        "metrics_port": metrics_port,
+        "log_level": log_level,
+    }
+    _run(
+        {name: value for name, value in given.items() if value is not None},
+        Output(json=options.json, quiet=options.quiet),
+    )
+
+
+def _run(given: dict[str, Any], out: Output) -> None:
+    import signal
+
+    from pydantic import ValidationError
+
+    from fleetvisor.server.files import Occupied, StartFault
+    from fleetvisor.server.run import serve as run_server
+    from fleetvisor.settings import Settings
+
     try:
-        settings = Settings(
-            data=data,
-            host=host,
-            port=port,
-            public_url=public_url,
-            tls_cert=tls_cert,
-            tls_key=tls_key,
-            database=database,
-            seal_key_file=tuple(seal_key_file or ()),
-            blobs=blobs,
-            metrics_port=metrics_port,
-            log_level=log_level,
-        )
-        run_server(settings, announce)
+        settings = Settings(**given)
     except ValidationError as error:
-        for fault in error.errors():
-            option = "--" + str(fault["loc"][0]).replace("_", "-")
-            typer.echo(f"fleetvisor: {option}: {fault['msg'].removeprefix('Value error, ')}", err=True)
-        raise typer.Exit(2) from None
-    except StartFault as error:
-        typer.echo(f"fleetvisor: {error}", err=True)
-        raise typer.Exit(1) from None
+        raise _usage(error) from None
+    try:
+        told = run_server(settings, lambda started: announce(started, out))
+    except StartFault as fault:
+        code = ExitCode.CONFLICT if isinstance(fault, Occupied) else ExitCode.FAILED
+        raise Failure(str(fault), None, code) from fault
+    if told is signal.SIGINT:
+        raise typer.Exit(ExitCode.INTERRUPTED)
 
 
-def announce(started: Started) -> None:
-    """Print how to call a server that is ready."""
-    directory = shlex.quote(str(started.data.root))
-    sid, base = started.account.account_sid, started.base_url
-    ca = f" --cacert {shlex.quote(str(started.data.ca_file))}" if started.authority else ""
-    lines = [
-        f"Fleetvisor is ready at {base}  (credentials: {started.data.credentials})",
+def announce(started: "Started", out: Output) -> None:
+    """Print how to call a server that is ready: data on standard output, warnings beside it."""
+    if out.json:
+        out.record(
+            {
+                "base_url": started.base_url,
+                "local_url": started.local_url,
+                "account_sid": started.account.account_sid,
+                "credentials": str(started.data.credentials),
+                "ca_file": str(started.data.ca_file) if started.authority else None,
+                "ca_fingerprint": started.authority.fingerprint if started.authority else None,
+                "warnings": list(started.warnings),
+            }
+        )
+        return
+    for line in () if out.quiet else how_to_call(started):
+        out.write(line)
+    for warning in started.warnings:
+        out.warn(warning)
+
+
+def how_to_call(started: "Started") -> list[str]:
+    """Give the lines that say how to call a server."""
+    lines = [f"Fleetvisor serves {started.base_url}", f"  data directory: {started.data.root}"]
+    if started.authority is not None:
+        lines += [f"  CA certificate: {started.data.ca_file}", f"  its SHA-256:    {started.authority.fingerprint}"]
+    ca = ' --cacert "$FLEETVISOR_CA_FILE"' if started.authority is not None else ""
+    return [
+        *lines,
         "",
-        "  curl:",
-        f'    eval "$(fleetvisor env --data {directory})"',
-        f'    curl{ca} -u "$TWILIO_ACCOUNT_SID:$TWILIO_AUTH_TOKEN" {base}/v1/Devices',
-        "",
-        "  twilio-python (9.6.3):",
-        "    from twilio.rest import Client",
-        f'    client = Client("{sid}", os.environ["TWILIO_AUTH_TOKEN"])',
-        f'    client.microvisor.base_url = "{base}"',
+        "In another shell, let your programs find it:",
+        f'  eval "$(fleetvisor env --data {shlex.quote(str(started.data.root))})"',
+        "then, with curl:",
+        f'  curl{ca} -u "$TWILIO_ACCOUNT_SID:$TWILIO_AUTH_TOKEN" "$FLEETVISOR_URL/v1/Devices"',
+        "or with twilio-python (twilio==9.6.3):",
+        "  from twilio.rest import Client",
+        "  client = Client()",
+        f'  client.microvisor.base_url = "{started.base_url}"',
         "",
     ]
-    if started.authority:
-        lines.append(f"  The CA's SHA-256 fingerprint: {started.authority.fingerprint}")
-    lines += [f"  Warning: {warning}" for warning in started.warnings]
-    typer.echo("\n".join(lines), err=True)
+
+
+def _usage(error: "ValidationError") -> Usage:
+    """Say which option, or which variable of the environment, is wrong."""
+    faults: list[str] = []
+    for fault in error.errors():
+        name = str(fault["loc"][0]) if fault["loc"] else ""
+        option = f"--{name.replace('_', '-')}"
+        if fault["type"] == "missing":
+            faults.append(f"{option} is missing")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            faults.append(f"{option}: {message}" if name else message)
+    return Usage("; ".join(faults) + ".", "See: fleetvisor serve --help")

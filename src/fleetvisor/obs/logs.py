@@ -30,7 +30,7 @@ def _without(name: str, value: object, depth: int) -> object:
     if isinstance(value, Mapping) and depth:
         pairs = cast("Mapping[object, object]", value).items()
         return {str(key): _without(str(key), inner, depth - 1) for key, inner in pairs}
-    return value
+    return cast("object", value)
 
 
 def configure(level: str = "info") -> None:

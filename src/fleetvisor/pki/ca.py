@@ -1,7 +1,7 @@
 """The local certificate authority: made at first start, for operators who have no certificate of their own.
 
 20 years, ``pathlen:0``, and no name constraints: Mbed TLS refuses to parse them, and a later public name must stay
-possible. Pure: who calls stores the files. Spec: RFC 5280, as Python's ``VERIFY_X509_STRICT`` reads it.
+possible. Deliberately no files: who calls stores it. Spec: RFC 5280, as Python's ``VERIFY_X509_STRICT`` reads it.
 """
 
 from dataclasses import dataclass
@@ -81,12 +81,12 @@ def render_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     )
 
 
-def load_authority(pem: bytes, key_pem: bytes) -> Authority:
-    """Read a CA back. Raises ``ValueError`` for what is not one."""
-    key = serialization.load_pem_private_key(key_pem, password=None)
+def load_authority(pem: bytes) -> Authority:
+    """Read a CA back from its certificate and its key, both PEM, in one text. Raises ``ValueError``."""
+    certificate = x509.load_pem_x509_certificate(pem)
+    key = serialization.load_pem_private_key(pem, password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise ValueError("the CA key is not an EC key")  # noqa: TRY004  the file is wrong, not the caller
-    authority = Authority(pem, key)
-    if authority.certificate.public_key() != key.public_key():
-        raise ValueError("the CA certificate belongs to another key")
-    return authority
+        raise ValueError("the key is not an EC key")  # noqa: TRY004  the file is wrong, not the caller
+    if certificate.public_key() != key.public_key():
+        raise ValueError("the certificate belongs to another key")
+    return Authority(certificate.public_bytes(serialization.Encoding.PEM), key)

@@ -10,7 +10,8 @@ import msgspec
 
 from fleetvisor.protocol.lifecycle import State
 
-Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+# max_length beside each pattern: Python's `$` also matches before a final newline.
+Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Uint32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Uint63 = Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
 
@@ -64,7 +65,7 @@ class Running(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """What runs: the SHA-256 of its manifest, and the app's SID when the device knows it."""
 
     manifest: Sha256 | None = None
-    app: Annotated[str, msgspec.Meta(pattern="^KA[0-9a-fA-F]{32}$")] | None = None
+    app: Annotated[str, msgspec.Meta(pattern="^KA[0-9a-fA-F]{32}$", max_length=34)] | None = None
 
 
 class UpdateReport(msgspec.Struct, frozen=True):
@@ -84,7 +85,7 @@ class Report(msgspec.Struct, frozen=True):
     sequence is not higher than the last one taken is acknowledged and ignored.
     """
 
-    journal: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+    journal: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
     sequence: Annotated[int, msgspec.Meta(ge=1, le=0x7FFFFFFFFFFFFFFF)]
     running: Running
     update: UpdateReport | None = None

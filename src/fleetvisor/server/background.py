@@ -1,6 +1,7 @@
 """What runs beside the requests: one TaskGroup of jobs, each again and again.
 
-A job that fails is logged and tried again after a growing pause; it never ends the server.
+A job that fails is logged and tried again after a growing pause; it never ends the server. Deliberately knows no
+job but the reading of the change log: ``server/build`` and ``server/run`` name them.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from fleetvisor.ground.clock import Clock
 
 _log = structlog.get_logger()
 _PAUSE_MAX_S: Final = 60.0
+_PERIODS_MAX: Final = 10
+_DOUBLINGS_MAX: Final = 6
 _FRESH_S: Final = 1.5
 
 
@@ -29,24 +32,40 @@ class Job:
     run: Callable[[], Awaitable[object]]
 
 
-async def run_jobs(jobs: tuple[Job, ...], clock: Clock) -> None:
-    """Run every job for ever; ends by cancellation only."""
+def _uncounted(_job: str) -> None:
+    """Count nothing."""
+
+
+async def run_jobs(jobs: tuple[Job, ...], clock: Clock, failed: Callable[[str], None] = _uncounted) -> None:
+    """Run every job for ever; ends by cancellation only. ``failed`` is called with the name of a job that failed."""
     async with asyncio.TaskGroup() as tasks:
         for job in jobs:
-            tasks.create_task(_repeat(job, clock), name=job.name)
+            tasks.create_task(_repeat(job, clock, failed), name=job.name)
 
 
-async def _repeat(job: Job, clock: Clock) -> None:
+async def _repeat(job: Job, clock: Clock, failed: Callable[[str], None]) -> None:
     failures = 0
     while True:
-        pause_s = job.period_s if failures == 0 else min(_PAUSE_MAX_S, job.period_s * 2 ** min(failures, 6))
-        await clock.sleep(pause_s)
+        await clock.sleep(pause_after(failures, job.period_s))
         try:
             await job.run()
             failures = 0
         except Exception:  # noqa: BLE001  a job's failure must not end the server
             failures += 1
+            failed(job.name)
             _log.exception("job.failed", job=job.name, failures=failures)
+
+
+def pause_after(failures: int, period_s: float) -> float:
+    """Give the pause before the next run: the period, doubled for each failure in a row, within bounds.
+
+    A frequent job is tried again at least every ten periods: the other nodes' changes must not wait for minutes
+    once the database is back.
+    """
+    if failures == 0:
+        return period_s
+    most_s = max(period_s, min(_PAUSE_MAX_S, _PERIODS_MAX * period_s))
+    return min(most_s, period_s * 2 ** min(failures, _DOUBLINGS_MAX))
 
 
 class Tail:
@@ -64,6 +83,7 @@ class Tail:
         self._place: tuple[int, int] | None = None
         self._read_at = -1e9
         bus.fresh = False
+        bus.alone = False
 
     async def read(self) -> int:
         """Read on from the last place, and ring; give how many events there were."""

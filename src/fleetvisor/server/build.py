@@ -33,7 +33,6 @@ from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
-from fleetvisor.obs.metrics import Metrics
 from fleetvisor.pki.seal import Seal
 from fleetvisor.server.background import Job
 from fleetvisor.web.requests import Receive, Scope, Send
@@ -57,7 +56,6 @@ class World:
     updates: Updates
     presence: Presence
     channel: Channel
-    metrics: Metrics
     ready: bool = False
 
     def begin_shutdown(self) -> None:
@@ -89,15 +87,14 @@ def build(
     log = log or structlog.get_logger()
     bus = Bus()
     urls = Urls(base_url)
-    metrics = Metrics()
 
-    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits)
+    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
     apps = Apps(db=db, blobs=blobs, clock=clock, entropy=entropy, limits=limits, bus=bus, offload=offload, spool=spool)
     configs = Configs(db=db, clock=clock, seal=seal, limits=limits)
     updates = Updates(db=db, clock=clock, limits=limits, bus=bus)
     devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
-    presence = Presence(db=db, limits=limits)
+    presence = Presence(db=db, limits=limits, written=devices.forget)
 
     routes = Routes(
         [
@@ -150,9 +147,7 @@ def build(
         updates=updates,
         presence=presence,
         channel=channel,
-        metrics=metrics,
     )
-    metrics.watch("held_polls", "Polls held at this moment.", lambda: channel.held)
     return world
 
 

@@ -1,27 +1,47 @@
 """The data directory: who holds it, its keys, its certificates, and the operator's credentials file.
 
-Every private file is 0600 and written whole: temporary file, fsync, rename, fsync of the directory. Deliberately
-knows no service. Spec: ``docs/explanation/keys-and-certificates.md``.
+Every file here is 0600 and written whole: temporary file, fsync, rename, fsync of the directory. A key and its
+certificate stand in one file, so that a kill between two writes cannot part them. Deliberately knows no service and
+no socket. Spec: ``docs/explanation/keys-and-certificates.md``.
 """
 
 import contextlib
 import fcntl
-import json
 import os
 import re
+import stat
+import time
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key
 from fleetvisor.pki.seal import KEY_BYTES
-from fleetvisor.pki.serving import issue, must_renew
+from fleetvisor.pki.serving import Serving, issue, must_renew
 
-_SEAL_NAME: Final = re.compile(r"seal-(\d+)\.key")
+_SEAL_NAME: Final = re.compile(r"seal-([0-9]{1,9})\.key")
+_LOCK_TRIES: Final = 5
+_LOCK_PAUSE_S: Final = 0.05
 
 
 class StartFault(Exception):
     """The server cannot start; the message says why and what to do."""
+
+
+class Occupied(StartFault):
+    """Another process has what this server needs: the data directory, or the port."""
+
+
+class Credentials(msgspec.Struct, frozen=True):
+    """What ``credentials.json`` holds."""
+
+    base_url: str
+    account_sid: str
+    auth_token: str
+    ca_file: str | None
+    local_url: str
 
 
 class DataDirectory:
@@ -30,12 +50,25 @@ class DataDirectory:
     def __init__(self, root: Path) -> None:
         """Make the directory and its folders. Raises ``StartFault``."""
         self.root = root.absolute()
+        self._lock: int | None = None
         try:
-            for folder in (self.root, self.keys, self.tls, self.spool):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._close_to_others()
+            for folder in (self.keys, self.tls, self.spool):
+                folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StartFault(f"The data directory {self.root} cannot be made: {error.strerror}.") from error
-        self._lock: int | None = None
+
+    def _close_to_others(self) -> None:
+        """Make a directory that was there already 0700, if it is ours or empty; refuse any other."""
+        if stat.S_IMODE(self.root.stat().st_mode) & 0o077 == 0:
+            return
+        if any(self.root.iterdir()) and not (self.root / "lock").exists():
+            raise StartFault(
+                f"{self.root} holds other files and is open to other users: give a directory of its own, or run"
+                f" chmod go= {self.root}"
+            )
+        self.root.chmod(0o700)
 
     @property
     def keys(self) -> Path:
@@ -44,13 +77,18 @@ class DataDirectory:
 
     @property
     def tls(self) -> Path:
-        """Where the CA and the server certificate lie."""
+        """Where the CA and the server certificate lie, each with its key."""
         return self.root / "tls"
 
     @property
     def spool(self) -> Path:
         """Where uploads are on their way."""
         return self.root / "spool"
+
+    @property
+    def blobs(self) -> Path:
+        """Where firmware bytes lie, unless the settings say otherwise."""
+        return self.root / "blobs"
 
     @property
     def database(self) -> Path:
@@ -68,18 +106,22 @@ class DataDirectory:
         return self.root / "credentials.json"
 
     def hold(self) -> None:
-        """Take the lock until this process ends. Raises ``StartFault`` naming who holds it."""
+        """Take the lock until this process ends. Raises ``Occupied`` naming who holds it."""
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
+        for _ in range(_LOCK_TRIES):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE_S)  # `fleetvisor doctor` shares the lock for a moment, to see whether it is held
+        else:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             os.close(descriptor)
-            raise StartFault(
-                f"Another server (process {holder}) serves {self.root}: stop it, or give another --data."
-            ) from None
+            raise Occupied(
+                f"Another server (process {holder}) serves {self.root}: stop it, or give another --data directory."
+            )
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()}\n".encode())
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         self._lock = descriptor
 
     def release(self) -> None:
@@ -88,10 +130,11 @@ class DataDirectory:
             os.close(self._lock)
             self._lock = None
 
-    def clear_spool(self) -> None:
-        """Remove what uploads of an earlier process left behind."""
-        for path in self.spool.iterdir():
-            path.unlink(missing_ok=True)
+    def clear_leftovers(self) -> None:
+        """Remove what an earlier process left behind: uploads on their way, and files half written."""
+        for path in (*self.spool.iterdir(), *self.root.glob(".*.new"), *self.root.glob("*/.*.new")):
+            with contextlib.suppress(IsADirectoryError):  # nothing of ours makes one there
+                path.unlink(missing_ok=True)
 
     def seal_keys(self) -> list[Path]:
         """Give the sealing keys' files, the one with the highest number first."""
@@ -106,50 +149,41 @@ class DataDirectory:
         return path
 
     def authority(self, clock: Clock) -> Authority:
-        """Give the local CA, made at first start. Raises ``StartFault`` for files that are not a CA."""
-        pem, key = self.tls / "ca.pem", self.tls / "ca.key"
-        if not pem.exists():
+        """Give the local CA, made at first start. Raises ``StartFault`` for a file that is not a CA."""
+        path = self.tls / "ca.key"
+        if not path.exists():
             made = make_authority(clock.now())
-            write_private(key, render_key(made.key))
-            write_private(pem, made.pem)
+            write_private(path, made.pem + render_key(made.key))
         try:
-            return load_authority(pem.read_bytes(), key.read_bytes())
+            return load_authority(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise StartFault(f"The CA in {self.tls} cannot be read: {error}. Restore ca.pem and ca.key.") from error
+            raise StartFault(f"The CA in {path} cannot be read ({error}): restore the file from a backup.") from error
 
-    def publish_ca(self, authority: Authority) -> None:
-        """Write the CA's certificate where clients find it."""
+    def publish(self, authority: Authority) -> Path:
+        """Write the CA's certificate for clients, if what is there differs; give its path."""
         if not self.ca_file.exists() or self.ca_file.read_bytes() != authority.pem:
             write_private(self.ca_file, authority.pem)
-        self.ca_file.chmod(0o644)
+        return self.ca_file
 
-    def serving(self, authority: Authority, names: list[str], clock: Clock) -> tuple[Path, Path, bool]:
-        """Give the server certificate's files, issued anew when that is due, and whether it was."""
-        pem, key = self.tls / "server.pem", self.tls / "server.key"
-        due = not (pem.exists() and key.exists()) or must_renew(pem.read_bytes(), authority, names, clock.now())
-        if due:
-            serving = issue(authority, names, clock.now())
-            write_private(key, serving.key_pem)
-            write_private(pem, serving.pem)
-        return pem, key, due
+    def serving(self, authority: Authority, names: tuple[str, ...], clock: Clock) -> tuple[Path, bool]:
+        """Give the file of the server's certificate and key, and whether it was issued anew because that was due."""
+        path = self.tls / "server.key"
+        if path.exists():
+            pem = path.read_bytes()
+            if not must_renew(Serving(pem, pem), authority, names, clock.now()):
+                return path, False
+        made = issue(authority, names, clock.now())
+        write_private(path, made.pem + made.key_pem)
+        return path, True
 
-    def write_credentials(
-        self, *, base_url: str, account_sid: str, auth_token: str, ca_file: Path | None, local_url: str
-    ) -> None:
+    def write_credentials(self, credentials: Credentials) -> None:
         """Write the operator's credentials file anew, whole."""
-        body = {
-            "base_url": base_url,
-            "account_sid": account_sid,
-            "auth_token": auth_token,
-            "ca_file": str(ca_file) if ca_file else None,
-            "local_url": local_url,
-        }
-        write_private(self.credentials, json.dumps(body, indent=2).encode() + b"\n")
+        write_private(self.credentials, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
 
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a file of mode 0600 whole and durably: never half of it, whatever happens."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -158,10 +192,9 @@ def write_private(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.rename(path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(folder)
     finally:

@@ -1,15 +1,21 @@
 """The listening side: Granian embedded in our event loop, with every bound said.
 
-TLS 1.2 and up (Mbed TLS and Zephyr devices), HTTP/1.1 only (its answers carry ``Date``), no WebSockets. Two listeners
-can share the port while one replaces the other, which is how a new certificate comes in. Deliberately knows no
-route. Spec: ``docs/explanation/keys-and-certificates.md``.
+TLS 1.2 and up (Mbed TLS and Zephyr devices), HTTP/1.1 only (its answers carry ``Date``, and only so does Granian close
+a connection that never sends a request), no WebSockets. Deliberately knows no route.
+Spec: ``docs/explanation/keys-and-certificates.md``.
+
+Granian binds with SO_REUSEPORT, so that two servers can share the port while one replaces the other, which is how a
+new certificate comes in. But a stranger's server could share it as well: ``Doors`` therefore takes the port without
+that option first, so that a port in use is noticed, and keeps it bound as long as the process lives.
 """
 
 import asyncio
 import errno
+import os
 import resource
 import socket
 from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,110 +23,155 @@ from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
-from fleetvisor.server.files import StartFault
+from fleetvisor.server.files import Occupied, StartFault
+from fleetvisor.web.requests import Receive, Scope, Send
 
 RESERVE: Final = 256
-KEEP_ALIVE_S: Final = 90
+KEEP_ALIVE_S: Final = 75  # longer than the 60 s between polls, so that a device keeps its TLS connection
+DESCRIPTORS_MAX: Final = 1 << 20
 _BACKLOG: Final = 4096
-_ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  compared with, never bound by default
+_BUFFER_MIN: Final = 8192  # hyper refuses less
+_RUNTIME_THREADS_MAX: Final = 4
+_START_S: Final = 10.0
+_PAUSE_S: Final = 0.01
+
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def connections_bound(asked: int) -> int:
-    """Raise the descriptor limit to the hard one, and give how many connections it allows beside a reserve."""
+def raise_descriptors() -> int:
+    """Raise the limit of open files to the hard one, and give it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    most = max(64, hard - RESERVE)
+    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
+    if soft != wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def connections_bound(asked: int, descriptors: int) -> int:
+    """Give how many connections to allow: what is ``asked`` (0: all), as far as files are left for everything else."""
+    most = max(64, descriptors - RESERVE)
     return min(asked, most) if asked else most
 
 
 def resolve(host: str) -> str:
-    """Give the address to bind for a host name. Raises ``StartFault``."""
+    """Give the address to bind for a host name, IPv4 before IPv6. Raises ``StartFault``."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise StartFault(f"--host {host}: {error.strerror}.") from error
-    return str(found[0][4][0])
+        raise StartFault(f"The host {host} has no address: {error.strerror}.") from error
+    addresses = sorted({str(entry[4][0]) for entry in found}, key=lambda text: (ip_address(text).version, text))
+    return addresses[0]
 
 
-def is_any(address: str) -> bool:
-    """Tell whether an address means all of this machine's."""
-    return address in _ANY
+class Doors:
+    """One port of one address, and the Granian server behind it."""
 
+    def __init__(self, *, address: str, connections_max: int, header_bytes_max: int) -> None:
+        """Keep what serving needs; opens nothing yet. ``broken`` is set when a server ends that was not told to."""
+        self.broken = asyncio.Event()
+        self._address = address
+        self._connections_max = connections_max
+        self._buffer_bytes = max(_BUFFER_MIN, header_bytes_max)
+        self._taken: socket.socket | None = None
+        self._listener: _Listener | None = None
+        self._leaving: set[asyncio.Task[None]] = set()
 
-def free_port(address: str, port: int) -> int:
-    """Give the port to use: ``port`` itself when nobody has it, one that is free for 0. Raises ``StartFault``."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    def take(self, port: int) -> int:
+        """Take the port (0: any) before anything listens; give its number. Raises ``Occupied``, ``StartFault``."""
+        taken = socket.socket(socket.AF_INET6 if ":" in self._address else socket.AF_INET, socket.SOCK_STREAM)
         try:
-            probe.bind((address, port))
-            probe.listen()
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.bind((self._address, port))  # without SO_REUSEPORT: fails while anybody listens there
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         except OSError as error:
+            taken.close()
             if error.errno == errno.EADDRINUSE:
-                advice = "stop what listens there, or give another --port"
-                raise StartFault(f"Port {port} of {address} is in use: {advice}.") from error
-            raise StartFault(f"Port {port} of {address} cannot be used: {error.strerror}.") from error
-        return int(probe.getsockname()[1])
+                advice = "stop the program that listens there, or give another --port"
+                raise Occupied(f"Port {port} of {self._address} is in use: {advice}.") from error
+            raise StartFault(f"Port {port} of {self._address} cannot be used: {error.strerror}.") from error
+        self._taken = taken
+        return int(taken.getsockname()[1])
 
+    async def open(self, app: Asgi, cert: Path, key: Path) -> None:
+        """Serve with this certificate from now on. A server before it answers what it has, then ends.
 
-class Listener:
-    """One embedded Granian on one port with one certificate."""
+        Raises ``StartFault``.
+        """
+        if self._taken is None:
+            raise AssertionError("take comes first")
+        fresh = _Listener(self._server(app, cert, key, int(self._taken.getsockname()[1])), self.broken)
+        await fresh.start()
+        old, self._listener = self._listener, fresh
+        if old is not None:
+            task = asyncio.create_task(old.stop(), name="old-listener")
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
 
-    def __init__(
-        self,
-        app: Callable[..., Awaitable[None]],
-        *,
-        address: str,
-        port: int,
-        cert: Path,
-        key: Path,
-        connections_max: int,
-        buffer_bytes: int,
-    ) -> None:
-        """Prepare; raises ``StartFault`` for a certificate and key that do not fit."""
+    async def close(self, drain_s: float) -> bool:
+        """Accept nothing more, let answers under way end, for at most ``drain_s`` seconds; tell whether all did."""
+        leaving = set(self._leaving)
+        if self._listener is not None:
+            leaving.add(asyncio.create_task(self._listener.stop(), name="listener"))
+        pending: set[asyncio.Task[None]] = set()
+        if leaving:
+            _, pending = await asyncio.wait(leaving, timeout=drain_s)
+        if self._taken is not None:
+            self._taken.close()
+        return not pending
+
+    def _server(self, app: Asgi, cert: Path, key: Path, port: int) -> Any:  # noqa: ANN401  (Granian's types are incomplete)
         try:
-            self._server: Any = Server(
+            return Server(
                 app,
-                address=address,
+                address=self._address,
                 port=port,
                 interface=Interfaces.ASGINL,
                 http=HTTPModes.http1,
-                http1_settings=HTTP1Settings(header_read_timeout=KEEP_ALIVE_S * 1000, max_buffer_size=buffer_bytes),
+                http1_settings=HTTP1Settings(
+                    header_read_timeout=KEEP_ALIVE_S * 1000, max_buffer_size=self._buffer_bytes
+                ),
                 websockets=False,
                 backlog=_BACKLOG,
-                backpressure=connections_max,
+                backpressure=self._connections_max,
+                runtime_threads=max(1, min(_RUNTIME_THREADS_MAX, (os.cpu_count() or 1) - 1)),
                 log_enabled=False,
                 ssl_cert=cert,
                 ssl_key=key,
                 ssl_protocol_min=SSLProtocols.tls12,
             )
         except (OSError, ValueError) as error:
-            raise StartFault(f"The certificate {cert} and key {key} cannot be used: {error}.") from error
-        self._address = "::1" if address == "::" else "127.0.0.1" if is_any(address) else address
-        self._port = port
+            raise StartFault(f"The certificate {cert} cannot be served with: {error}.") from error
+
+
+class _Listener:
+    """One embedded Granian."""
+
+    def __init__(self, server: Any, broken: asyncio.Event) -> None:  # noqa: ANN401  (Granian's types are incomplete)
+        self._server = server
+        self._broken = broken
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Listen; return when a connection is accepted."""
-        self._task = asyncio.create_task(self._server.serve(), name="granian")
-        for _ in range(200):
-            if self._task.done():
-                await self._task
-            try:
-                _, writer = await asyncio.open_connection(self._address, self._port)
-            except OSError:
-                await asyncio.sleep(0.02)
-                continue
-            writer.close()
-            return
-        raise StartFault(f"Nothing accepts connections on {self._address} port {self._port}.")
+        """Listen. Raises ``StartFault`` when that fails."""
+        task = self._task = asyncio.create_task(self._server.serve(), name="granian")
+        for _ in range(round(_START_S / _PAUSE_S)):
+            if task.done() or self._server.wrks:  # a worker is there once its socket is bound
+                break
+            await asyncio.sleep(_PAUSE_S)
+        await asyncio.sleep(_PAUSE_S)  # the worker begins to listen in its first turn
+        if task.done():
+            error = task.exception()
+            raise StartFault(f"The server cannot listen: {error}.") from error
+        task.add_done_callback(self._ended)
 
-    async def stop(self, drain_s: float) -> None:
-        """Accept nothing more, let answers under way end, for at most ``drain_s`` seconds."""
-        if self._task is None:
-            return
-        self._server.stop()
-        await asyncio.wait({self._task}, timeout=drain_s)
-        if not self._task.done():
-            self._task.cancel()
+    async def stop(self) -> None:
+        """Accept nothing more, and return when every answer under way has ended."""
+        self._stopping = True
+        if self._task is not None:
+            self._server.stop()
+            await asyncio.wait({self._task})
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        if not self._stopping:
+            self._broken.set()

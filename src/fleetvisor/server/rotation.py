@@ -10,6 +10,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
+from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, DatabaseFault, Tx
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.configs.service import Configs
@@ -59,7 +60,7 @@ async def rotate_shared(url: str, files: tuple[Path, ...], *, clock: Clock, entr
     from fleetvisor.db.postgres import open_postgres
 
     seal = _load(files, entropy)
-    db = await _opened(open_postgres(url, clock=clock))
+    db = await _opened(open_postgres(url))
     try:
         count = await reseal(db, seal, clock=clock, entropy=entropy)
     finally:
@@ -73,7 +74,7 @@ async def reseal(db: Database, seal: Seal, *, clock: Clock, entropy: Entropy) ->
     Raises ``StartFault`` when the database needs a key that ``seal`` does not have.
     """
     limits = Limits()
-    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits)
+    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=Bus())
     configs = Configs(db=db, clock=clock, seal=seal, limits=limits)
     await shared.check_seal_keys(db, seal, clock)
     count = 0

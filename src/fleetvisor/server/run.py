@@ -1,40 +1,44 @@
-"""``fleetvisor serve``, from the data directory to the last answer.
+"""``fleetvisor serve``, from the data directory to the last answer: one process, one event loop (uvloop).
 
-One process, one event loop (uvloop). Ready means: credentials written, port open, ``/healthz`` 200. On SIGTERM every
-held poll is answered at once, the rest drains for at most ten seconds, and the process exits 0.
+The order of a start: lock, sealing keys, database, CA, port, services, account, certificate, ``credentials.json``,
+doors open. So ``/healthz`` answers 200 only when the credentials file is complete. The order of an end: every held
+poll is answered, no new connection is accepted, answers under way get ten seconds, what is noted is written, the
+database is closed, the lock given back. Deliberately no wiring of services: ``server/build`` has it.
 """
 
 import asyncio
+import os
 import signal
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Final
-from urllib.parse import urlsplit
 
 import structlog
 import uvloop
 
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.database import Database, DatabaseFault
-from fleetvisor.db.sqlite import open_sqlite
 from fleetvisor.features.accounts.model import NewAccount
 from fleetvisor.ground.limits import Limits
 from fleetvisor.obs import logs
 from fleetvisor.pki.ca import Authority
 from fleetvisor.pki.seal import Seal, SealFault
-from fleetvisor.pki.serving import days_left
 from fleetvisor.reality import RealClock, RealEntropy, in_thread
-from fleetvisor.server import names, shared
+from fleetvisor.server import shared
 from fleetvisor.server.background import Job, Tail, run_jobs
-from fleetvisor.server.build import World, build
-from fleetvisor.server.files import DataDirectory, StartFault
-from fleetvisor.server.listener import Listener, connections_bound, free_port, is_any, resolve
+from fleetvisor.server.build import Asgi, World, build
+from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate
+from fleetvisor.server.files import Credentials, DataDirectory, StartFault
+from fleetvisor.server.listener import Doors, connections_bound, raise_descriptors, resolve
+from fleetvisor.server.telemetry import Telemetry
 from fleetvisor.settings import Settings, limits_from
 
+DRAIN_S: Final = 10.0
+_RENEWAL_S: Final = 3600.0
+_TAIL_S: Final = 0.5
+_HELD_SHARE: Final = 0.9  # of the connections: there is always room for whoever does not wait
 _log = structlog.get_logger()
-_DRAIN_S: Final = 10.0
-_RENEWAL_CHECK_S: Final = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,141 +53,135 @@ class Started:
     warnings: tuple[str, ...]
 
 
-def serve(settings: Settings, announce: Callable[[Started], None]) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ``StartFault`` when it cannot start."""
+def serve(settings: Settings, announce: Callable[[Started], None]) -> signal.Signals:
+    """Serve until SIGTERM or SIGINT, and give which it was. Raises ``StartFault`` when it cannot start."""
+    os.umask(0o077)
     logs.configure(settings.log_level)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_Server(settings).run(announce))
+    data = DataDirectory(settings.data)
+    data.hold()
+    try:
+        data.clear_leftovers()
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_Process(settings, data, announce).run())
+    finally:
+        data.release()
 
 
-class _Server:
+class _Process:
     """The one server of this process."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, data: DataDirectory, announce: Callable[[Started], None]) -> None:
         self._settings = settings
+        self._data = data
+        self._announce = announce
         self._clock = RealClock()
         self._entropy = RealEntropy()
-        self._data = DataDirectory(settings.data)
-        self._stop = asyncio.Event()
 
-    async def run(self, announce: Callable[[Started], None]) -> None:
-        """Start, serve, stop."""
+    async def run(self) -> signal.Signals:
+        """Start, serve until a signal, stop."""
         loop = asyncio.get_running_loop()
+        told: asyncio.Future[signal.Signals] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        self._data.hold()
-        try:
-            await self._hold(announce)
-        finally:
-            self._data.release()
-
-    async def _hold(self, announce: Callable[[Started], None]) -> None:
-        try:
-            limits = limits_from()
-        except ValueError as error:
-            raise StartFault(f"{error}.") from error
-        self._data.clear_spool()
-        seal = self._load_seal()
+            loop.add_signal_handler(number, _tell, told, number)
+        limits = self._limits()
         db = await self._open_database()
         try:
-            await shared.check_seal_keys(db, seal, self._clock)
+            seal = await self._seal(db)
             authority = await self._authority(db, seal)
-            await self._serve(limits, seal, db, authority, announce)
+            return await self._serve(db, seal, authority, limits, told)
+        except DatabaseFault as error:
+            raise StartFault(f"The database failed: {error}") from error
         finally:
             await db.close()
 
     async def _serve(
         self,
-        limits: Limits,
-        seal: Seal,
         db: Database,
+        seal: Seal,
         authority: Authority | None,
-        announce: Callable[[Started], None],
-    ) -> None:
-        address = resolve(self._settings.host)
-        everywhere = is_any(address)
-        port = free_port(address, self._settings.port)
-        base = names.base_url(self._settings.host, port, self._settings.public_url, everywhere=everywhere)
-        blobs = Blobs(self._settings.blobs or self._data.root / "blobs", offload=in_thread)
-        if self._settings.database is None:  # alone with the directory: what is unfinished there is an earlier life's
-            blobs.clear_leftovers()
+        limits: Limits,
+        told: asyncio.Future[signal.Signals],
+    ) -> signal.Signals:
+        settings = self._settings
+        doors = Doors(
+            address=resolve(settings.host),
+            connections_max=limits.connections_max,
+            header_bytes_max=limits.header_bytes_max,
+        )
+        port = doors.take(settings.port)
         world = build(
             db=db,
-            blobs=blobs,
+            blobs=self._blobs(),
             seal=seal,
             limits=limits,
             clock=self._clock,
             entropy=self._entropy,
             offload=in_thread,
             spool=self._data.spool,
-            base_url=base,
+            base_url=settings.base_url(port),
             ca_pem=authority.pem if authority else None,
         )
         account = await world.accounts.ensure_first()
-        wanted = names.certificate_names(self._settings.host, base, everywhere=everywhere)
-        cert, key = self._certificate(authority, wanted)
-        doors = _Doors(world, address, port, connections_bound(limits.connections_max), limits)
-        await doors.open(cert, key)
-        local = f"https://{'127.0.0.1' if everywhere else names.host_in_url(address)}:{port}"
-        self._data.write_credentials(
-            base_url=base,
-            account_sid=account.account_sid,
-            auth_token=account.auth_token,
-            ca_file=self._data.ca_file if authority else None,
-            local_url=local,
-        )
-        jobs = (*world.jobs, *self._jobs(world, doors, authority, wanted))
-        if self._settings.database is not None:
-            await jobs[-1].run()
-        self._publish(world, cert)
-        running = asyncio.create_task(run_jobs(jobs, self._clock), name="jobs")
+        certificate = self._certificate(authority)
+        certificate.refresh()
+        self._write_credentials(account, authority, port)
+        telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port)
+        jobs = (*world.jobs, *telemetry.jobs, *await self._jobs(world, doors, certificate, telemetry.app))
+        await doors.open(telemetry.app, *certificate.files)
+        running = asyncio.create_task(run_jobs(jobs, self._clock, telemetry.metrics.job_failed), name="jobs")
         world.ready = True
-        announce(Started(base, local, account, self._data, authority, self._warnings(base, everywhere=everywhere)))
+        self._tell_how_to_call(account, authority, port)
         try:
-            await self._stop.wait()
+            return await _first(told, doors.broken)
         finally:
             world.begin_shutdown()
+            drained = await doors.close(DRAIN_S)
             running.cancel()
             await asyncio.wait({running})
-            await doors.close()
-            await world.presence.flush()
+            telemetry.close()
+            await self._close(world)
+            _log.info("server.stopped", drained=drained)
+            if not drained:  # what still goes on would hold the process for as long as its client likes
+                _leave_now(told)
 
-    def _jobs(self, world: World, doors: "_Doors", authority: Authority | None, wanted: list[str]) -> tuple[Job, ...]:
-        jobs: list[Job] = []
-        if authority is not None:
-
-            async def renew() -> None:
-                cert, key, issued = self._data.serving(authority, wanted, self._clock)
-                if issued:
-                    await doors.open(cert, key)
-
-            jobs.append(Job("certificate", _RENEWAL_CHECK_S, renew))
-        if self._settings.database is not None:
-            tail = Tail(db=world.db, bus=world.bus, clock=self._clock)
-            jobs += [Job("tail-watch", 0.5, tail.watch), Job("tail", 0.5, tail.read)]
-        return tuple(jobs)
-
-    def _load_seal(self) -> Seal:
-        files = list(self._settings.seal_key_file) or self._data.seal_keys()
-        if not files:
-            files = [self._data.make_seal_key(self._entropy)]
+    def _limits(self) -> Limits:
+        """Give the limits, with the bounds that this machine sets."""
         try:
-            return Seal.load(files, self._entropy)
-        except SealFault as error:
-            raise StartFault(str(error)) from error
+            limits = limits_from()
+        except ValueError as error:
+            raise StartFault(f"{error}.") from error
+        connections = connections_bound(limits.connections_max, raise_descriptors())
+        if limits.connections_max > connections:
+            _log.warning("connections.bound", asked=limits.connections_max, allowed=connections)
+        held = min(limits.held_polls_max, int(connections * _HELD_SHARE))
+        return replace(limits, connections_max=connections, held_polls_max=held)
 
     async def _open_database(self) -> Database:
-        settings = self._settings
         try:
-            if settings.database is None:
+            if self._settings.database is None:
+                from fleetvisor.db.sqlite import open_sqlite
+
                 return await open_sqlite(self._data.database)
-            if not settings.seal_key_file or settings.blobs is None:
-                raise StartFault("--database needs --seal-key-file and --blobs too: all nodes share the three.")
             from fleetvisor.db.postgres import open_postgres
 
-            return await open_postgres(settings.database)
+            return await open_postgres(self._settings.database)
         except DatabaseFault as error:
             raise StartFault(f"The database cannot be opened: {error}") from error
+
+    async def _seal(self, db: Database) -> Seal:
+        """Load the sealing keys; only a database that needs none yet may have its first one made."""
+        files = [*self._settings.seal_key_file, *self._data.seal_keys()]
+        if not files:
+            named = await shared.named_seal_keys(db)
+            if named:
+                raise shared.missing_key(named[0])
+            files = [self._data.make_seal_key(self._entropy)]
+        try:
+            seal = Seal.load(files, self._entropy)
+        except SealFault as error:
+            raise StartFault(str(error)) from error
+        await shared.check_seal_keys(db, seal, self._clock)
+        return seal
 
     async def _authority(self, db: Database, seal: Seal) -> Authority | None:
         """Give the local CA, or ``None`` when the operator has a certificate of his own."""
@@ -193,69 +191,82 @@ class _Server:
             authority = self._data.authority(self._clock)
         else:
             authority = await shared.shared_authority(db, seal, self._clock)
-        self._data.publish_ca(authority)
+        self._data.publish(authority)
         return authority
 
-    def _certificate(self, authority: Authority | None, wanted: list[str]) -> tuple[Path, Path]:
-        if authority is not None:
-            cert, key, _ = self._data.serving(authority, wanted, self._clock)
-            return cert, key
+    def _certificate(self, authority: Authority | None) -> Certificate:
         cert, key = self._settings.tls_cert, self._settings.tls_key
-        if cert is None or key is None:
-            raise StartFault("--tls-cert and --tls-key go together: give both.")
-        return cert, key
+        if cert is not None and key is not None:
+            return GivenCertificate(cert, key, self._clock)
+        if authority is None:
+            raise AssertionError("there is a CA unless there is a certificate")
+        return OwnCertificate(self._data, authority, self._settings.certificate_names(), self._clock)
 
-    def _publish(self, world: World, cert: Path) -> None:
-        world.metrics.watch(
-            "certificate_days",
-            "Days for which the server certificate is still valid.",
-            lambda: days_left(cert.read_bytes(), self._clock.now()),
-        )
-        if self._settings.metrics_port is not None:
-            world.metrics.serve(self._settings.metrics_port)
+    def _blobs(self) -> Blobs:
+        blobs = Blobs(self._settings.blobs or self._data.blobs, offload=in_thread)
+        if self._settings.database is None:  # alone with the directory: what is unfinished is an earlier process's
+            blobs.clear_leftovers()
+        return blobs
 
-    def _warnings(self, base: str, *, everywhere: bool) -> tuple[str, ...]:
-        found: list[str] = []
-        if everywhere and self._settings.public_url is None:
-            port = urlsplit(base).port
-            found.append(
-                "The server listens on all addresses, but its answers name localhost. Give the name that clients "
-                f"use, for example: --public-url https://fleet.example.com:{port}"
+    async def _jobs(self, world: World, doors: Doors, certificate: Certificate, app: Asgi) -> tuple[Job, ...]:
+        async def renew() -> None:
+            if certificate.refresh():
+                await doors.open(app, *certificate.files)
+
+        jobs = [Job("certificate", _RENEWAL_S, renew)]
+        if self._settings.database is not None:
+            tail = Tail(db=world.db, bus=world.bus, clock=self._clock)
+            await tail.read()
+            jobs += [Job("tail", _TAIL_S, tail.read), Job("tail-watch", _TAIL_S, tail.watch)]
+        return tuple(jobs)
+
+    def _write_credentials(self, account: NewAccount, authority: Authority | None, port: int) -> None:
+        self._data.write_credentials(
+            Credentials(
+                base_url=self._settings.base_url(port),
+                account_sid=account.account_sid,
+                auth_token=account.auth_token,
+                ca_file=str(self._data.ca_file) if authority else None,
+                local_url=self._settings.local_url(port),
             )
-        node = names.node_warning(base)
-        if node:
-            found.append(node)
-        return tuple(found)
-
-
-class _Doors:
-    """The listener in use; opening another one closes it, without a moment in which the port is shut."""
-
-    def __init__(self, world: World, address: str, port: int, connections_max: int, limits: Limits) -> None:
-        self._world = world
-        self._address = address
-        self._port = port
-        self._connections_max = connections_max
-        self._limits = limits
-        self._listener: Listener | None = None
-
-    async def open(self, cert: Path, key: Path) -> None:
-        """Listen with this certificate."""
-        fresh = Listener(
-            self._world.app,
-            address=self._address,
-            port=self._port,
-            cert=cert,
-            key=key,
-            connections_max=self._connections_max,
-            buffer_bytes=self._limits.header_bytes_max,
         )
-        await fresh.start()
-        old, self._listener = self._listener, fresh
-        if old is not None:
-            await old.stop(_DRAIN_S)
 
-    async def close(self) -> None:
-        """Stop listening."""
-        if self._listener is not None:
-            await self._listener.stop(_DRAIN_S)
+    def _tell_how_to_call(self, account: NewAccount, authority: Authority | None, port: int) -> None:
+        settings = self._settings
+        base, local = settings.base_url(port), settings.local_url(port)
+        warnings = tuple(settings.warnings(port))
+        _log.info("server.ready", base_url=base, local_url=local, data=str(self._data.root), pid=os.getpid())
+        for warning in warnings:
+            _log.warning("server.name", warning=warning)
+        self._announce(Started(base, local, account, self._data, authority, warnings))
+
+    @staticmethod
+    async def _close(world: World) -> None:
+        try:
+            await world.close()
+        except DatabaseFault as error:  # the last second of presence: documented as what may be lost
+            _log.warning("server.closing", reason=str(error))
+
+
+def _tell(told: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
+    """Note the first signal; the second one ends the process without waiting for answers under way."""
+    if told.done():
+        _leave_now(told)
+    told.set_result(number)
+
+
+async def _first(told: asyncio.Future[signal.Signals], broken: asyncio.Event) -> signal.Signals:
+    """Wait for a signal. Raises ``StartFault`` when the listener ends before."""
+    waiting: Awaitable[object] = asyncio.ensure_future(broken.wait())
+    await asyncio.wait({told, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    if not told.done():
+        raise StartFault("The server stopped listening by itself; its log says why.")
+    return told.result()
+
+
+def _leave_now(told: asyncio.Future[signal.Signals]) -> None:
+    """End the process with the status that the signal means; nothing acknowledged is lost by that."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130 if told.done() and told.result() is signal.SIGINT else 0)

@@ -87,6 +87,7 @@ class Operator:
         self._network = network
         self._entropy = entropy
         self.uploaded: dict[str, Firmware] = {}
+        self.available: list[Firmware] = []
         self.assigned: dict[str, set[str]] = {}
 
     async def call(
@@ -125,7 +126,13 @@ class Operator:
         app = await self.call("POST", "/v1/Apps", body=body, content_type=f"multipart/form-data; boundary={_BOUNDARY}")
         firmware = Firmware(app["sid"], name, manifest, parts)
         self.uploaded[manifest] = firmware
+        self.available.append(firmware)
         return firmware
+
+    async def delete(self, firmware: Firmware) -> None:
+        """Delete an app; what devices hold of it stays uploaded as far as the checks go."""
+        await self.call("DELETE", f"/v1/Apps/{firmware.sid}")
+        self.available.remove(firmware)
 
     async def target(self, device_sid: str, firmware: Firmware) -> None:
         """Make ``firmware`` the device's target."""
@@ -139,8 +146,3 @@ class Operator:
     async def device(self, device_sid: str) -> dict[str, Any]:
         """Give a device as the API shows it."""
         return await self.call("GET", f"/v1/Devices/{device_sid}")
-
-    async def updates(self, device_sid: str) -> list[dict[str, Any]]:
-        """Give a device's newest updates."""
-        page = await self.call("GET", f"/v1/Devices/{device_sid}/Updates?PageSize=200")
-        return page["updates"]

@@ -182,7 +182,7 @@ async def act_once(world: World) -> None:
     """Let the operator do one thing. What the API refuses for a good reason is part of the game."""
     chance, operator = world.chance, world.operator
     board = chance.choice([board for board in world.boards if not board.removed])
-    apps = list(operator.uploaded.values())
+    apps = operator.available
     acts = {"target": 12, "upload": 4, "clear": 1, "cancel": 2, "restart": 2, "log": 1, "delete": 1, "remove": 0.3}
     act = "upload" if not apps else chance.choices(list(acts), list(acts.values()))[0]
     app = chance.choice(apps) if apps else None
@@ -204,7 +204,7 @@ async def act_once(world: World) -> None:
             case "log":
                 await operator.change(board.sid, LoggingEnabled=chance.choice(["true", "false"]))
             case "delete" if app is not None:
-                await operator.call("DELETE", f"/v1/Apps/{app.sid}")
+                await operator.delete(app)
             case _ if len([each for each in world.boards if not each.removed]) > 1:
                 board.removed = True
                 await operator.call("DELETE", f"/v1/Devices/{board.sid}")

@@ -37,7 +37,7 @@ class ProblemBody(msgspec.Struct, frozen=True):
 
 def render_problem(problem: Problem, urls: Urls, *, path: str = "", headers: tuple[Header, ...] = ()) -> Answer:
     """Render a problem; a missing resource's message names the ``path`` that was asked for."""
-    message = problem.message
+    message = problem.message.removesuffix(".")
     if isinstance(problem, NotFound) and path:
         message = f"The requested resource {path[:_PATH_CHARS_MAX]} was not found"
     body = ProblemBody(problem.code, problem.detail, message, urls.more_info(problem.code), problem.status)

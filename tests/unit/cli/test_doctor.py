@@ -21,7 +21,7 @@ from fleetvisor.cli.doctor import (
 @pytest.fixture
 def data(tmp_path):
     directory = tmp_path / "data"
-    (directory / "keys").mkdir(parents=True)
+    (directory / "keys").mkdir(mode=0o700, parents=True)
     directory.chmod(0o700)
     for name, content in {"credentials.json": b"{}", "keys/seal-1.key": bytes(32), "lock": b""}.items():
         (directory / name).write_bytes(content)

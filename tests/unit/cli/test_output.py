@@ -85,3 +85,12 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch, capsys):
     monkeypatch.setenv("NO_COLOR", "1")
     Output().warn("careful")
     assert "\x1b[33m" not in capsys.readouterr().err
+
+
+def test_on_a_narrow_terminal_the_terminal_wraps_and_nothing_is_cut(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    sid = "UV" + "0" * 32
+    Output().table(("name", "sid", "target"), [("boiler in the cellar", sid, "KA" + "1" * 32)])
+    row = capsys.readouterr().out.splitlines()[-1]
+    assert sid in row
+    assert "KA" + "1" * 32 in row

@@ -95,7 +95,7 @@ class _Number(msgspec.Struct):
 async def stage(**bounds: int) -> Stage:
     """Set the stage; ``bounds`` are limits other than the usual."""
     db, clock, entropy, seal, limits = memory(), StillClock(), SeededEntropy("stage"), seal_of("a"), Limits(**bounds)
-    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits)
+    accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
     made = Stage(db, clock, entropy, seal, limits, accounts)
     made.account = (await accounts.ensure_first()).account_sid
     made.other = (await accounts.create()).account_sid

@@ -7,6 +7,7 @@ operator's credentials file). Spec: the API reference, section 1.1.
 from collections.abc import Sequence
 from typing import Final
 
+from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.accounts import rules, store
 from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey
@@ -22,17 +23,22 @@ from fleetvisor.pki.seal import Seal, key_id_of
 
 _TRIES: Final = 5
 
+_PROVEN_MAX: Final = 10_000
+
 
 class Accounts:
     """The verbs on accounts and API keys."""
 
-    def __init__(self, *, db: Database, clock: Clock, entropy: Entropy, seal: Seal, limits: Limits) -> None:
-        """Keep what the verbs need."""
+    def __init__(self, *, db: Database, clock: Clock, entropy: Entropy, seal: Seal, limits: Limits, bus: Bus) -> None:
+        """Keep what the verbs need, and forget proven credentials whose bell rings."""
         self._db = db
         self._clock = clock
         self._entropy = entropy
         self._seal = seal
         self._limits = limits
+        self._bus = bus
+        self._proven: dict[tuple[str, bytes], Caller] = {}
+        bus.listen(self._hear)
 
     async def ensure_first(self) -> NewAccount:
         """Give the first account with its Auth Token, and make it if there is none; safe on two nodes at once."""
@@ -74,8 +80,22 @@ class Accounts:
     async def authenticate(self, username: str, password: str) -> Caller:
         """Give whom a user name (``AC…`` or ``SK…``) and password prove. Raises ``Unauthenticated``.
 
-        One look-up and one comparison whether the name exists or not.
+        Answered from memory, by the password's SHA-256, while the bus is fresh. Otherwise one look-up and one
+        comparison, whether the name exists or not.
         """
+        place = (username, token_hash(password))
+        known = self._proven.get(place) if self._bus.fresh else None
+        if known is not None:
+            return known
+        with self._bus.watch() as rung:
+            caller = await self._prove(username, password)
+        if rung.isdisjoint(_named(caller)):
+            if len(self._proven) >= _PROVEN_MAX:
+                self._proven.clear()
+            self._proven[place] = caller
+        return caller
+
+    async def _prove(self, username: str, password: str) -> Caller:
         if is_sid(username, "SK"):
             key = await store.find_credential(self._db, KeySid(_canonical(username)))
             if rules.proves(password, key.secret_hash if key else None) and key is not None:
@@ -86,6 +106,12 @@ class Accounts:
             if rules.proves(password, account.auth_token_hash if account else None) and account is not None:
                 return Caller(account.account_sid, account.ordinal == 1)
         raise Unauthenticated
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        if any(sid.startswith(("SK", "AC")) for sid in sids):
+            gone = [place for place, caller in self._proven.items() if not sids.isdisjoint(_named(caller))]
+            for place in gone:
+                del self._proven[place]
 
     async def create_key(self, account_sid: AccountSid, friendly_name: str) -> NewKey:
         """Make an API key; its secret is shown this once. Raises ``Invalid``, ``Conflict`` (too many)."""
@@ -136,6 +162,7 @@ class Accounts:
             await events.append(tx, account_sid=account_sid, type="key.deleted", subject_sid=sid, now=now)
 
         await self._db.write(body)
+        self._bus.ring((sid,))
 
     async def reseal(self, batch: int = 100) -> int:
         """Seal anew, in chunks, every Auth Token that an older key sealed; give how many."""
@@ -160,6 +187,10 @@ def _resealing(stale: Sequence[tuple[AccountRow, bytes]]) -> Body[int]:
         return sum([await store.reseal(tx, row, fresh) for row, fresh in stale])
 
     return body
+
+
+def _named(caller: Caller) -> set[str]:
+    return {caller.account_sid, caller.key_sid or ""}
 
 
 def _canonical(sid: str) -> str:

@@ -1,10 +1,12 @@
 """When each device was last seen, and which updates were fetched for the first time: written behind.
 
 Both are noted in memory on the request's path, and ``flush`` writes them in one transaction, once a second. So the
-last second may be lost: a device is then seen again at its next poll, and the clock of an update starts then.
+last second may be lost: a device is then seen again at its next poll, and the clock of an update starts then. A note
+about a device that was removed meanwhile is dropped.
 Deliberately no timer: ``server/background`` calls ``flush``.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from fleetvisor.db.database import Database, Tx
@@ -14,7 +16,8 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
 _SEEN: Final = """
-INSERT INTO presence (device_sid, date_seen) VALUES (:device_sid, :date_seen)
+INSERT INTO presence (device_sid, date_seen)
+SELECT device_sid, :date_seen FROM devices WHERE device_sid = :device_sid
 ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen WHERE excluded.date_seen > presence.date_seen"""
 
 _NOTES_MAX: Final = 1_000_000
@@ -23,8 +26,11 @@ _NOTES_MAX: Final = 1_000_000
 class Presence:
     """Notes of what devices did since the last flush. Bounded: what does not fit is noted at the next poll."""
 
-    def __init__(self, *, db: Database, limits: Limits) -> None:
-        """Start with nothing noted."""
+    def __init__(
+        self, *, db: Database, limits: Limits, written: Callable[[Iterable[str]], None] = lambda _: None
+    ) -> None:
+        """Start with nothing noted; ``written`` is told which devices' rows changed, after each flush."""
+        self._written = written
         self._db = db
         self._limits = limits
         self._seen: dict[DeviceSid, Millis] = {}
@@ -71,6 +77,7 @@ class Presence:
             self._seen = {**seen, **self._seen}
             self._fetched = {**fetched, **self._fetched}
             raise
+        self._written(seen)
         self._remember({sid: number for sid, (number, _) in fetched.items()})
         return len(seen)
 

@@ -4,6 +4,7 @@ Deliberately does not decide what an update does: ``features/updates`` does. ``u
 transaction of name, target, cancel, logging and restart. Bells ring after the commit.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import UNSET
@@ -29,6 +30,7 @@ from fleetvisor.pki.identity import new_token, token_hash
 
 TOKEN_PREFIX: Final = "fvd_"
 _PROVEN_MAX: Final = 1_000_000
+_ROWS_MAX: Final = 10_000
 
 
 def _missing() -> NotFound:
@@ -47,6 +49,7 @@ class Devices:
         self._bus = bus
         self._proven: dict[str, DeviceIdentity] = {}
         self._tokens: dict[str, list[str]] = {}
+        self._rows: dict[str, store.DeviceRow] = {}
         bus.listen(self._hear)
 
     async def create(self, account_sid: AccountSid, unique_name: str | None, sid: str | None) -> NewDevice:
@@ -72,8 +75,27 @@ class Devices:
         return NewDevice(await self._db.write(body), token)
 
     async def get(self, account_sid: AccountSid, ref: str) -> Device:
-        """Give a device by SID or unique name. Raises ``NotFound``."""
-        return await self._read(self._db, account_sid, ref, self._clock.now())
+        """Give a device by SID or unique name. Raises ``NotFound``.
+
+        By SID it is answered from memory until the device's bell rings or it is seen again, where one process makes
+        every change: who watches a device again and again does not load the database.
+        """
+        now = self._clock.now()
+        known = self._rows.get(ref) if self._bus.alone else None
+        if known is not None and known.account_sid == account_sid:
+            return store.device_of(known, now)
+        with self._bus.watch() as rung:
+            row = await self._find(self._db, account_sid, ref)
+        if self._bus.alone and row.device_sid not in rung:
+            if len(self._rows) >= _ROWS_MAX:
+                self._rows.clear()
+            self._rows[row.device_sid] = row
+        return store.device_of(row, now)
+
+    def forget(self, sids: Iterable[str]) -> None:
+        """Forget what is kept in memory of devices whose presence was written."""
+        for sid in sids:
+            self._rows.pop(sid, None)
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[Device]:
         """Give a page of the account's devices, newest first."""
@@ -152,6 +174,7 @@ class Devices:
         self._tokens.setdefault(identity.device_sid, []).append(token)
 
     def _hear(self, sids: frozenset[str]) -> None:
+        self.forget(sids)
         for sid in sids:
             for token in self._tokens.pop(sid, ()):
                 self._proven.pop(token, None)
@@ -198,13 +221,16 @@ class Devices:
             now=now,
         )
 
+    async def _read(self, source: Tx | Database, account_sid: AccountSid, ref: str, now: Millis) -> Device:
+        return store.device_of(await self._find(source, account_sid, ref), now)
+
     @staticmethod
-    async def _read(source: Tx | Database, account_sid: AccountSid, ref: str, now: Millis) -> Device:
+    async def _find(source: Tx | Database, account_sid: AccountSid, ref: str) -> store.DeviceRow:
         by_sid = is_sid(ref, "UV")
-        device = await store.find(source, account_sid, _canonical(ref) if by_sid else ref, now, by_sid=by_sid)
-        if device is None:
+        row = await store.find(source, account_sid, _canonical(ref) if by_sid else ref, by_sid=by_sid)
+        if row is None:
             raise _missing()
-        return device
+        return row
 
     @staticmethod
     async def _resolve(source: Tx | Database, account_sid: AccountSid, ref: str) -> DeviceSid:

@@ -17,7 +17,9 @@ from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State
 
 
-class _DeviceRow(msgspec.Struct, frozen=True):
+class DeviceRow(msgspec.Struct, frozen=True):
+    """Everything the API shows of a device, as it lies in the rows: not yet judged by the clock."""
+
     device_sid: DeviceSid
     account_sid: AccountSid
     unique_name: str | None
@@ -91,7 +93,8 @@ class SidRow(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
 
 
-def _device(row: _DeviceRow, now: Millis) -> Device:
+def device_of(row: DeviceRow, now: Millis) -> Device:
+    """Judge a row at ``now``: its update status, and whether logging is still on."""
     update = None
     last = None
     if row.number is not None and row.app_sid is not None and row.state is not None:
@@ -138,11 +141,10 @@ def _device(row: _DeviceRow, now: Millis) -> Device:
     )
 
 
-async def find(source: Tx | Database, account_sid: AccountSid, ref: str, now: Millis, *, by_sid: bool) -> Device | None:
+async def find(source: Tx | Database, account_sid: AccountSid, ref: str, *, by_sid: bool) -> DeviceRow | None:
     """Read one device by its SID (``by_sid``) or unique name."""
     sql = _BY_SID if by_sid else _BY_NAME
-    row = await source.one(_DeviceRow, sql, {"account_sid": account_sid, "ref": ref})
-    return None if row is None else _device(row, now)
+    return await source.one(DeviceRow, sql, {"account_sid": account_sid, "ref": ref})
 
 
 async def page(
@@ -150,11 +152,11 @@ async def page(
 ) -> list[Device]:
     """Read devices beside ``key`` (date_created, SID): older ones, newest first, or (``newer``) the reverse."""
     if key is None:
-        rows = await db.all(_DeviceRow, _FIRST_PAGE, {"account_sid": account_sid, "limit": limit})
+        rows = await db.all(DeviceRow, _FIRST_PAGE, {"account_sid": account_sid, "limit": limit})
     else:
         params = {"account_sid": account_sid, "created": key[0], "sid": key[1], "limit": limit}
-        rows = await db.all(_DeviceRow, _NEWER if newer else _OLDER, params)
-    return [_device(row, now) for row in rows]
+        rows = await db.all(DeviceRow, _NEWER if newer else _OLDER, params)
+    return [device_of(row, now) for row in rows]
 
 
 async def resolve(source: Tx | Database, account_sid: AccountSid, ref: str, *, by_sid: bool) -> DeviceSid | None:

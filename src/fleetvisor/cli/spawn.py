@@ -1,0 +1,61 @@
+"""A server of one's own for a while: a real ``fleetvisor serve`` process, started, waited for, and stopped.
+
+For the demo and for tests. Deliberately the same program that a user runs, in a process of its own; it is stopped by
+its process id and nothing else.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from fleetvisor.cli.options import Failure
+from fleetvisor.cli.output import Output
+from fleetvisor.client import credentials
+from fleetvisor.client.answers import ApiProblem, Unreachable
+from fleetvisor.client.credentials import NoServer, Server
+
+START_S: Final = 20.0
+STOP_S: Final = 12.0
+
+
+@contextmanager
+def serving(data: Path, out: Output) -> Generator[Server]:
+    """Run a server on ``data`` and a free port; give it once it is ready, and stop it in the end."""
+    command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0"]
+    log = data.parent / "server.log"
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
+    try:
+        yield _ready(process, data, log)
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            out.warn("The server did not stop when asked to; it is killed.")
+            process.kill()
+            process.wait()
+
+
+def _ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> Server:
+    """Wait until the server answers."""
+    from fleetvisor.client.http import Http
+
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        try:
+            server = credentials.from_directory(data)
+            with Http(server, attempts=1) as http:
+                http.get("/healthz")
+        except (NoServer, ApiProblem, Unreachable):
+            time.sleep(0.05)
+        else:
+            return server
+    ended = "ended" if process.poll() is not None else f"was not ready in {START_S:.0f} s"
+    raise Failure(f"The server {ended}. It said:\n{log.read_text(errors='replace')[-2000:]}")

@@ -1,0 +1,111 @@
+"""The certificate that the server shows: our own CA's, renewed in time, or files that the operator renews.
+
+``refresh`` is called at start and then each hour; it tells whether there is something new to serve with. Deliberately
+no sockets: ``server/listen`` takes what is new into use.
+"""
+
+import ssl
+from pathlib import Path
+from typing import Final, Protocol
+
+import structlog
+
+from fleetvisor.ground.clock import Clock
+from fleetvisor.pki.ca import Authority
+from fleetvisor.pki.serving import days_left
+from fleetvisor.server.files import DataDirectory, StartFault
+
+WARN_DAYS: Final = 30
+_log = structlog.get_logger()
+
+
+class Certificate(Protocol):
+    """What to serve with."""
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Give the files of the certificate chain and of the key."""
+        ...
+
+    def refresh(self) -> bool:
+        """Renew what is due; tell whether ``files`` hold something new since the last call."""
+        ...
+
+    def days_left(self) -> float:
+        """Give for how many days the certificate is still good."""
+        ...
+
+
+class OwnCertificate:
+    """A certificate of the local CA: issued anew when its names change or under a third of its year is left."""
+
+    def __init__(self, directory: DataDirectory, authority: Authority, names: tuple[str, ...], clock: Clock) -> None:
+        """Take what issuing needs; issues nothing yet."""
+        self._directory = directory
+        self._authority = authority
+        self._names = names
+        self._clock = clock
+        self._path: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Give the one file of both."""
+        if self._path is None:
+            raise AssertionError("refresh comes first")
+        return self._path, self._path
+
+    def refresh(self) -> bool:
+        """Issue anew when that is due."""
+        first = self._path is None
+        self._path, issued = self._directory.serving(self._authority, self._names, self._clock)
+        if issued:
+            _log.info("certificate.issued", names=list(self._names), days=round(self.days_left()))
+        return first or issued
+
+    def days_left(self) -> float:
+        """Give the days until the certificate ends."""
+        return days_left(self.files[0].read_bytes(), self._clock.now())
+
+
+class GivenCertificate:
+    """The files of ``--tls-cert`` and ``--tls-key``: read again when they change on the disk."""
+
+    def __init__(self, cert: Path, key: Path, clock: Clock) -> None:
+        """Take the files."""
+        self._files = (cert.absolute(), key.absolute())
+        self._clock = clock
+        self._served: tuple[bytes, bytes] | None = None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """Give the files as they were named."""
+        return self._files
+
+    def refresh(self) -> bool:
+        """Read the files. Raises ``StartFault`` for files that cannot be served with."""
+        cert, key = self._files
+        try:
+            found = (cert.read_bytes(), key.read_bytes())
+            if found == self._served:
+                self._warn()
+                return False
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_password)
+        except (OSError, ValueError) as error:  # SSLError is an OSError
+            raise StartFault(f"--tls-cert {cert} and --tls-key {key} cannot be served with: {error}") from error
+        self._served = found
+        self._warn()
+        return True
+
+    def days_left(self) -> float:
+        """Give the days until the certificate ends."""
+        return days_left(self._files[0].read_bytes(), self._clock.now())
+
+    def _warn(self) -> None:
+        left = self.days_left()
+        if left < WARN_DAYS:
+            _log.warning("certificate.ends", days=round(left, 1), file=str(self._files[0]))
+
+
+def _no_password() -> str:
+    """Refuse an encrypted key, where OpenSSL would ask the terminal."""
+    raise ValueError("the key is encrypted; give one that is not")

@@ -1,0 +1,102 @@
+"""Our OpenAPI document: it agrees with the published one, and marks whatever goes beyond it."""
+
+import pytest
+from tests.api import published
+
+MARK = "x-fleetvisor-extension"
+
+
+@pytest.fixture
+async def document(hands):
+    return (await hands.get("/openapi.json")).json
+
+
+def resolved(document, schema):
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rsplit("/", 1)[1]]
+    return schema
+
+
+def answer_of(document, operation, status):
+    return resolved(document, operation["responses"][str(status)]["content"]["application/json"]["schema"])
+
+
+def test_the_published_facts_are_whole():
+    assert len(published.OPERATIONS) == 27
+    assert len({path for _, path, *_ in published.OPERATIONS}) == 12
+
+
+@pytest.mark.parametrize("fact", published.OPERATIONS, ids=lambda fact: fact[2])
+async def test_a_published_operation_is_ours(document, fact):
+    """Same operationId, path, parameters, body, status and properties; what we add is marked."""
+    method, path, operation_id, params, form, status, answer = fact
+    operation = document["paths"][path][method.lower()]
+    assert operation["operationId"] == operation_id
+    assert MARK not in operation
+    assert [param["name"] for param in operation["parameters"]] == params.split()
+    for param in operation["parameters"]:
+        assert param["in"] == ("path" if f"{{{param['name']}}}" in path else "query")
+        assert param.get("required", False) == (param["in"] == "path")
+    body = operation.get("requestBody", {"content": {"application/x-www-form-urlencoded": {"schema": {"properties": {}}}}})
+    schema = body["content"]["application/x-www-form-urlencoded"]["schema"]
+    own = [name for name, prop in schema["properties"].items() if MARK not in prop]
+    assert own == [name.rstrip("!") for name in form.split()]
+    assert schema.get("required", []) == [name[:-1] for name in form.split() if name.endswith("!")]
+    successes = [code for code in operation["responses"] if code.startswith("2")]
+    assert successes == [str(status)]
+    if answer is None:
+        assert "content" not in operation["responses"][str(status)]
+        return
+    found = answer_of(document, operation, status)
+    if isinstance(answer, list):
+        assert list(found["properties"]) == [answer[0], "meta"]
+        meta = resolved(document, found["properties"]["meta"])
+        assert sorted(meta["properties"]) == published.META.split()
+        found, answer = resolved(document, found["properties"][answer[0]]["items"]), answer[1]
+    names = {name for name, prop in found["properties"].items() if MARK not in prop}
+    seed = {"logging_enabled", "date_logging_expires", "app_update", "info", "status"} if answer == "device" else set()
+    assert names == set(published.SCHEMAS[answer].split()) | seed
+
+
+async def test_every_other_operation_is_marked_as_an_extension(document):
+    ours = {(method.upper(), path) for path, item in document["paths"].items() for method, operation in item.items() if MARK in operation}
+    theirs = {(method, path) for method, path, *_ in published.OPERATIONS}
+    everything = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
+    assert ours == everything - theirs
+    assert ours == {
+        ("POST", "/v1/Apps"),
+        ("POST", "/v1/Devices"),
+        ("DELETE", "/v1/Devices/{Sid}"),
+        ("GET", "/v1/Devices/{DeviceSid}/Updates"),
+        ("GET", "/v1/Devices/{DeviceSid}/Updates/{Number}"),
+        ("POST", "/v1/Accounts"),
+        ("POST", "/v1/Keys"),
+        ("GET", "/v1/Keys"),
+        ("GET", "/v1/Keys/{Sid}"),
+        ("DELETE", "/v1/Keys/{Sid}"),
+    }
+
+
+async def test_the_document_is_whole(document):
+    assert document["openapi"] == "3.1.0"
+    assert document["servers"] == [{"url": "https://mv.example.com"}]
+    assert document["components"]["securitySchemes"]["accountSid_authToken"] == {"type": "http", "scheme": "basic"}
+    ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
+    assert len(ids) == len(set(ids)) == 37
+    text = repr(document)
+    for name in document["components"]["schemas"]:
+        assert f"#/components/schemas/{name}'" in text, f"nothing uses {name}"
+    for item in document["paths"].values():
+        for operation in item.values():
+            assert operation["summary"]
+            assert {"401", "default"} <= set(operation["responses"])
+            for status, response in operation["responses"].items():
+                assert response["description"]
+                if not status.startswith("2"):
+                    assert set(answer_of(document, operation, status)["properties"]) == {"code", "detail", "message", "more_info", "status"}
+
+
+async def test_anyone_may_read_it(server):
+    reply = await server.nobody().get("/openapi.json")
+    assert reply.headers["access-control-allow-origin"] == "*"
+    assert reply.headers["content-type"] == "application/json"

@@ -1,0 +1,107 @@
+"""Background jobs go on whatever happens, and the reading of the change log says when it is not current."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import DatabaseFault
+from fleetvisor.db.sqlite import memory
+from fleetvisor.features.events import store as events
+from fleetvisor.reality import RealClock
+from fleetvisor.server.background import Job, Tail, pause_after, run_jobs
+
+
+class FakeClock(RealClock):
+    """Time that passes only in sleeps, which are noted."""
+
+    def __init__(self):
+        self.time = 0.0
+        self.pauses = []
+
+    def monotonic(self):
+        return self.time
+
+    async def sleep(self, delay_s):
+        self.pauses.append(delay_s)
+        self.time += delay_s
+        await asyncio.sleep(0)
+
+
+async def run_until(done, jobs, clock, failed=lambda _: None):
+    running = asyncio.ensure_future(run_jobs(jobs, clock, failed))
+    while not done():
+        await asyncio.sleep(0)
+        assert not running.done()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_job_that_fails_is_tried_again_and_hurts_no_other():
+    runs = {"bad": 0, "good": 0}
+    failures = []
+
+    async def bad():
+        runs["bad"] += 1
+        if runs["bad"] < 4:
+            raise DatabaseFault("away")
+
+    async def good():
+        runs["good"] += 1
+
+    clock = FakeClock()
+    await run_until(lambda: runs["bad"] == 5, (Job("bad", 1.0, bad), Job("good", 1.0, good)), clock, failures.append)
+    assert failures == ["bad", "bad", "bad"]
+    assert runs["good"] >= 5
+    assert [pause for pause in clock.pauses if pause > 1.0] == [2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("failures", "period_s", "pause_s"),
+    [(0, 0.5, 0.5), (1, 0.5, 1.0), (10, 0.5, 5.0), (1, 60.0, 60.0), (3, 3600.0, 3600.0), (100, 10.0, 60.0)],
+)
+def test_the_pause_after_failures_grows_within_bounds(failures, period_s, pause_s):
+    assert pause_after(failures, period_s) == pause_s
+
+
+@pytest.fixture
+async def db():
+    found = memory()
+    yield found
+    await found.close()
+
+
+async def happen(db, subject, device=None):
+    await db.write(
+        lambda tx: events.append(tx, account_sid="AC1", type="x", subject_sid=subject, device_sid=device, now=1)
+    )
+
+
+async def test_the_tail_rings_for_what_happened_since_it_began_and_once_only(db):
+    bus, clock = Bus(), FakeClock()
+    heard = []
+    bus.listen(heard.append)
+    await happen(db, "UV0")
+    tail = Tail(db=db, bus=bus, clock=clock)
+    assert await tail.read() == 0
+    await happen(db, "KA1", "UV1")
+    await happen(db, "UV2")
+    assert await tail.read() == 2
+    assert await tail.read() == 0
+    assert frozenset().union(*heard) == {"KA1", "UV1", "UV2"}
+
+
+async def test_memory_is_trusted_only_while_the_reading_is_current(db):
+    bus, clock = Bus(), FakeClock()
+    tail = Tail(db=db, bus=bus, clock=clock)
+    assert not bus.fresh
+    await tail.read()
+    await tail.watch()
+    assert bus.fresh
+    clock.time += 2.0
+    await tail.watch()
+    assert not bus.fresh
+    await tail.read()
+    assert bus.fresh
