@@ -185,8 +185,7 @@ def main() -> None:
         with serving(root, LAYER_BYTES, options.devices, lambda n: progress.update(setup, completed=n)) as server:
             port = free_port()
             files = {"device.json": server.device_json, "layer.bin": server.layer_bytes}
-            tls = server.data / "tls"
-            with nginx(root / "nginx", tls / "server.pem", tls / "server.key", port, files) as peer_pid:
+            with nginx(root / "nginx", port, files) as peer_pid:
                 found = cases(server, peer_pid, port)
                 work = progress.add_task("measuring", total=2 * options.repeats * len(found))
                 outcomes = [

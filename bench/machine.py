@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import trustme
+
 TICKS = os.sysconf("SC_CLK_TCK")
 SERVER_CORE, LOAD_CORE = "0", "1"
 NGINX_CONFIG = """
@@ -82,13 +84,14 @@ def wrk(url: str, pid: int, *, seconds: float, connections: int, headers: dict[s
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, cert: Path, key: Path, port: int, files: dict[str, bytes]) -> Iterator[int]:
-    """Run nginx over TLS on one core with static ``files``; give its process id."""
+def nginx(directory: Path, port: int, files: dict[str, bytes]) -> Iterator[int]:
+    """Run nginx over TLS on one core with static ``files``, under a P-256 certificate like ours; give its process id."""
     (directory / "www").mkdir(parents=True)
     for name, content in files.items():
         (directory / "www" / name).write_bytes(content)
-    shutil.copy(cert, directory / "cert.pem")
-    shutil.copy(key, directory / "key.pem")
+    issued = trustme.CA().issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
+    issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    issued.private_key_pem.write_to_path(directory / "key.pem")
     (directory / "nginx.conf").write_text(NGINX_CONFIG.format(dir=directory, port=port))
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     process = subprocess.Popen(["taskset", "-c", SERVER_CORE, binary, "-c", str(directory / "nginx.conf")])

@@ -59,6 +59,25 @@ def test_after_a_rotation_the_older_key_can_be_taken_away(tmp_path, capsys):
         assert fetch(server, device["device_token"]) == "hunter2"
 
 
+def test_the_nodes_of_a_cluster_go_on_while_their_key_is_rotated(tmp_path, capsys, postgres_cluster):
+    data, url = tmp_path / "data", postgres_cluster.url()
+    old, new = tmp_path / "old.key", tmp_path / "new.key"
+    old.write_bytes(b"\1" * 32)
+    new.write_bytes(b"\2" * 32)
+    (tmp_path / "pin").write_text("hunter2")
+    shared = ("--database", url, "--blobs", str(tmp_path / "blobs"))
+    with serving(data, Output(quiet=True), *shared, "--seal-key-file", str(old)):
+        device = call(data, capsys, "devices", "create", "kiln")
+        call(data, capsys, "secrets", "set", "pin", "--file", str(tmp_path / "pin"))
+    both = ("--seal-key-file", str(new), "--seal-key-file", str(old))
+    with serving(data, Output(quiet=True), *shared, *both) as server:
+        done = call(data, capsys, "seal", "rotate", "--database", url, *both)
+        assert done["resealed"] == 3  # the secret, the Auth Token, and the nodes' CA
+        assert fetch(server, device["device_token"]) == "hunter2"
+    with serving(data, Output(quiet=True), *shared, "--seal-key-file", str(new)) as server:
+        assert fetch(server, device["device_token"]) == "hunter2"
+
+
 def test_a_rotation_of_no_data_directory_is_status_3(tmp_path, capsys):
     call(tmp_path, capsys, "seal", "rotate", status=3)
     assert list(tmp_path.iterdir()) == []

@@ -7,12 +7,19 @@ from importlib import resources
 import pytest
 from tests.api.world import BASE, CA_PEM
 
+from fleetvisor.db.sqlite import memory
 from fleetvisor.ground import errors
 
 STATIC = resources.files("fleetvisor.api") / "static"
 CODES = sorted(
     {kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.Problem)}
 )
+
+
+@pytest.fixture
+def engine():
+    """No engine differs here."""
+    return memory()
 
 
 async def test_health_needs_no_credentials(server):

@@ -23,9 +23,9 @@ STOP_S: Final = 12.0
 
 
 @contextmanager
-def serving(data: Path, out: Output) -> Generator[Server]:
-    """Run a server on ``data`` and a free port; give it once it is ready, and stop it in the end."""
-    command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0"]
+def serving(data: Path, out: Output, *options: str) -> Generator[Server]:
+    """Run a server on ``data`` and a free port, with further ``options``; give it once it is ready, and stop it."""
+    command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0", *options]
     log = data.parent / "server.log"
     with log.open("wb") as sink:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)

@@ -3,7 +3,7 @@
 A data directory's ``credentials.json`` names two addresses: ``base_url`` is what the world calls, and what the
 server's certificate is for; ``local_url`` is where the server listens on this machine, and what we call.
 Deliberately opens no connection and knows no command line. Spec: "Keys, certificates, files" in
-``docs/reference/files.md``.
+``docs/explanation/keys-and-certificates.md``.
 """
 
 import os

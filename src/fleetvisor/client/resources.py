@@ -2,7 +2,7 @@
 
 A value holds the fields that programs of ours use; its ``document`` is the JSON as the server sent it, so that
 what a newer server adds is not lost. Deliberately no domain rules: the server decides, this asks.
-Spec: the Microvisor API reference, sections 2 to 4, and our extensions in ``docs/reference/api.md``.
+Spec: the Microvisor API reference, sections 2 to 4, and our extensions in ``docs/divergences.md``.
 """
 
 from collections.abc import Iterator, Mapping

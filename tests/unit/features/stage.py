@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from fleetvisor.bus.bus import Bus
 from fleetvisor.db.sqlite import MemoryDatabase, memory
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.events.store import Event, tail
@@ -55,6 +56,7 @@ class Stage:
     seal: Seal
     limits: Limits
     accounts: Accounts
+    bus: Bus
     account: AccountSid = field(default=AccountSid(""))
     other: AccountSid = field(default=AccountSid(""))
 
@@ -95,8 +97,9 @@ class _Number(msgspec.Struct):
 async def stage(**bounds: int) -> Stage:
     """Set the stage; ``bounds`` are limits other than the usual."""
     db, clock, entropy, seal, limits = memory(), StillClock(), SeededEntropy("stage"), seal_of("a"), Limits(**bounds)
+    bus = Bus()
     accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
-    made = Stage(db, clock, entropy, seal, limits, accounts)
+    made = Stage(db, clock, entropy, seal, limits, accounts, bus)
     made.account = (await accounts.ensure_first()).account_sid
     made.other = (await accounts.create()).account_sid
     return made
