@@ -39,7 +39,9 @@ def microvisor(server):
 @pytest.fixture(scope="module")
 def rest(server):
     """What the published API never had: registration, and the upload that people did with curl."""
-    with httpx.Client(base_url=server.url, auth=server.auth, verify=ssl.create_default_context(cafile=server.ca_file)) as client:
+    with httpx.Client(
+        base_url=server.url, auth=server.auth, verify=ssl.create_default_context(cafile=server.ca_file)
+    ) as client:
         yield client
 
 

@@ -15,7 +15,7 @@ from fleetvisor.web.answers import HTML, JSON, Answer, Header, json_answer
 from fleetvisor.web.urls import Urls
 
 _POLICY: Final = (
-    b"default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     b"connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 _SAFE: Final[tuple[Header, ...]] = (

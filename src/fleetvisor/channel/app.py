@@ -91,7 +91,7 @@ class Channel:
             clock=clock,
             date=self._date,
         )
-        document = msgspec.json.encode(openapi.document(urls.base))
+        document = msgspec.json.encode(openapi.document(urls.base, items_max=limits.config_fetch_items_max))
         self._routes: dict[str, tuple[tuple[str, ...], Handler]] = {
             f"{BASE}/report": (_WRITE, self._native.report),
             f"{BASE}/configs/fetch": (_WRITE, self._native.fetch),

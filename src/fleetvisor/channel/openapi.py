@@ -33,10 +33,12 @@ _DIGEST: Final[Json] = {
 }
 
 
-def document(base: str) -> Json:
-    """Make the document; ``base`` is the server's public URL."""
+def document(base: str, *, items_max: int) -> Json:
+    """Make the document; ``base`` is the server's public URL, ``items_max`` how many values one request may ask for."""
     kinds = [Desired, FetchAnswer, FetchRequest, ProblemBody, Report, ReportAnswer]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
+    schemas["FetchRequest"]["properties"]["items"] |= {"minItems": 1, "maxItems": items_max}
+    schemas["FetchItem"]["properties"]["key"] |= {"pattern": "^[^\\u0000]*$"}
     return {
         "openapi": "3.1.0",
         "info": {

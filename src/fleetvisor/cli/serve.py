@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 
 from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Usage
@@ -102,17 +103,16 @@ def _run(given: dict[str, Any], out: Output) -> None:
 def announce(started: "Started", out: Output) -> None:
     """Print how to call a server that is ready: data on standard output, warnings beside it."""
     if out.json:
-        out.record(
-            {
-                "base_url": started.base_url,
-                "local_url": started.local_url,
-                "account_sid": started.account.account_sid,
-                "credentials": str(started.data.credentials),
-                "ca_file": str(started.data.ca_file) if started.authority else None,
-                "ca_fingerprint": started.authority.fingerprint if started.authority else None,
-                "warnings": list(started.warnings),
-            }
-        )
+        told = {
+            "base_url": started.base_url,
+            "local_url": started.local_url,
+            "account_sid": started.account.account_sid,
+            "credentials": str(started.data.credentials),
+            "ca_file": str(started.data.ca_file) if started.authority else None,
+            "ca_fingerprint": started.authority.fingerprint if started.authority else None,
+            "warnings": list(started.warnings),
+        }
+        out.line(msgspec.json.encode(told))  # one line: who reads it waits for its end while the server runs
         return
     for line in () if out.quiet else how_to_call(started):
         out.write(line)

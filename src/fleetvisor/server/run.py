@@ -209,9 +209,14 @@ class _Process:
         return blobs
 
     async def _jobs(self, world: World, doors: Doors, certificate: Certificate, app: Asgi) -> tuple[Job, ...]:
+        due = False
+
         async def renew() -> None:
-            if certificate.refresh():
+            nonlocal due
+            due = certificate.refresh() or due  # stays due until it is served, should opening fail
+            if due:
                 await doors.open(app, *certificate.files)
+                due = False
 
         jobs = [Job("certificate", _RENEWAL_S, renew)]
         if self._settings.database is not None:
@@ -238,7 +243,10 @@ class _Process:
         _log.info("server.ready", base_url=base, local_url=local, data=str(self._data.root), pid=os.getpid())
         for warning in warnings:
             _log.warning("server.name", warning=warning)
-        self._announce(Started(base, local, account, self._data, authority, warnings))
+        try:
+            self._announce(Started(base, local, account, self._data, authority, warnings))
+        except OSError as error:  # nobody reads what is printed: no reason to stop serving
+            _log.warning("server.unheard", reason=str(error))
 
     @staticmethod
     async def _close(world: World) -> None:

@@ -60,9 +60,11 @@ class Presence:
             return 0
         self._seen, self._fetched = {}, {}
         wait = self._limits.report_timeout_s * 1000
-        sightings = [{"device_sid": sid, "date_seen": now} for sid, now in seen.items()]
+        # sorted: nodes that write the same devices then lock their rows in the same order
+        sightings = [{"device_sid": sid, "date_seen": now} for sid, now in sorted(seen.items())]
         starts: list[dict[str, str | int]] = [
-            {"device_sid": sid, "number": number, "deadline": now + wait} for sid, (number, now) in fetched.items()
+            {"device_sid": sid, "number": number, "deadline": now + wait}
+            for sid, (number, now) in sorted(fetched.items())
         ]
 
         async def body(tx: Tx) -> None:

@@ -16,7 +16,9 @@ from fleetvisor.sim.loop import SeededEntropy
 
 def accounts_of(at, *keys, seed="node"):
     """Give another node's service on the same database, with these sealing keys."""
-    return Accounts(db=at.db, clock=at.clock, entropy=SeededEntropy(seed), seal=seal_of(*keys), limits=at.limits, bus=at.bus)
+    return Accounts(
+        db=at.db, clock=at.clock, entropy=SeededEntropy(seed), seal=seal_of(*keys), limits=at.limits, bus=at.bus
+    )
 
 
 async def test_the_first_account_is_made_once_and_its_token_can_be_read_again():

@@ -1,0 +1,102 @@
+"""The one thread that writes to SQLite, and its group commit.
+
+What waits together becomes one transaction with one fsync; each body has a savepoint of its own, so one that fails
+is rolled back alone. Deliberately no reads.
+"""
+
+import asyncio
+import queue
+import threading
+from typing import Any, Final
+
+import apsw
+
+from fleetvisor.db.database import Body
+from fleetvisor.db.sqlite_statements import SqliteTx, Statements, drain, fault, in_savepoint
+
+_BATCH_MAX: Final = 512
+
+
+class Job:
+    """One write that waits for its turn, and then for its commit."""
+
+    __slots__ = ("body", "error", "future", "result")
+
+    def __init__(self, body: Body[Any], future: asyncio.Future[Any]) -> None:
+        self.body = body
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def answer(self) -> None:
+        """Give the caller its result or error; one that went away gets nothing."""
+        if self.future.cancelled():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Writer(threading.Thread):
+    """The one thread that writes: takes what waits, runs each in a savepoint, commits once, answers all."""
+
+    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="sqlite-writer", daemon=True)
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.commits = 0
+        self.writes = 0
+        self._connection = connection
+        self._loop = loop
+        self._tx = SqliteTx(Statements(connection))
+
+    def run(self) -> None:
+        """Take, commit and answer batches until the end of the queue."""
+        while (batch := self._take()) is not None:
+            self._commit(batch)
+            self._loop.call_soon_threadsafe(self._answer, batch)
+
+    def _take(self) -> list[Job] | None:
+        first = self.jobs.get()
+        if first is None:
+            return None
+        batch = [first]
+        while len(batch) < _BATCH_MAX:
+            try:
+                job = self.jobs.get_nowait()
+            except queue.Empty:
+                break
+            if job is None:
+                self.jobs.put(None)
+                break
+            batch.append(job)
+        return batch
+
+    def _commit(self, batch: list[Job]) -> None:
+        try:
+            drain(self._connection, "BEGIN IMMEDIATE")
+            for job in batch:
+                try:
+                    job.result = in_savepoint(self._connection, self._tx, job.body)
+                except apsw.ConstraintError as error:
+                    job.error = fault(error)
+                except apsw.Error:
+                    raise
+                except BaseException as error:  # noqa: BLE001  the caller gets it, whatever it is
+                    job.error = error
+            drain(self._connection, "COMMIT")
+            self.commits += 1
+            self.writes += len(batch)
+        except apsw.Error as error:
+            self._abandon()
+            for job in batch:
+                job.error = fault(error)
+
+    def _abandon(self) -> None:
+        if self._connection.in_transaction:
+            drain(self._connection, "ROLLBACK")
+
+    @staticmethod
+    def _answer(batch: list[Job]) -> None:
+        for job in batch:
+            job.answer()

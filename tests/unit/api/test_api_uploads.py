@@ -1,0 +1,82 @@
+"""The multipart reader alone, against anything that may come."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from fleetvisor.api import uploads
+from fleetvisor.ground.errors import Problem
+from fleetvisor.ground.limits import Limits
+from fleetvisor.reality import RealClock, inline
+from fleetvisor.web.requests import Request
+
+LIMITS = Limits(bundle_bytes_max=1000)
+HEAD = b'--b\r\nContent-Disposition: form-data; name="File"\r\n\r\n'
+
+
+async def receive(body, spooled, *, cuts=(), content_type=b"multipart/form-data; boundary=b"):
+    places = sorted({cut % (len(body) + 1) for cut in cuts})
+    pieces = [body[start:end] for start, end in zip([0, *places], [*places, len(body)], strict=True)]
+
+    async def message():
+        return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": [(b"content-type", content_type)]}
+    return await uploads.receive(Request(scope, message, clock=RealClock()), spooled, LIMITS, inline)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+def spool(folder: Path) -> Path:
+    path = folder / "spooled"
+    path.unlink(missing_ok=True)
+    return path
+
+
+@given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 1000), max_size=8), preamble=st.binary(max_size=40))
+@example(data=b"\r\n--", cuts=[3], preamble=b"")
+@example(data=b"\r\n--c", cuts=list(range(100)), preamble=b"--\r\n-")
+def test_a_file_arrives_as_it_was_however_it_is_cut(folder, data, cuts, preamble):
+    import asyncio
+
+    if b"\r\n--b" in b"\r\n" + data + b"\r\n" or b"\r\n--b" in b"\r\n" + preamble + b"\r\n":
+        return
+    before = preamble + b"\r\n" if preamble else b""
+    body = before + HEAD + data + b'\r\n--b\r\nContent-Disposition: form-data; name="UniqueName"\r\n\r\nn\r\n--b--\r\n'
+    path = spool(folder)
+    assert asyncio.run(receive(body, path, cuts=cuts)) == "n"
+    assert path.read_bytes() == data
+
+
+@given(
+    body=st.lists(
+        st.sampled_from([b"--b", b"\r\n", b"--", b"--b--", HEAD, b"Content-Disposition", b": ", b"form-data; name=", b'"', b"x", b"\xff", b"\0", b";", b"="])
+        | st.binary(max_size=20),
+        max_size=25,
+    ).map(b"".join),
+    cuts=st.lists(st.integers(0, 400), max_size=4),
+)
+def test_any_other_body_is_a_problem_and_no_fault(folder, body, cuts):
+    import asyncio
+
+    try:
+        asyncio.run(receive(body, spool(folder), cuts=cuts))
+    except Problem as problem:
+        assert problem.status in {400, 413, 415}
+        assert problem.detail
+
+
+@given(st.binary(max_size=60))
+def test_any_content_type_is_a_problem_and_no_fault(folder, content_type):
+    import asyncio
+
+    for raw in (content_type, b"multipart/form-data; " + content_type, b"multipart/form-data; boundary=" + content_type):
+        try:
+            asyncio.run(receive(b"x", spool(folder), content_type=raw))
+        except Problem as problem:
+            assert problem.status in {400, 415}
