@@ -114,7 +114,13 @@ def cases(server: BenchServer, peer_pid: int, peer_port: int) -> list[Case]:
             "nginx, static file",
             "≥ 0.30",
         ),
-        Case("GET /v1/Devices/{Sid}", load(f"{base}/v1/Devices/{server.sid}", pid, rest), static, "nginx, static file", "≥ 0.18"),
+        Case(
+            "GET /v1/Devices/{Sid}",
+            load(f"{base}/v1/Devices/{server.sid}", pid, rest),
+            static,
+            "nginx, static file",
+            "≥ 0.18",
+        ),
         Case(
             "64 KiB range of a layer",
             load(f"{base}/device/v1/layers/{server.layer}", pid, {**bearer, **part}),
@@ -153,13 +159,14 @@ def table(outcomes: list[Outcome], polls: dict[str, float]) -> str:
         f" {one.peer_us:.1f} | {one.rate:,.0f} | {one.peer_name} | {one.goal} |"
         for one in outcomes
     ]
-    lines += [
-        "",
+    held_text = (
         f"{polls['polls']:,.0f} held polls over TLS: {polls['bytes_per_poll'] / 1000:.1f} kB of server memory each"
-        f" (goal ≤ 32 kB); all answered {polls['wake_all_s']:.2f} s after the first of as many changes was asked for.",
-        "",
-        f"Python {platform.python_version()}, {platform.machine()}; server and nginx on one core, wrk on the other.",
-    ]
+        f" (goal ≤ 32 kB); all answered {polls['wake_all_s']:.2f} s after the first of as many changes was asked for."
+    )
+    machine = (
+        f"Python {platform.python_version()}, {platform.machine()}; server and nginx on one core, wrk on the other."
+    )
+    lines += ["", held_text, "", machine]
     return "\n".join(lines) + "\n"
 
 

@@ -85,7 +85,7 @@ def wrk(url: str, pid: int, *, seconds: float, connections: int, headers: dict[s
 
 @contextlib.contextmanager
 def nginx(directory: Path, port: int, files: dict[str, bytes]) -> Iterator[int]:
-    """Run nginx over TLS on one core with static ``files``, under a P-256 certificate like ours; give its process id."""
+    """Run nginx over TLS on one core with static ``files``, under a P-256 certificate; give its process id."""
     (directory / "www").mkdir(parents=True)
     for name, content in files.items():
         (directory / "www" / name).write_bytes(content)

@@ -6,8 +6,10 @@
 from dataclasses import fields
 from pathlib import Path
 
+from fleetvisor.api import explanations
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
+from fleetvisor.settings import Settings
 from scripts import cli_reference
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,6 +47,25 @@ def limits_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def settings_page() -> str:
+    """Render every setting of the server with its flag and variable."""
+    lines = [
+        "# Settings",
+        "",
+        "What `fleetvisor serve` can be told: by an option, else by a variable of its environment, else the default.",
+        "A variable that holds several files is a JSON list. The [limits](limits.md) are settings too.",
+        "Generated from `settings.py` by `make docs`.",
+        "",
+        "| option | variable | what it is | default |",
+        "|---|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        option, variable = f"--{name.replace('_', '-')}", f"FLEETVISOR_SERVE_{name.upper()}"
+        default = "required" if field.is_required() else f"`{field.default}`" if field.default else "none"
+        lines.append(f"| `{option}` | `{variable}` | {field.description} | {default} |")
+    return "\n".join(lines) + "\n"
+
+
 def update_errors_page() -> str:
     """Render the table of update error codes."""
     lines = [
@@ -64,8 +85,10 @@ def pages() -> dict[Path, str]:
     """Give every generated page with its text."""
     return {
         REFERENCE / "limits.md": limits_page(),
+        REFERENCE / "settings.md": settings_page(),
         REFERENCE / "update-errors.md": update_errors_page(),
         REFERENCE / "cli.md": cli_reference.render(),
+        REFERENCE / "errors.md": explanations.reference_page(),
     }
 
 

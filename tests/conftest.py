@@ -3,9 +3,9 @@
 import asyncio
 
 import pytest
+from tests import postgres
 
 from fleetvisor.db.sqlite import memory, open_sqlite
-from tests import postgres
 
 ENGINES = ["memory", "sqlite", "postgres"]
 

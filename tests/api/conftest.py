@@ -1,6 +1,5 @@
 """Servers for the API tests: every test of ``server`` or ``hands`` runs on each engine."""
 
-
 import msgspec
 import pytest
 from tests.api.world import serving

@@ -132,7 +132,13 @@ async def test_another_accounts_things_are_not_found(server, hands):
     await stranger.get("/v1/Configs/k", ok=404)
     await stranger.get(f"/v1/Keys/{key['sid']}", ok=404)
     await stranger.delete(f"/v1/Keys/{key['sid']}", ok=404)
-    for path, name in (("Devices", "devices"), ("Apps", "apps"), ("Configs", "configs"), ("Secrets", "secrets"), ("Keys", "keys")):
+    for path, name in (
+        ("Devices", "devices"),
+        ("Apps", "apps"),
+        ("Configs", "configs"),
+        ("Secrets", "secrets"),
+        ("Keys", "keys"),
+    ):
         assert (await stranger.get(f"/v1/{path}"))[name] == []
     mine = await stranger.device("d")
     await stranger.post(f"/v1/Devices/{mine['sid']}", ok=400, TargetApp=app["sid"])

@@ -92,7 +92,9 @@ async def test_a_bad_key_or_value_is_refused(hands, base, form):
     assert (await hands.post(base, ok=400, **form))["code"] == 20001
 
 
-@pytest.mark.parametrize("key", ["k" * 100, "a b", "~!@#$%^&*()_+`-={}|[]\\:\";'<>,.", "app.json", ".json", "%2F", "a+b", "100%"])
+@pytest.mark.parametrize(
+    "key", ["k" * 100, "a b", "~!@#$%^&*()_+`-={}|[]\\:\";'<>,.", "app.json", ".json", "%2F", "a+b", "100%"]
+)
 async def test_every_printable_key_works_in_a_path(hands, base, key):
     made = (await hands.post(base, ok=201, Key=key, Value="v")).json
     assert made["key"] == key
@@ -101,7 +103,11 @@ async def test_every_printable_key_works_in_a_path(hands, base, key):
     await hands.delete(made["url"])
 
 
-@pytest.mark.parametrize("value", ["", "v" * 4096, "☕" * 4096, "line\r\nline\t\x01", "𝄞"], ids=["empty", "longest", "longest in bytes", "controls", "astral"])
+@pytest.mark.parametrize(
+    "value",
+    ["", "v" * 4096, "☕" * 4096, "line\r\nline\t\x01", "𝄞"],
+    ids=["empty", "longest", "longest in bytes", "controls", "astral"],
+)
 async def test_values_are_text_counted_in_characters(hands, base, value):
     made = await hands.post(base, ok=201, Key="k", Value=value)
     if not is_secret(base):

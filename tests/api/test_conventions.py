@@ -51,7 +51,9 @@ async def test_a_write_to_a_suffixed_path_reads_its_body_once(hands):
     await hands.post("/v1/Devices/nobody.json", ok=404, LoggingEnabled="true")
 
 
-@pytest.mark.parametrize("path", ["/v1/Devices/.json", "/v1/.json", "/v1/Devices/d.json/Configs", "/v1/Devices.json.json"])
+@pytest.mark.parametrize(
+    "path", ["/v1/Devices/.json", "/v1/.json", "/v1/Devices/d.json/Configs", "/v1/Devices.json.json"]
+)
 async def test_the_suffix_alone_names_nothing(hands, path):
     await hands.device("d")
     await hands.get(path, ok=404)
@@ -309,7 +311,13 @@ async def test_a_missing_raw_path_is_no_fault(server):
         sent.append(message)
 
     basic = b"Basic " + b64encode(":".join(server.hands.auth).encode())
-    scope = {"type": "http", "method": "GET", "path": "/v1/Devices", "query_string": b"", "headers": [(b"authorization", basic)]}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/Devices",
+        "query_string": b"",
+        "headers": [(b"authorization", basic)],
+    }
     await server.world.app(scope, receive, send)
     assert sent[0]["status"] == 200
     assert json.loads(sent[1]["body"])["devices"] == []

@@ -35,7 +35,11 @@ async def test_a_registered_device_has_every_field_of_every_generation(hands):
         "date_created": "2026-01-01T00:00:00Z",
         "date_updated": "2026-01-01T00:00:00Z",
         "url": url,
-        "links": {"device_configs": f"{url}/Configs", "device_secrets": f"{url}/Secrets", "device_updates": f"{url}/Updates"},
+        "links": {
+            "device_configs": f"{url}/Configs",
+            "device_secrets": f"{url}/Secrets",
+            "device_updates": f"{url}/Updates",
+        },
         "logging_enabled": False,
         "date_logging_expires": None,
         "app_update": None,
@@ -69,7 +73,8 @@ async def test_what_is_no_device_sid_is_refused(hands, sid):
 
 
 @pytest.mark.parametrize(
-    "name", ["a" * 65, "a/b", "a?b", ".", "..", "UV" + "0" * 32, "KA" + "F" * 32, "tab\there", "line\n", "\x7f", "\u0085"]
+    "name",
+    ["a" * 65, "a/b", "a?b", ".", "..", "UV" + "0" * 32, "KA" + "F" * 32, "tab\there", "line\n", "\x7f", "\u0085"],
 )
 async def test_a_name_that_cannot_stand_in_a_path_is_refused(hands, name):
     assert (await hands.post("/v1/Devices", ok=400, UniqueName=name))["code"] == 20001
@@ -77,7 +82,9 @@ async def test_a_name_that_cannot_stand_in_a_path_is_refused(hands, name):
     assert (await hands.post("/v1/Devices/good", ok=400, UniqueName=name))["code"] == 20001
 
 
-@pytest.mark.parametrize("name", ["a" * 64, "This is my device; there are many like it.", "Kessel Küche 7 ☕", "%41", "a+b", "x.json"])
+@pytest.mark.parametrize(
+    "name", ["a" * 64, "This is my device; there are many like it.", "Kessel Küche 7 ☕", "%41", "a+b", "x.json"]
+)
 async def test_a_name_reaches_the_device_in_every_path(hands, name):
     made = await hands.device(name)
     path = "/v1/Devices/" + quoted(name)
@@ -115,7 +122,9 @@ async def test_one_post_carries_several_changes(server, hands):
     made = await hands.device()
     server.clock.advance(5)
     changed = (
-        await hands.post(f"/v1/Devices/{made['sid']}", UniqueName="n", TargetApp="v1", LoggingEnabled="TRUE", RestartApp="False")
+        await hands.post(
+            f"/v1/Devices/{made['sid']}", UniqueName="n", TargetApp="v1", LoggingEnabled="TRUE", RestartApp="False"
+        )
     ).json
     assert changed["unique_name"] == "n"
     assert changed["app"]["target_sid"] == app["sid"]
@@ -226,8 +235,13 @@ async def test_logging_can_be_extended_and_switched_off(server, hands):
     await hands.device("d")
     await hands.post("/v1/Devices/d", LoggingEnabled="true")
     server.clock.advance(3600)
-    assert (await hands.post("/v1/Devices/d", LoggingEnabled="true"))["logging"]["date_expires"] == "2026-01-02T01:00:00Z"
-    assert (await hands.post("/v1/Devices/d", LoggingEnabled="false"))["logging"] == {"enabled": False, "date_expires": None}
+    assert (await hands.post("/v1/Devices/d", LoggingEnabled="true"))["logging"][
+        "date_expires"
+    ] == "2026-01-02T01:00:00Z"
+    assert (await hands.post("/v1/Devices/d", LoggingEnabled="false"))["logging"] == {
+        "enabled": False,
+        "date_expires": None,
+    }
 
 
 async def test_updates_are_listed_newest_first(hands):

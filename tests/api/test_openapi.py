@@ -45,7 +45,9 @@ async def test_a_published_operation_is_ours(document, fact):
     for param in operation["parameters"]:
         assert param["in"] == ("path" if f"{{{param['name']}}}" in path else "query")
         assert param.get("required", False) == (param["in"] == "path")
-    body = operation.get("requestBody", {"content": {"application/x-www-form-urlencoded": {"schema": {"properties": {}}}}})
+    body = operation.get(
+        "requestBody", {"content": {"application/x-www-form-urlencoded": {"schema": {"properties": {}}}}}
+    )
     schema = body["content"]["application/x-www-form-urlencoded"]["schema"]
     own = [name for name, prop in schema["properties"].items() if MARK not in prop]
     assert own == [name.rstrip("!") for name in form.split()]
@@ -67,7 +69,12 @@ async def test_a_published_operation_is_ours(document, fact):
 
 
 async def test_every_other_operation_is_marked_as_an_extension(document):
-    ours = {(method.upper(), path) for path, item in document["paths"].items() for method, operation in item.items() if MARK in operation}
+    ours = {
+        (method.upper(), path)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if MARK in operation
+    }
     theirs = {(method, path) for method, path, *_ in published.OPERATIONS}
     everything = {(method.upper(), path) for path, item in document["paths"].items() for method in item}
     assert ours == everything - theirs
@@ -101,7 +108,13 @@ async def test_the_document_is_whole(document):
             for status, response in operation["responses"].items():
                 assert response["description"]
                 if not status.startswith("2"):
-                    assert set(answer_of(document, operation, status)["properties"]) == {"code", "detail", "message", "more_info", "status"}
+                    assert set(answer_of(document, operation, status)["properties"]) == {
+                        "code",
+                        "detail",
+                        "message",
+                        "more_info",
+                        "status",
+                    }
 
 
 async def test_anyone_may_read_it(server):

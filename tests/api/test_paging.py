@@ -110,8 +110,22 @@ async def test_an_altered_token_is_refused(hands, path):
         "x",
         7,
     ]
-    tokens = [base64.urlsafe_b64encode(json.dumps(other, separators=(",", ":")).encode()).rstrip(b"=").decode() for other in others]
-    tokens += [token + "=", "!" + token, token + "A", token[:-1], "x", "A" * 5000, "é", "{}", " " + token, token.swapcase()]
+    tokens = [
+        base64.urlsafe_b64encode(json.dumps(other, separators=(",", ":")).encode()).rstrip(b"=").decode()
+        for other in others
+    ]
+    tokens += [
+        token + "=",
+        "!" + token,
+        token + "A",
+        token[:-1],
+        "x",
+        "A" * 5000,
+        "é",
+        "{}",
+        " " + token,
+        token.swapcase(),
+    ]
     tokens.append(base64.urlsafe_b64encode(json.dumps(raw).encode()).decode().rstrip("="))
     for bad in tokens:
         if bad != token:

@@ -16,7 +16,7 @@ TYPE = {"content-type": "multipart/form-data; boundary=----bound"}
 
 
 def part(name, data, more=b""):
-    return b"--%s\r\nContent-Disposition: form-data; name=\"%s\"%s\r\n\r\n%s\r\n" % (BOUNDARY, name, more, data)
+    return b'--%s\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (BOUNDARY, name, more, data)
 
 
 END = b"--%s--\r\n" % BOUNDARY
@@ -41,7 +41,9 @@ async def nothing_is_left(server):
 
 async def test_an_uploaded_bundle_is_an_app(hands):
     bundle = simple_bundle()
-    reply = await hands.call("POST", "/v1/Apps", ok=201, data={"UniqueName": "thermostat-1.4.2"}, files={"File": ("x", bundle)})
+    reply = await hands.call(
+        "POST", "/v1/Apps", ok=201, data={"UniqueName": "thermostat-1.4.2"}, files={"File": ("x", bundle)}
+    )
     app = reply.json
     manifest = _manifest(bundle)
     digest = "sha256:" + hashlib.sha256(manifest).hexdigest()
@@ -62,7 +64,8 @@ async def test_an_uploaded_bundle_is_an_app(hands):
     for ref in (app["sid"], app["sid"][:2] + app["sid"][2:].upper(), "thermostat-1.4.2"):
         assert (await hands.get(f"/v1/Apps/{ref}")).json == app
         shown = (await hands.get(f"/v1/Apps/{ref}/Manifest")).json
-        assert shown.pop("encoded_bytes") and shown == {"app_sid": app["sid"], "hash": digest, "url": f"{url}/Manifest"}
+        assert shown.pop("encoded_bytes")
+        assert shown == {"app_sid": app["sid"], "hash": digest, "url": f"{url}/Manifest"}
     encoded = (await hands.get(f"{url}/Manifest"))["encoded_bytes"]
     assert b64decode(encoded, validate=True) == manifest
 
@@ -126,7 +129,7 @@ async def test_an_upload_may_arrive_in_pieces_of_any_size(hands):
         (b"", "truncated"),
         (b"no multipart at all", ""),
         (b"--" + BOUNDARY + b"\r\nX-Nothing: 1\r\n\r\nx\r\n" + END, "Content-Disposition"),
-        (b"--" + BOUNDARY + b"\r\nContent-Disposition: attachment; name=\"File\"\r\n\r\nx\r\n" + END, "form-data"),
+        (b"--" + BOUNDARY + b'\r\nContent-Disposition: attachment; name="File"\r\n\r\nx\r\n' + END, "form-data"),
         (b"--" + BOUNDARY + b"\r\nbad header line\r\n\r\nx\r\n" + END, ""),
         (part(b"UniqueName", b"\xff") + part(b"File", b"x") + END, "UTF-8"),
         (part(b"UniqueName", b"a\0b") + part(b"File", b"x") + END, "NUL"),
@@ -150,14 +153,23 @@ async def test_a_malformed_upload_is_refused(upload, body, word):
 
 @pytest.mark.parametrize(
     "content_type",
-    [None, "application/zip", "application/x-www-form-urlencoded", "multipart/mixed; boundary=x", "multipart/form-dat", ""],
+    [
+        None,
+        "application/zip",
+        "application/x-www-form-urlencoded",
+        "multipart/mixed; boundary=x",
+        "multipart/form-dat",
+        "",
+    ],
 )
 async def test_an_upload_that_is_no_form_is_refused(upload, content_type):
     headers = {} if content_type is None else {"content-type": content_type}
     assert (await upload(b"PK", ok=415, headers=headers))["code"] == 20415
 
 
-@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary=""'])
+@pytest.mark.parametrize(
+    "content_type", ["multipart/form-data", "multipart/form-data; boundary=", 'multipart/form-data; boundary=""']
+)
 async def test_a_form_without_a_boundary_is_refused(upload, content_type):
     assert (await upload(b"PK", ok=400, headers={"content-type": content_type}))["code"] == 20001
 
@@ -169,7 +181,9 @@ async def test_a_boundary_may_not_be_endless(upload):
 
 async def test_a_name_belongs_to_one_app(hands):
     await hands.app("v1")
-    reply = await hands.call("POST", "/v1/Apps", ok=409, data={"UniqueName": "v1"}, files={"File": ("x", simple_bundle())})
+    reply = await hands.call(
+        "POST", "/v1/Apps", ok=409, data={"UniqueName": "v1"}, files={"File": ("x", simple_bundle())}
+    )
     assert reply["code"] == 20409
 
 
@@ -221,9 +235,7 @@ async def test_a_client_that_goes_away_leaves_nothing(server):
     """The request ends without an answer and without a complaint."""
     sent = []
     body = part(b"File", simple_bundle())
-    messages = iter(
-        [{"type": "http.request", "body": body[:50], "more_body": True}, {"type": "http.disconnect"}]
-    )
+    messages = iter([{"type": "http.request", "body": body[:50], "more_body": True}, {"type": "http.disconnect"}])
 
     async def receive():
         return next(messages)

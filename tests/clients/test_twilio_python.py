@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 import httpx
 import pytest
 import twilio
+from tests.corpus import simple_bundle
+from tests.server import running
 from twilio.base.exceptions import TwilioException, TwilioRestException
 from twilio.http.http_client import TwilioHttpClient
 from twilio.rest import Client
-
-from tests.corpus import simple_bundle
-from tests.server import running
 
 pytestmark = pytest.mark.service
 

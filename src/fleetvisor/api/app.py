@@ -17,7 +17,7 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.web.answers import Answer, Header
 from fleetvisor.web.auth import BASIC_CHALLENGE, parse_basic
 from fleetvisor.web.problems import Edge, Handler
-from fleetvisor.web.requests import Receive, Request, Scope, Send
+from fleetvisor.web.requests import Fields, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
 
 _SUFFIX: Final = ".json"
@@ -101,7 +101,7 @@ class Api:
         route = by_method.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
             raise _no_method([*by_method, "OPTIONS"])
-        form = await request.form(self._limits.form_bytes_max) if _takes_form(route) else {}
+        form: Fields = await request.form(self._limits.form_bytes_max) if _takes_form(route) else {}
         return await route.handler(Call(request, caller, args, form))
 
 

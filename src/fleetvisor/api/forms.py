@@ -10,11 +10,11 @@ from fleetvisor.web.requests import Fields
 def find_text(form: Fields, name: str) -> str | None:
     """Give a parameter; ``None`` when it is absent. Raises ``Invalid`` when it is repeated."""
     values = form.get(name)
-    if not values:
+    if values is None:
         return None
     if len(values) > 1:
         raise Invalid(f"{name} is given {len(values)} times; give it once.")
-    return values[0]
+    return next(iter(values))
 
 
 def get_text(form: Fields, name: str) -> str:

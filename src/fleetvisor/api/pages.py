@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib import resources
 from typing import Any, Final
 
-from fleetvisor.ground import errors
+from fleetvisor.api.explanations import CAUSES, kinds, message_of
 from fleetvisor.ground.errors import NotFound, Problem, Unavailable
 from fleetvisor.web.answers import HTML, JSON, Answer, Header, json_answer
 from fleetvisor.web.urls import Urls
@@ -47,7 +47,8 @@ class Pages:
         self._ready = ready
         self._pages: dict[str, Answer] = {
             "/openapi.json": json_answer(document, headers=((b"access-control-allow-origin", b"*"),)),
-            "/docs": _page("Fleetvisor API", '<div id="docs"></div>', css="swagger-ui.css", script="docs.js"),
+            "/docs": _reference_page("Fleetvisor API", "/openapi.json"),
+            "/docs/device": _reference_page("Fleetvisor device API", "/device/v1/openapi.json"),
             "/docs/errors.json": json_answer([_listed(kind, urls) for kind in kinds()]),
         }
         if ca_pem is not None:
@@ -76,20 +77,20 @@ class Pages:
         return page
 
 
-def kinds() -> list[type[Problem]]:
-    """Give every kind of problem that is published, by code."""
-    found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)]
-    return sorted((kind for kind in found if kind is not Problem), key=lambda kind: (kind.code, kind.__name__))
-
-
 def _listed(kind: type[Problem], urls: Urls) -> dict[str, object]:
     return {
         "code": kind.code,
         "status": kind.status,
-        "message": (kind.__doc__ or "").strip(),
+        "message": message_of(kind),
+        "causes": CAUSES[kind.code],
         "hint": kind.hint,
         "more_info": urls.more_info(kind.code),
     }
+
+
+def _reference_page(title: str, document: str) -> Answer:
+    body = f'<div id="docs" data-document="{document}"></div>'
+    return _page(title, body, css="swagger-ui.css", script="docs.js")
 
 
 def _page(title: str, body: str, *, css: str = "pages.css", script: str = "") -> Answer:
@@ -105,8 +106,9 @@ def _error_page(code: int) -> Answer:
     parts = [f"<main><h1>Error {code}</h1>"]
     for kind in kinds():
         if kind.code == code:
-            message = html.escape((kind.__doc__ or "").strip())
-            parts.append(f"<p><strong>HTTP {kind.status}.</strong> {message}</p>")
+            parts.append(f"<p><strong>HTTP {kind.status}.</strong> {html.escape(message_of(kind))}.</p>")
+            causes = "".join(f"<li>{html.escape(cause)}</li>" for cause in CAUSES[code])
+            parts.append(f"<h2>When it comes</h2><ul>{causes}</ul>")
             parts.append(f"<h2>What to do</h2><p>{html.escape(kind.hint)}</p>")
     parts.append('<p><a href="/docs/errors.json">All errors</a> · <a href="/docs">The API</a></p></main>')
     return _page(f"Error {code}", "".join(parts))

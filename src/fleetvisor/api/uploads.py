@@ -5,7 +5,7 @@ that memory does not grow with the file. The part's file name and type are ignor
 """
 
 from pathlib import Path
-from typing import BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -114,7 +114,7 @@ class _Reader:
     def __init__(self, boundary: bytes, parts: _Parts) -> None:
         self._delimiter = b"\r\n--" + boundary
         self._seen: bytes | None = b"\r\n"
-        callbacks = cast("dict[str, object]", parts.callbacks())
+        callbacks = parts.callbacks()
         try:
             self._parser = MultipartParser(boundary, callbacks)  # pyright: ignore
         except FormParserError as error:

@@ -5,8 +5,9 @@ Deliberately opens no file and no socket: ``server/run`` does, and passes what i
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -17,7 +18,7 @@ from fleetvisor.api.apps import AppHandlers
 from fleetvisor.api.configs import ConfigHandlers
 from fleetvisor.api.devices import DeviceHandlers
 from fleetvisor.api.pages import Pages
-from fleetvisor.api.routes import Routes
+from fleetvisor.api.routes import Route, Routes
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.app import Channel
@@ -96,25 +97,11 @@ def build(
     desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
-    routes = Routes(
-        [
-            *DeviceHandlers(devices=devices, updates=updates, limits=limits, urls=urls).routes(),
-            *AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload).routes(),
-            *ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls).routes(),
-            *AccountHandlers(accounts=accounts, limits=limits, urls=urls).routes(),
-        ]
-    )
-    document = openapi.document(routes, urls.base)
-    pages = Pages(urls=urls, document=document, ca_pem=ca_pem, ready=lambda: world.ready)
-    api = Api(
-        accounts=accounts,
-        routes=routes,
-        pages=pages,
-        limits=limits,
-        urls=urls,
-        clock=clock,
-        entropy=entropy,
-        log=log,
+    routes = _routes(
+        DeviceHandlers(devices=devices, updates=updates, limits=limits, urls=urls),
+        AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
+        ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
+        AccountHandlers(accounts=accounts, limits=limits, urls=urls),
     )
     channel = Channel(
         devices=devices,
@@ -131,12 +118,23 @@ def build(
         urls=urls,
         log=log,
     )
+    pages = Pages(urls=urls, document=openapi.document(routes, urls.base), ca_pem=ca_pem, ready=lambda: world.ready)
+    api = Api(
+        accounts=accounts,
+        routes=routes,
+        pages=pages,
+        limits=limits,
+        urls=urls,
+        clock=clock,
+        entropy=entropy,
+        log=log,
+    )
     world = World(
         app=_dispatch(api, channel),
         jobs=(
             Job("presence", 1.0, presence.flush),
             Job("overdue", 5.0, updates.expire),
-            Job("sweep", 60.0, lambda: sweep(db, blobs, clock, limits)),
+            Job("sweep", 60.0, partial(sweep, db, blobs, clock, limits)),
         ),
         db=db,
         bus=bus,
@@ -149,6 +147,14 @@ def build(
         channel=channel,
     )
     return world
+
+
+class _Handlers(Protocol):
+    def routes(self) -> list[Route]: ...
+
+
+def _routes(*handlers: _Handlers) -> Routes:
+    return Routes([route for some in handlers for route in some.routes()])
 
 
 def _dispatch(api: Api, channel: Channel) -> Asgi:

@@ -12,7 +12,10 @@ from fleetvisor.ground.pages import Cursor, Page, PageRequest
 NAME = ListName("/v1/Devices", "AC1", "devices", (int, str))
 LIMITS = Limits()
 
-keys = st.tuples(st.integers(-(2**60), 2**60), st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=100))
+keys = st.tuples(
+    st.integers(-(2**60), 2**60),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=100),
+)
 
 
 @given(keys, st.booleans())
@@ -43,7 +46,15 @@ def test_a_changed_letter_is_refused_or_leads_elsewhere_in_the_same_list(key, pl
     assert [type(part) for part in asked.request.cursor.key] == [int, str]
 
 
-@pytest.mark.parametrize("other", [NAME._replace(path="/v1/Apps"), NAME._replace(owner="AC2"), NAME._replace(kinds=(str,)), NAME._replace(kinds=(int, int))])
+@pytest.mark.parametrize(
+    "other",
+    [
+        NAME._replace(path="/v1/Apps"),
+        NAME._replace(owner="AC2"),
+        NAME._replace(kinds=(str,)),
+        NAME._replace(kinds=(int, int)),
+    ],
+)
 def test_a_token_belongs_to_one_list(other):
     with pytest.raises(InvalidPageToken):
         parse_paging({"PageToken": (render_token(Cursor((1, "x")), NAME),)}, other, LIMITS)

@@ -45,7 +45,19 @@ def test_a_path_leads_to_its_operation(path, template, args):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/", "/v1/Devices/", "/v1/Devices/d/", "/v1/Devices//Configs", "/v1/Devices/d/Configs/", "/v1/*", "/v1/Devices/d/Secrets", "/v1/Devices/d/Configs/k/x"]
+    "path",
+    [
+        "/",
+        "/v1",
+        "/v1/",
+        "/v1/Devices/",
+        "/v1/Devices/d/",
+        "/v1/Devices//Configs",
+        "/v1/Devices/d/Configs/",
+        "/v1/*",
+        "/v1/Devices/d/Secrets",
+        "/v1/Devices/d/Configs/k/x",
+    ],
 )
 def test_another_path_leads_nowhere(path):
     assert ROUTES.find(tuple(path.split("/")[1:])) is None
@@ -61,7 +73,9 @@ def test_parameters_are_given_once_and_spelt_exactly():
             get_text(form, name)
 
 
-@pytest.mark.parametrize(("text", "flag"), [("true", True), ("TRUE", True), ("True", True), ("false", False), ("FALSE", False)])
+@pytest.mark.parametrize(
+    ("text", "flag"), [("true", True), ("TRUE", True), ("True", True), ("false", False), ("FALSE", False)]
+)
 def test_flags_are_words_in_any_case(text, flag):
     assert find_flag({"F": (text,)}, "F") is flag
 

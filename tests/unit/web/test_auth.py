@@ -23,7 +23,17 @@ def test_nothing_usable_is_no_credentials(header):
         parse_basic(header)
 
 
-@pytest.mark.parametrize("header", [b"Basic x", b"Basic ====", b"Basic " + b64encode(b"none"), b"Basic " + b64encode(b"\xff:"), b"Basic a b", b"Basic \xe9"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Basic x",
+        b"Basic ====",
+        b"Basic " + b64encode(b"none"),
+        b"Basic " + b64encode(b"\xff:"),
+        b"Basic a b",
+        b"Basic \xe9",
+    ],
+)
 def test_garbage_is_refused(header):
     with pytest.raises(Unauthenticated):
         parse_basic(header)

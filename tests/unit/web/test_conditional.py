@@ -12,7 +12,19 @@ TAG = b'"abc"'
 
 @pytest.mark.parametrize(
     "header",
-    [b'"abc"', b'W/"abc"', b"*", b" * ", b'"x", "abc"', b'"x","abc"', b'W/"x",\tW/"abc" ', b'"abc", "x"', b'"abc",', b', "abc"', b'"a,b", "abc"'],
+    [
+        b'"abc"',
+        b'W/"abc"',
+        b"*",
+        b" * ",
+        b'"x", "abc"',
+        b'"x","abc"',
+        b'W/"x",\tW/"abc" ',
+        b'"abc", "x"',
+        b'"abc",',
+        b', "abc"',
+        b'"a,b", "abc"',
+    ],
 )
 def test_a_matching_tag_is_found(header):
     """Weakly, alone, in a list, with odd but legal spacing, beside a tag that holds a comma."""
@@ -21,7 +33,23 @@ def test_a_matching_tag_is_found(header):
 
 
 @pytest.mark.parametrize(
-    "header", [None, b"", b'"x"', b"abc", b'"abc', b'abc"', b'w/"abc"', b'"ABC"', b'"x" "abc"', b'"abc" x', b"**", b"W/", b'"x", *', b'""']
+    "header",
+    [
+        None,
+        b"",
+        b'"x"',
+        b"abc",
+        b'"abc',
+        b'abc"',
+        b'w/"abc"',
+        b'"ABC"',
+        b'"x" "abc"',
+        b'"abc" x',
+        b"**",
+        b"W/",
+        b'"x", *',
+        b'""',
+    ],
 )
 def test_what_does_not_match_is_answered_whole(header):
     assert not matches(header, TAG)
@@ -52,13 +80,29 @@ def test_one_range_is_cut_to_the_content(header, expected):
 
 
 @pytest.mark.parametrize(
-    "header", [None, b"", b"bytes", b"bytes=", b"bytes=-", b"bytes=a-b", b"bytes=5-4", b"bytes=0-1,3-4", b"lines=0-1", b"bytes=0--1", b"bytes=0x1-2"]
+    "header",
+    [
+        None,
+        b"",
+        b"bytes",
+        b"bytes=",
+        b"bytes=-",
+        b"bytes=a-b",
+        b"bytes=5-4",
+        b"bytes=0-1,3-4",
+        b"lines=0-1",
+        b"bytes=0--1",
+        b"bytes=0x1-2",
+    ],
 )
 def test_what_is_no_single_range_gives_the_whole(header):
     assert parse_range(header, 100) is None
 
 
-@pytest.mark.parametrize(("header", "size"), [(b"bytes=100-", 100), (b"bytes=100-200", 100), (b"bytes=-0", 100), (b"bytes=0-", 0), (b"bytes=-5", 0)])
+@pytest.mark.parametrize(
+    ("header", "size"),
+    [(b"bytes=100-", 100), (b"bytes=100-200", 100), (b"bytes=-0", 100), (b"bytes=0-", 0), (b"bytes=-5", 0)],
+)
 def test_a_range_outside_is_refused(header, size):
     with pytest.raises(RangeNotSatisfiable):
         parse_range(header, size)

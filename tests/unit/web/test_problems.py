@@ -68,7 +68,14 @@ async def serve(handle, method="GET"):
         sent.append(message)
 
     edge = Edge(
-        handle, clock=RealClock(), entropy=RealEntropy(), urls=URLS, request_time_s=1, challenge=b"Basic", log=log, common=((b"x", b"y"),)
+        handle,
+        clock=RealClock(),
+        entropy=RealEntropy(),
+        urls=URLS,
+        request_time_s=1,
+        challenge=b"Basic",
+        log=log,
+        common=((b"x", b"y"),),
     )
     scope = {"type": "http", "method": method, "path": "/p", "raw_path": b"/p", "query_string": b"", "headers": []}
     await edge(scope, None, send)

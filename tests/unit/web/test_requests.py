@@ -16,7 +16,9 @@ FORM = (b"content-type", b"application/x-www-form-urlencoded")
 def request(*messages, path=b"/", query=b"", headers=(), method="POST", time_s=1.0):
     """A request whose body comes as ``messages`` (bytes: one more piece; the last ends it; others as they are)."""
     queue = [
-        {"type": "http.request", "body": piece, "more_body": place < len(messages) - 1} if isinstance(piece, bytes) else piece
+        {"type": "http.request", "body": piece, "more_body": place < len(messages) - 1}
+        if isinstance(piece, bytes)
+        else piece
         for place, piece in enumerate(messages or (b"",))
     ]
 
@@ -25,7 +27,14 @@ def request(*messages, path=b"/", query=b"", headers=(), method="POST", time_s=1
             await asyncio.Event().wait()
         return queue.pop(0)
 
-    scope = {"type": "http", "method": method, "path": "/", "raw_path": path, "query_string": query, "headers": list(headers)}
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": "/",
+        "raw_path": path,
+        "query_string": query,
+        "headers": list(headers),
+    }
     return Request(scope, receive, clock=RealClock(), time_s=time_s)
 
 

@@ -1,10 +1,11 @@
 "use strict";
 window.addEventListener("DOMContentLoaded", () => {
+  const place = document.getElementById("docs");
   window.SwaggerUIBundle({
-    url: "/openapi.json",
-    dom_id: "#docs",
+    url: place.dataset.document,
+    domNode: place,
     deepLinking: true,
     validatorUrl: null,
-    supportedSubmitMethods: ["get", "post", "delete"],
+    supportedSubmitMethods: ["get", "head", "post", "delete"],
   });
 });
