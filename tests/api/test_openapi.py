@@ -1,5 +1,7 @@
 """Our OpenAPI document: it agrees with the published one, and marks whatever goes beyond it."""
 
+from pathlib import Path
+
 import pytest
 from tests.api import published
 
@@ -121,3 +123,26 @@ async def test_anyone_may_read_it(server):
     reply = await server.nobody().get("/openapi.json")
     assert reply.headers["access-control-allow-origin"] == "*"
     assert reply.headers["content-type"] == "application/json"
+
+
+async def test_the_pages_name_every_operation(document):
+    """docs/reference/rest-api.md has a row for each call, docs/divergences.md one for each extension."""
+    docs = Path(__file__).parents[2] / "docs"
+    reference, divergences = (docs / "reference/rest-api.md").read_text(), (docs / "divergences.md").read_text()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            call = f"{method.upper()} {path}"
+            stored = "Secrets" in path or path.startswith("/v1/Devices/{DeviceSid}/Configs")
+            mark = " +" if MARK in operation and not stored else ""
+            assert stored or f"| `{call}`{mark} |" in reference, f"rest-api.md lacks {call}{mark}"
+            if MARK in operation and path != "/v1/Devices/{DeviceSid}/Updates/{Number}":
+                assert f"`{call}`" in divergences, f"divergences.md lacks {call}"
+            for name, prop in _form(operation).items():
+                row = next((line for line in reference.splitlines() if f"`{call}`" in line), "")
+                assert stored or f"`{name}`{' +' if MARK in prop and not mark else ''}" in row, f"{call}: {name}"
+
+
+def _form(operation):
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        return media["schema"]["properties"]
+    return {}

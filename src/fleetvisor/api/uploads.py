@@ -144,6 +144,8 @@ async def receive(request: Request, spooled: Path, limits: Limits, offload: Offl
     parts = _Parts(limits.bundle_bytes_max)
     reader = _Reader(_boundary(request), parts)
     most = limits.bundle_bytes_max + _OVERHEAD_MAX
+    if (request.content_length() or 0) > most:
+        raise TooLarge(f"The upload is larger than a bundle of {limits.bundle_bytes_max} bytes can make it.")
     file = await offload(lambda: spooled.open("xb"))
     try:
         async for chunk in request.chunks(most, what="The upload", time_s=limits.upload_time_s):
