@@ -25,6 +25,7 @@ _CORS: Final[tuple[Header, ...]] = (
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, POST, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"Content-Type, Authorization"),
+    (b"access-control-allow-credentials", b"false"),
     (b"access-control-expose-headers", b"Twilio-Request-Id, Retry-After"),
 )
 

@@ -45,6 +45,8 @@ _FLAGS_ALLOWED: Final = 0x0002 | 0x0004 | _FLAG_STREAMED | 0x0800
 _EXTRA_ZIP64: Final = 0x0001
 _DOS_DIRECTORY: Final = 0x10
 _NAME_SHOWN_MAX: Final = 80
+# The highest version of the format that was ever published is 6.3; a reader that meets a higher one must stop.
+_VERSION_MAX: Final = 63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +192,10 @@ def _parse_directory(directory: bytes, count: int) -> Iterator[_Central]:
         if at > len(directory):
             raise Invalid(f"The zip's central directory is damaged at its entry {place}.")
         name = directory[name_start:extra_start]
+        if fields[2] & 0xFF > _VERSION_MAX:
+            raise Invalid(
+                f"{label(name)}: needs version {(fields[2] & 0xFF) / 10} of the zip format, which is unknown."
+            )
         _check_central(name, flags, method, attributes)
         if disk == 0xFFFF or 0xFFFFFFFF in (packed, size, header_start):
             raise Invalid(f"{label(name)}: needs zip64, which bundles never do.")

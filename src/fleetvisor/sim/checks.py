@@ -30,6 +30,11 @@ class _UpdateRow(msgspec.Struct, frozen=True):
     app_hash: str
 
 
+class _ReportRow(msgspec.Struct, frozen=True):
+    journal: str | None
+    sequence: int
+
+
 class _Wrong(msgspec.Struct, frozen=True):
     what: str
     stored: int
@@ -39,6 +44,9 @@ class _Wrong(msgspec.Struct, frozen=True):
 _UPDATES = """
 SELECT number, state, app_hash FROM updates
 WHERE device_sid = :device_sid AND account_sid = :account_sid ORDER BY number"""
+
+_REPORT = """
+SELECT journal, sequence FROM assignments WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 
 _COUNTS = """
 SELECT 'devices of ' || a.account_sid AS what, a.device_count AS stored, COUNT(d.device_sid) AS counted
@@ -63,9 +71,13 @@ class History:
     account_sid: str
     seen: dict[int, tuple[UpdateState, str]] = field(default_factory=dict[int, tuple[UpdateState, str]])
     had_app: bool = False
+    report: tuple[str | None, int] = (None, 0)
 
     async def look(self, db: Database) -> None:
-        """Look at the rows: states only move forward, at most one is open, an update never changes its app."""
+        """Look at the rows: states only move forward, at most one is open, an update never changes its app.
+
+        And the last report taken is never an older one.
+        """
         keys = {"device_sid": self.device_sid, "account_sid": self.account_sid}
         rows = await db.all(_UpdateRow, _UPDATES, keys)
         if sum(is_open(UpdateState(row.state)) for row in rows) > 1:
@@ -78,6 +90,10 @@ class History:
             if app_hash != row.app_hash or (new != old and not may_follow(old, new)):
                 raise Violated(f"update {row.number} of {self.device_sid} went from {old} to {new}")
             self.seen[row.number] = (new, row.app_hash)
+        row = await db.one(_ReportRow, _REPORT, keys)
+        if row is not None and row.journal == self.report[0] and row.sequence < self.report[1]:
+            raise Violated(f"report {row.sequence} of {self.device_sid} overtook report {self.report[1]}")
+        self.report = self.report if row is None else (row.journal, row.sequence)
 
 
 def read_state(flash: MemoryFlash, geometry: Geometry) -> State | None:

@@ -147,3 +147,13 @@ def test_a_damaged_manifest_in_a_sound_zip_is_proved_or_refused(put, at, dropped
 def test_any_layout_that_keeps_the_rules_is_taken(layers, signed):
     places = [(data, region, place * 100, len(data) + rest) for place, (data, region, rest) in enumerate(layers)]
     assert judge(corpus.bundle_of(places, sign_key=corpus.KEY if signed else None))
+
+
+def test_an_entry_that_needs_an_unknown_version_of_the_format_is_refused():
+    """Found by the fuzz test above: Python's zipfile stops at such an entry, and so must we."""
+    data = bytearray(GOOD[0])
+    at = data.index(b"PK\x01\x02") + 6
+    data[at] = 64
+    assert not judge(bytes(data))
+    data[at] = 63
+    assert judge(bytes(data))
