@@ -243,7 +243,7 @@ async def test_a_page_of_any_origin_may_call_the_api(server, hands):
         assert set(reply.headers["access-control-allow-methods"].split(", ")) == {"GET", "POST", "DELETE", "OPTIONS"}
         assert reply.headers["access-control-allow-headers"] == "Content-Type, Authorization"
         assert "Twilio-Request-Id" in reply.headers["access-control-expose-headers"]
-        assert "access-control-allow-credentials" not in reply.headers
+        assert reply.headers["access-control-allow-credentials"] == "false"
     assert "access-control-allow-origin" not in (await hands.get("/healthz")).headers
 
 

@@ -33,6 +33,7 @@ _HEADERS: Final = {
     "Access-Control-Allow-Origin": "The origins that may read the answer.",
     "Access-Control-Allow-Methods": "The methods that may be used.",
     "Access-Control-Allow-Headers": "The headers that may be sent.",
+    "Access-Control-Allow-Credentials": "Whether the browser may send credentials.",
     "Access-Control-Expose-Headers": "The headers that a page may read.",
 }
 

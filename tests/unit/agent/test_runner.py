@@ -1,6 +1,7 @@
 """A whole device against a tiny server: it updates, and no power cut anywhere makes it a brick or a mixture."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from tests.unit.agent.double import Bench, Lossy, TinyServer
@@ -8,7 +9,7 @@ from tests.unit.agent.script import GEOMETRY, OPTIONS, manifest
 
 from fleetvisor.agent.core import View
 from fleetvisor.agent.flash import Moment
-from fleetvisor.agent.runner import Behaviour, Device, memory_flash
+from fleetvisor.agent.runner import Behaviour, Device, file_flash, memory_flash
 from fleetvisor.protocol.lifecycle import State
 from fleetvisor.sim.loop import SeededEntropy, VirtualClock, run_virtual
 
@@ -140,3 +141,32 @@ def test_a_server_that_does_not_answer_is_given_up_in_time() -> None:
         assert silent.calls > 8
 
     run_virtual(main())
+
+
+def test_an_agent_that_is_stopped_anywhere_goes_on_from_its_flash_file(tmp_path: Path) -> None:
+    """Each run has a new process's memory; only the file is the same."""
+
+    async def main() -> int:
+        clock, runs = VirtualClock(), 0
+        server = TinyServer(clock)
+        server.assign("v1")
+        while server.open:
+            runs += 1
+            assert runs < 100
+            flash = file_flash(tmp_path / "flash", GEOMETRY)
+            device = Device(
+                flash=flash,
+                geometry=GEOMETRY,
+                transport=server,
+                clock=clock,
+                entropy=SeededEntropy(runs),
+                options=OPTIONS,
+            )
+            try:
+                async with clock.timeout(0.28):
+                    await device.run()
+            except TimeoutError:
+                flash.close()
+        return runs
+
+    assert run_virtual(main()) > 3
