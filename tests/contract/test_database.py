@@ -2,18 +2,19 @@
 
 import asyncio
 import enum
+import gc
 
 import msgspec
 import pytest
 
-from fleetvisor.db.database import ConstraintViolated, DatabaseFault, ReferenceViolated, UniqueViolated
-from fleetvisor.db.sqlite import MemoryDatabase, open_sqlite
+from fleetvisor.db.database import ConstraintViolated, DatabaseBusy, DatabaseFault, ReferenceViolated, UniqueViolated
 
 INSERT = """INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created)
     VALUES (:sid, :ordinal, :hash, :sealed, 1)"""
 BUMP = """INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, 1)
     ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number + 1 RETURNING last_number AS number"""
 READ = "SELECT last_number AS number FROM update_numbers WHERE device_sid = :sid"
+MANY = "SELECT device_sid FROM update_numbers WHERE device_sid IN (:keys)"
 
 
 class Number(msgspec.Struct, frozen=True):
@@ -68,6 +69,51 @@ async def test_a_row_value_keyset_pages_in_order(database):
     assert await database.scan(Sid, sql, {"n": 9, "sid": ""}) == []
 
 
+async def test_text_is_ordered_by_its_bytes(database):
+    """Whatever language the operator's PostgreSQL sorts by: lists have the same order on every engine."""
+    sids = ["UVa", "UVB", "UV_", "UV1", "UVé", "UVz", "UV", "UVA"]
+    for sid in sids:
+        await bump(database, sid)
+    ordered = sorted(sids, key=str.encode)
+    sql = "SELECT device_sid FROM update_numbers ORDER BY device_sid"
+    assert [row.device_sid for row in await database.all(Sid, sql, {})] == ordered
+    sql = "SELECT device_sid FROM update_numbers WHERE (last_number, device_sid) > (1, :sid) ORDER BY device_sid"
+    assert [row.device_sid for row in await database.all(Sid, sql, {"sid": "UVB"})] == ordered[
+        ordered.index("UVB") + 1 :
+    ]
+
+
+async def test_null_is_not_distinct_from_null(database):
+    await run(database, INSERT, account("AC1"))
+    device = """INSERT INTO devices (device_sid, account_sid, unique_name, date_created, date_updated)
+        VALUES (:sid, 'AC1', :name, 1, 1)"""
+    for sid, name in (("UV1", None), ("UV2", "boiler"), ("UV3", None)):
+        await run(database, device, {"sid": sid, "name": name})
+    sql = "SELECT device_sid FROM devices WHERE unique_name IS NOT DISTINCT FROM :name ORDER BY device_sid"
+    assert [row.device_sid for row in await database.all(Sid, sql, {"name": None})] == ["UV1", "UV3"]
+    assert [row.device_sid for row in await database.all(Sid, sql, {"name": "boiler"})] == ["UV2"]
+
+
+async def test_an_update_takes_its_values_from_another_table(database):
+    for sid in ("UV1", "UV2", "UV3"):
+        await bump(database, sid)
+    for sid, seen in (("UV1", 10), ("UV3", 30)):
+        await run(database, "INSERT INTO presence (device_sid, date_seen) VALUES (:s, :n)", {"s": sid, "n": seen})
+    sql = """UPDATE update_numbers SET last_number = last_number + presence.date_seen FROM presence
+        WHERE presence.device_sid = update_numbers.device_sid AND presence.date_seen > :least"""
+    assert await run(database, sql, {"least": 5}) == 2
+    found = await database.all(Number, "SELECT last_number AS number FROM update_numbers ORDER BY last_number", {})
+    assert found == [Number(1), Number(11), Number(31)]
+
+
+async def test_a_body_sees_its_own_changes(database):
+    async def body(tx):
+        await tx.run(INSERT, account("AC1"))
+        return await tx.all(Number, "SELECT count(*) AS number FROM accounts", {})
+
+    assert await database.write(body) == [Number(1)]
+
+
 async def test_bytes_nulls_and_text_come_back_as_they_went(database):
     class Row(msgspec.Struct, frozen=True):
         auth_token_hash: bytes
@@ -96,9 +142,19 @@ async def test_flags_and_enumerations_are_converted_by_the_row_type(database):
 
 
 async def test_columns_that_are_not_the_row_type_s_fields_are_an_error(database):
-    await bump(database)
+    """Also when there is no row to see it by, and inside a body."""
     with pytest.raises(TypeError, match="device_sid"):
         await database.one(Sid, "SELECT last_number FROM update_numbers", {})
+    await bump(database)
+    with pytest.raises(TypeError, match="device_sid"):
+        await database.all(Sid, "SELECT device_sid, last_number FROM update_numbers", {})
+
+    async def body(tx):
+        await tx.one(Sid, BUMP, {"sid": "UV1"})
+
+    with pytest.raises(TypeError, match="device_sid"):
+        await database.write(body)
+    assert await database.one(Number, READ, {"sid": "UV1"}) == Number(1)
 
 
 async def test_run_counts_the_rows_it_changed(database):
@@ -133,6 +189,38 @@ async def test_failing_bodies_do_not_touch_their_neighbours(database):
     assert await database.one(Number, READ, {"sid": "UV1"}) == Number(20)
 
 
+async def test_a_wrong_statement_or_broken_constraint_does_not_touch_its_neighbours(database):
+    """The engine's own errors roll back no more than what the bodies raise."""
+
+    async def taken(tx):
+        await tx.one(Number, BUMP, {"sid": "UV1"})
+        await tx.run("INSERT INTO update_numbers (device_sid, last_number) VALUES ('UV1', 1)", {})
+
+    async def wrong(tx):
+        await tx.one(Number, BUMP, {"sid": "UV1"})
+        await tx.run("DELETE FROM nowhere", {})
+
+    bodies = {0: lambda: bump(database), 1: lambda: database.write(taken), 2: lambda: database.write(wrong)}
+    results = await asyncio.gather(*[bodies[n % 3]() for n in range(45)], return_exceptions=True)
+    assert sorted(result for result in results if isinstance(result, int)) == list(range(1, 16))
+    assert sum(isinstance(result, UniqueViolated) for result in results) == 15
+    assert sum(type(result) is DatabaseFault for result in results) == 15
+
+
+async def test_what_a_body_raises_comes_out_as_it_was(database):
+    class Refused(Exception):
+        pass
+
+    error = Refused("no", 5)
+
+    async def body(tx):
+        raise error
+
+    with pytest.raises(Refused) as caught:
+        await database.write(body)
+    assert caught.value is error
+
+
 async def test_a_taken_key_and_a_missing_reference_are_told_apart(database):
     await run(database, INSERT, account("AC1"))
     with pytest.raises(UniqueViolated):
@@ -164,6 +252,21 @@ async def test_a_statement_that_is_wrong_is_a_fault_of_the_port(database):
     assert await bump(database) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("ordinal", 2**70), ("sid", "\ud800"), ("ordinal", "many"), ("hash", object())]
+)
+async def test_a_value_that_no_column_can_hold_is_a_fault_and_not_a_reason_to_try_again(database, name, value):
+    with pytest.raises(DatabaseFault) as caught:
+        await run(database, INSERT, {**account("AC1"), name: value})
+    assert not isinstance(caught.value, DatabaseBusy)
+    assert await bump(database) == 1
+
+
+async def test_a_parameter_that_is_missing_is_a_mistake_of_the_program(database):
+    with pytest.raises(KeyError, match="sid"):
+        await database.one(Number, READ, {})
+
+
 async def test_concurrent_increments_are_all_counted(database):
     await asyncio.gather(*[bump(database) for _ in range(64)])
     assert await database.one(Number, READ, {"sid": "UV1"}) == Number(64)
@@ -180,6 +283,24 @@ async def test_insert_if_none_is_open_leaves_one(database):
     assert await database.one(Number, "SELECT count(*) AS number FROM removed_blobs", {}) == Number(1)
 
 
+async def test_bodies_that_look_before_they_insert_agree_on_one_row(database):
+    """All want the same key: one makes it, the others find it, and none hears of a taken key."""
+    make = "INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, :n)"
+
+    async def claim(sid, n):
+        async def body(tx):
+            found = await tx.one(Number, READ, {"sid": sid})
+            if found is None:
+                await tx.run(make, {"sid": sid, "n": n})
+                return n
+            return found.number
+
+        return await database.write(body)
+
+    for turn in range(5):
+        assert len(set(await asyncio.gather(*[claim(f"UV{turn}", n) for n in range(8)]))) == 1
+
+
 async def test_a_write_survives_the_cancellation_of_its_caller(database):
     task = asyncio.create_task(bump(database))
     await asyncio.sleep(0)
@@ -192,17 +313,94 @@ async def test_a_write_survives_the_cancellation_of_its_caller(database):
     pytest.fail("the write was lost")
 
 
-async def test_many_keys_are_read_and_many_rows_written_in_one_body(database):
+async def test_a_failing_write_whose_caller_is_gone_fails_in_silence(database, caplog):
+    async def body(tx):
+        await tx.one(Number, BUMP, {"sid": "UV1"})
+        raise LookupError("nobody hears this")
+
+    task = asyncio.create_task(database.write(body))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    del task
+    assert await bump(database, "UV2") == 1
+    gc.collect()
+    await asyncio.sleep(0)
+    assert not caplog.records
+    assert await database.one(Number, READ, {"sid": "UV1"}) is None
+
+
+async def test_many_rows_are_written_and_many_keys_read_in_one_body(database):
     rows = [{"sid": f"UV{number}", "n": number} for number in range(1300)]
     sql = "INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, :n)"
-    many = "SELECT device_sid FROM update_numbers WHERE device_sid IN (:keys)"
 
     async def body(tx):
         written = await tx.write_many(sql, rows), await tx.write_many(sql, [])
-        read = await tx.read_many(Sid, many, [row["sid"] for row in rows[:1200]] + ["UVmissing"])
-        return written, len(read), await tx.read_many(Sid, many, [])
+        read = await tx.read_many(Sid, MANY, [row["sid"] for row in rows[:1200]] + ["UVmissing"])
+        return written, len(read), await tx.read_many(Sid, MANY, [])
 
     assert await database.write(body) == ((1300, 0), 1200, [])
+
+
+async def test_keys_may_be_any_text_and_come_twice(database):
+    odd = ["", "it's", 'a "b"', "[1, 2]", "ü☃𝄞", "back\\slash", "{}", ":keys", "$1"]
+    for sid in odd:
+        await bump(database, sid)
+
+    async def body(tx):
+        return await tx.read_many(Sid, MANY, [*odd, *odd, "missing"])
+
+    assert sorted(row.device_sid for row in await database.write(body)) == sorted(odd)
+
+
+async def test_rows_written_together_do_what_they_would_do_one_after_the_other(database):
+    """Also when two of them meet in one row, and each counts."""
+    raise_to = """INSERT INTO presence (device_sid, date_seen) VALUES (:sid, :seen)
+        ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen WHERE presence.date_seen < excluded.date_seen"""
+    keep = "INSERT INTO presence (device_sid, date_seen) VALUES (:sid, :seen) ON CONFLICT DO NOTHING"
+    change = "UPDATE presence SET date_seen = :seen WHERE device_sid = :sid AND date_seen <> :seen"
+
+    def rows(*pairs):
+        return [{"sid": sid, "seen": seen} for sid, seen in pairs]
+
+    async def body(tx):
+        return [
+            await tx.write_many(raise_to, rows(("UV1", 5), ("UV2", 5), ("UV1", 7), ("UV1", 6))),
+            await tx.write_many(keep, rows(("UV1", 1), ("UV3", 1), ("UV3", 2))),
+            await tx.write_many(change, rows(("UV1", 7), ("UV2", 9), ("UV9", 9))),
+            await tx.write_many("DELETE FROM presence WHERE device_sid = :sid", [{"sid": "UV3"}, {"sid": "UV9"}]),
+        ]
+
+    assert await database.write(body) == [3, 1, 1, 1]
+    found = await database.all(Number, "SELECT date_seen AS number FROM presence ORDER BY device_sid", {})
+    assert found == [Number(7), Number(9)]
+
+
+async def test_one_row_refused_refuses_all_that_were_written_with_it(database):
+    sql = "INSERT INTO presence (device_sid, date_seen) VALUES (:sid, 1)"
+
+    async def body(tx):
+        await tx.write_many(sql, [{"sid": "UV1"}, {"sid": "UV2"}, {"sid": "UV1"}])
+
+    with pytest.raises(UniqueViolated):
+        await database.write(body)
+    assert await database.one(Number, "SELECT count(*) AS number FROM presence", {}) == Number(0)
+
+
+async def test_an_app_that_a_device_should_run_cannot_be_deleted(database):
+    """ON DELETE RESTRICT is told as a reference on every engine, and NULL references nothing."""
+    await run(database, INSERT, account("AC1"))
+    device = "INSERT INTO devices (device_sid, account_sid, date_created, date_updated) VALUES ('UV1', 'AC1', 1, 1)"
+    app = """INSERT INTO apps (app_sid, account_sid, manifest, manifest_hash, signed, size_bytes, politeness_s,
+        connection_grace_s, check_in_s, date_created) VALUES ('KA1', 'AC1', :manifest, '', 0, 0, 0, 0, 0, 1)"""
+    target = "INSERT INTO assignments (device_sid, account_sid, target_sid) VALUES ('UV1', 'AC1', 'KA1')"
+    await run(database, device, {})
+    await run(database, app, {"manifest": b""})
+    await run(database, target, {})
+    with pytest.raises(ReferenceViolated):
+        await run(database, "DELETE FROM apps WHERE app_sid = 'KA1'", {})
+    await run(database, "UPDATE assignments SET target_sid = NULL", {})
+    assert await run(database, "DELETE FROM apps WHERE app_sid = 'KA1'", {}) == 1
 
 
 async def test_at_most_one_update_of_a_device_is_open(database):
@@ -235,62 +433,22 @@ async def test_the_change_log_is_read_below_the_horizon_in_the_writers_order(dat
     assert found == sorted(found)
 
 
-async def test_a_closed_database_refuses_writes(database):
-    if isinstance(database, MemoryDatabase):
-        pytest.skip("a database in memory is gone when it is closed")
+async def test_a_closed_database_refuses_reads_and_writes_as_busy(database):
+    """A request that comes while the server stops is told to come again."""
     await database.check()
     await database.close()
-    with pytest.raises(DatabaseFault):
+    await database.close()
+    with pytest.raises(DatabaseBusy):
         await bump(database)
+    for read in (database.one, database.all, database.scan):
+        with pytest.raises(DatabaseBusy):
+            await read(Number, READ, {"sid": "UV1"})
+    with pytest.raises(DatabaseBusy):
+        await database.check()
 
 
-async def test_a_newer_schema_is_refused(tmp_path):
-    db = await open_sqlite(tmp_path / "x.db")
-    await run(db, "INSERT INTO schema_version VALUES (9999)", {})
-    await db.close()
-    with pytest.raises(DatabaseFault, match="9999"):
-        await open_sqlite(tmp_path / "x.db")
-
-
-async def test_a_newer_schema_is_refused_by_postgresql_too(postgres_cluster):
-    from fleetvisor.db.postgres import open_postgres
-
-    url = postgres_cluster.url()
-    db = await open_postgres(url)
-    await run(db, "INSERT INTO schema_version VALUES (9999)", {})
-    await db.close()
-    with pytest.raises(DatabaseFault, match="9999"):
-        await open_postgres(url)
-
-
-async def test_nodes_that_start_at_once_migrate_once(postgres_cluster):
-    from fleetvisor.db.postgres import open_postgres
-
-    url = postgres_cluster.url()
-    nodes = await asyncio.gather(*[open_postgres(url, pool_size=2) for _ in range(4)])
-    for node in nodes:
-        await node.close()
-
-
-async def test_a_reader_of_the_change_log_never_passes_an_unfinished_transaction(postgres_cluster):
-    """An id is given before its row is committed: a later id may be visible first."""
-    import asyncpg
-
-    from fleetvisor.db.postgres import open_postgres
-    from fleetvisor.features.events import store as events
-
-    url = postgres_cluster.url()
-    db = await open_postgres(url)
-    insert = """INSERT INTO events (writer, account_sid, type, subject_sid, data, date_created)
-        VALUES (current_writer(), 'AC1', $1, 's', '{}', 1)"""
-    slow = await asyncpg.connect(url)
-    transaction = slow.transaction()
-    await transaction.start()
-    await slow.execute(insert, "first")
-    await run(db, insert.replace("$1", ":t"), {"t": "second"})
-    place = (-1, 0)
-    assert await events.tail(db, place) == []
-    await transaction.commit()
-    assert {event.type for event in await events.tail(db, place)} == {"first", "second"}
-    await slow.close()
-    await db.close()
+async def test_closing_finishes_the_writes_under_way(database):
+    writes = [asyncio.ensure_future(bump(database)) for _ in range(30)]
+    await asyncio.sleep(0)
+    await database.close()
+    assert sorted(await asyncio.gather(*writes)) == list(range(1, 31))

@@ -2,7 +2,8 @@
 
 A body whose transaction met another one is run again. ``:name`` parameters become ``$1``, ``$2``, … once per text.
 Reads are single statements on a pool, each its own snapshot. Deliberately no statement of its own: what a body runs
-on SQLite it runs here. Spec: ``docs/adr/0001-database-port.md``.
+on SQLite it runs here. A write whose connection is lost while it commits ends as ``DatabaseBusy`` and may have
+happened, as after any lost answer. Spec: ``docs/adr/0001-database-port.md``.
 """
 
 import asyncio
@@ -24,7 +25,8 @@ from fleetvisor.db.database import (
     ReferenceViolated,
     UniqueViolated,
 )
-from fleetvisor.db.migrate import pending, to_postgres
+from fleetvisor.db.migrate import pending
+from fleetvisor.db.portable import numbered, to_postgres, with_keys
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
@@ -33,10 +35,14 @@ POOL_SIZE: Final = 10
 _MIGRATION_LOCK: Final = 0x666C6565
 _RETRY_S: Final = 10.0
 _TRIES: Final = 50
+_CONNECT_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
-_CHANGED: Final = re.compile(r"(?:INSERT 0|UPDATE|DELETE|SELECT) (\d+)")
-_TOKENS: Final = re.compile(r"'(?:[^']|'')*'|\"[^\"]*\"|--[^\n]*|::|:([a-z_][a-z0-9_]*)")
-_KEYS: Final = re.compile(r"IN \(:keys\)")
+_SETTINGS: Final = {
+    "application_name": "fleetvisor",
+    # An unfinished transaction holds back every reader of the change log: a node that froze may not do so for ever.
+    "idle_in_transaction_session_timeout": "60000",
+}
+_CHANGED: Final = re.compile(r"(?:INSERT 0|UPDATE|DELETE) (\d+)")
 _FUNCTIONS: Final = """
 CREATE OR REPLACE FUNCTION current_writer() RETURNS BIGINT LANGUAGE sql VOLATILE AS
 $$ SELECT pg_current_xact_id()::text::bigint $$;
@@ -47,8 +53,26 @@ $$ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint $$;
 Connection = Any  # asyncpg's connection and its pool's proxy share no type
 
 
+_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+_AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+_BUSY: Final = (
+    *_AGAIN,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,  # the pool or the connection was closed
+    asyncpg.OperatorInterventionError,  # shut down, started, cancelled
+    asyncpg.InsufficientResourcesError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InvalidTransactionStateError,  # idle for too long, or a standby that takes no writes
+    OSError,
+    TimeoutError,
+)
+
+
 def _fault(error: Exception) -> DatabaseFault:
     """Translate an error of asyncpg or of the connection into the port's."""
+    if isinstance(error, asyncpg.PostgresError):
+        # The detail repeats the row that was refused, and rows belong in no log.
+        cast("Any", error).detail = None
     match error:
         case asyncpg.UniqueViolationError():
             return UniqueViolated(str(error))
@@ -56,18 +80,29 @@ def _fault(error: Exception) -> DatabaseFault:
             return ReferenceViolated(str(error))
         case asyncpg.IntegrityConstraintViolationError():
             return ConstraintViolated(str(error))
-        case asyncpg.PostgresConnectionError() | asyncpg.InterfaceError() | OSError() | TimeoutError():
+        case ValueError():  # asyncpg's own: a parameter that fits no column, or a URL that says nothing
+            return DatabaseFault(str(error))
+        case _ if isinstance(error, _BUSY):
             return DatabaseBusy(str(error) or type(error).__name__)
-        case asyncpg.SerializationError() | asyncpg.DeadlockDetectedError() | asyncpg.TooManyConnectionsError():
-            return DatabaseBusy(str(error))
-        case asyncpg.CannotConnectNowError() | asyncpg.AdminShutdownError() | asyncpg.LockNotAvailableError():
-            return DatabaseBusy(str(error))
         case _:
             return DatabaseFault(str(error))
 
 
-_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
-_AGAIN: Final = (asyncpg.SerializationError, asyncpg.DeadlockDetectedError)
+class _Race:
+    """Judges whether a body is run again: always when it met another one, once when a unique key was taken.
+
+    PostgreSQL may answer a body that looked first, found nothing and inserted with a unique violation instead of a
+    serialisation failure. Run again, it sees the winner's row and does what it would have done on SQLite.
+    """
+
+    def __init__(self) -> None:
+        self._taken = False
+
+    def __call__(self, error: Exception) -> bool:
+        if isinstance(error, asyncpg.UniqueViolationError) and not self._taken:
+            self._taken = True
+            return True
+        return isinstance(error, _AGAIN)
 
 
 class _Texts:
@@ -81,25 +116,17 @@ class _Texts:
         """Give the text with ``$n`` and the names in that order; a name used twice has one number."""
         known = self._known.get(sql)
         if known is None:
-            names: list[str] = []
-
-            def number(token: re.Match[str]) -> str:
-                name = token[1]
-                if name is None:
-                    return token[0]
-                if name not in names:
-                    names.append(name)
-                return f"${names.index(name) + 1}"
-
-            known = self._known[sql] = (_TOKENS.sub(number, sql), tuple(names))
+            known = self._known[sql] = numbered(sql)
         return known
 
-    def plan(self, sql: str, row: type[R], columns: Sequence[str]) -> rows.Plan:
-        """Give the function that makes a ``row``."""
-        found = self._plans.get((sql, row))
-        if found is None:
-            found = self._plans[sql, row] = rows.plan(row, columns)
-        return found
+    def find(self, sql: str, row: type) -> rows.Plan | None:
+        """Give the function that makes a ``row``, once it was made."""
+        return self._plans.get((sql, row))
+
+    def learn(self, sql: str, row: type[msgspec.Struct], columns: Sequence[str]) -> rows.Plan:
+        """Make that function. Raises ``TypeError`` when the columns are not those of ``row``."""
+        made = self._plans[sql, row] = rows.plan(row, columns)
+        return made
 
 
 class _PostgresTx:
@@ -117,8 +144,7 @@ class _PostgresTx:
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Run a statement that returns rows; give them all."""
         text, names = self._texts.respell(sql)
-        found = await self._connection.fetch(text, *[params[name] for name in names])
-        return self._make(sql, row, found)
+        return await self._fetch(row, text, [params[name] for name in names])
 
     async def run(self, sql: str, params: Params) -> int:
         """Run a statement; give the number of rows it changed."""
@@ -131,27 +157,22 @@ class _PostgresTx:
         """Read the rows of many keys in one statement."""
         if not keys:
             return []
-        text, _ = self._texts.respell(_KEYS.sub("= ANY(:keys)", sql))
-        return self._make(sql, row, await self._connection.fetch(text, list(keys)))
+        text, _ = self._texts.respell(with_keys(sql, "= ANY(:keys)"))
+        return await self._fetch(row, text, [list(keys)])
 
     async def write_many(self, sql: str, rows: Sequence[Params]) -> int:
-        """Run a statement once for each of ``rows``."""
+        """Run a statement once for each of ``rows``, all on the way before the first is answered."""
         if not rows:
             return 0
-        text, names = self._texts.respell(sql)
-        prepared = await self._connection.prepare(text)
-        changed = 0
-        for params in rows:
-            await prepared.fetch(*[params[name] for name in names])
-            told = _CHANGED.match(prepared.get_statusmsg())
-            changed += int(told[1]) if told else 0
-        return changed
+        text, names = self._texts.respell(f"{sql} RETURNING 1")
+        return len(await self._connection.fetchmany(text, [[params[name] for name in names] for params in rows]))
 
-    def _make(self, sql: str, row: type[R], found: Sequence[Any]) -> list[R]:
-        if not found:
-            return []
-        make = self._texts.plan(sql, row, list(found[0].keys()))
-        return [make(tuple(record)) for record in found]
+    async def _fetch(self, row: type[R], text: str, values: Sequence[Any]) -> list[R]:
+        make = self._texts.find(text, row)
+        if make is None:
+            prepared = await self._connection.prepare(text)
+            make = self._texts.learn(text, row, [column.name for column in prepared.get_attributes()])
+        return [make(record) for record in await self._connection.fetch(text, *values)]
 
 
 class PostgresDatabase:
@@ -172,7 +193,8 @@ class PostgresDatabase:
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Read a small, indexed result."""
         try:
-            return await _PostgresTx(self._pool, self._texts).all(row, sql, params)
+            async with self._pool.acquire() as connection:
+                return await _PostgresTx(connection, self._texts).all(row, sql, params)
         except _ERRORS as error:
             raise _fault(error) from error
 
@@ -199,7 +221,7 @@ class PostgresDatabase:
         """Try a body until it meets no other change, for a bounded time."""
         try:
             async for attempt in stamina.retry_context(
-                on=_AGAIN, attempts=_TRIES, timeout=_RETRY_S, wait_initial=0.001, wait_max=0.25, wait_jitter=0.01
+                on=_Race(), attempts=_TRIES, timeout=_RETRY_S, wait_initial=0.001, wait_max=0.25, wait_jitter=0.01
             ):
                 with attempt:
                     async with self._pool.acquire() as connection, connection.transaction(isolation="serializable"):
@@ -226,37 +248,48 @@ class PostgresDatabase:
         await self._pool.close()
 
 
-async def _migrate(connection: Connection) -> None:
-    """Bring the schema up to date; several nodes that start at once take turns."""
-    async with connection.transaction():
+async def _migrate(url: str) -> None:
+    """Bring the schema up to date, on a connection of its own: a migration may take as long as it needs."""
+    connection: Connection = await cast("Any", asyncpg).connect(url, timeout=_CONNECT_S)
+    try:
+        if (encoding := await connection.fetchval("SHOW server_encoding")) != "UTF8":
+            raise DatabaseFault(f"The database's encoding is {encoding}; make it anew with ENCODING 'UTF8'.")
+        while await _step(connection):
+            pass
+    finally:
+        await connection.close()
+
+
+async def _step(connection: Connection) -> bool:
+    """Apply the next migration, if any; several nodes that start at once take turns.
+
+    READ COMMITTED, whatever the database's default: the version must be read as it is after the wait for the lock.
+    """
+    async with connection.transaction(isolation="read_committed"):
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK)
         await connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL PRIMARY KEY)")
         present = await connection.fetchval("SELECT COALESCE(max(version), 0) FROM schema_version")
-        for migration in pending(int(present)):
+        for migration in pending(int(present))[:1]:
             for statement in migration.statements:
                 await connection.execute(to_postgres(statement))
             await connection.execute("INSERT INTO schema_version VALUES ($1)", migration.version)
+            return True
         await connection.execute(_FUNCTIONS)
+        return False
 
 
 async def open_postgres(url: str, *, pool_size: int = POOL_SIZE) -> PostgresDatabase:
     """Connect to ``postgresql://…`` and bring its schema up to date. Raises ``DatabaseFault``."""
     try:
+        await _migrate(url)
         pool: Any = await cast("Any", asyncpg).create_pool(
             url,
             min_size=1,
             max_size=pool_size,
+            timeout=_CONNECT_S,
             command_timeout=_TIMEOUT_S,
-            server_settings={"application_name": "fleetvisor"},
+            server_settings=_SETTINGS,
         )
     except (*_ERRORS, ValueError) as error:
         raise _fault(error) from error
-    try:
-        async with pool.acquire() as connection:
-            await _migrate(connection)
-    except BaseException as error:
-        await pool.close()
-        if isinstance(error, _ERRORS):
-            raise _fault(error) from error
-        raise
     return PostgresDatabase(pool)

@@ -7,10 +7,12 @@ Spec: ``docs/adr/0001-database-port.md``.
 """
 
 import asyncio
+import contextlib
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import apsw
 import msgspec
@@ -67,6 +69,7 @@ class SqliteDatabase:
 
     async def scan(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Read something larger, on the read thread."""
+        self._refuse_if_closed()
         try:
             return await self._loop.run_in_executor(self._pool, self._scanner.all, row, sql, params)
         except apsw.Error as error:
@@ -74,11 +77,11 @@ class SqliteDatabase:
 
     async def write(self, body: Body[T]) -> T:
         """Run a body in the next transaction of the writer; return when it is durable."""
-        if self._closed:
-            raise DatabaseBusy("The database is closed.")
+        self._refuse_if_closed()
         future: asyncio.Future[T] = self._loop.create_future()
         self._writer.jobs.put(Job(body, future))
-        return await asyncio.shield(future)
+        # Cancelling the caller cancels this future, never the job, which is the writer's by now.
+        return await future
 
     async def check(self) -> None:
         """Prove that the file answers."""
@@ -93,11 +96,19 @@ class SqliteDatabase:
             return
         self._closed = True
         self._writer.jobs.put(None)
-        await self._loop.run_in_executor(None, self._writer.join)
+        self._scanner.connection.interrupt()
+        await self._loop.run_in_executor(None, self._let_go)
+
+    def _refuse_if_closed(self) -> None:
+        if self._closed:
+            raise DatabaseBusy("The database is closed.")
+
+    def _let_go(self) -> None:
+        """Wait for both threads, then close: the writer last, because the last one to close empties the log."""
+        self._writer.join()
         self._pool.shutdown()
-        for statements in (self._reader, self._scanner):
-            statements.connection.close()
-        self._write_connection.close()
+        for connection in (self._reader.connection, self._scanner.connection, self._write_connection):
+            connection.close()
 
 
 class MemoryDatabase:
@@ -106,7 +117,8 @@ class MemoryDatabase:
     def __init__(self) -> None:
         """Make an empty database with the present schema."""
         self._connection = connect(":memory:", writer=False)
-        migrate(self._connection)
+        with cast("Any", self._connection).backup("main", _blank(), "main") as copy:
+            copy.step()
         self._statements = Statements(self._connection)
         self._tx = SqliteTx(self._statements)
         self.commits = 0
@@ -126,23 +138,27 @@ class MemoryDatabase:
 
     async def write(self, body: Body[T]) -> T:
         """Run a body in a transaction of its own."""
-        drain(self._connection, "BEGIN IMMEDIATE")
         try:
+            drain(self._connection, "BEGIN IMMEDIATE")
             result = finish(body, self._tx)
             drain(self._connection, "COMMIT")
-        except apsw.Error as error:
-            drain(self._connection, "ROLLBACK")
-            raise fault(error) from error
-        except BaseException:
-            drain(self._connection, "ROLLBACK")
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, apsw.Error):
+                raise fault(error) from error
             raise
         self.commits += 1
         self.writes += 1
         return result
 
+    def _abandon(self) -> None:
+        with contextlib.suppress(apsw.Error):  # closed, or rolled back already: nothing is left to abandon
+            if self._connection.in_transaction:
+                drain(self._connection, "ROLLBACK")
+
     async def check(self) -> None:
         """Prove that the connection answers."""
-        drain(self._connection, "SELECT 1")
+        self._guarded(drain, self._connection, "SELECT 1")
 
     async def close(self) -> None:
         """Let go of the memory."""
@@ -154,6 +170,14 @@ class MemoryDatabase:
             return read(*args)
         except apsw.Error as error:
             raise fault(error) from error
+
+
+@functools.cache
+def _blank() -> apsw.Connection:
+    """Give an empty database with the present schema, made once: copying it costs a fifth of making another."""
+    connection = connect(":memory:", writer=False)
+    migrate(connection)
+    return connection
 
 
 async def open_sqlite(path: Path, *, vfs: str | None = None) -> SqliteDatabase:

@@ -20,18 +20,21 @@ from fleetvisor.db.database import (
     UniqueViolated,
 )
 from fleetvisor.db.migrate import pending
+from fleetvisor.db.portable import with_keys
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
-_KEYS_MAX: Final = 500
+_AMONG_KEYS: Final = "IN (SELECT value FROM json_each(:keys))"
 _BUSY_MS: Final = 5_000
 _UNIQUE: Final = {apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID}
+# SQLite carries out ON DELETE RESTRICT as a trigger of its own, and says so; the schema has no other triggers.
 _REFERENCE: Final = {apsw.SQLITE_CONSTRAINT_FOREIGNKEY, apsw.SQLITE_CONSTRAINT_TRIGGER}
+_BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.InterruptError, apsw.ConnectionClosedError)
 
 
-def fault(error: apsw.Error) -> DatabaseFault:
-    """Translate an error of apsw into the port's."""
+def fault(error: BaseException) -> DatabaseFault:
+    """Translate an error of apsw, or another that ended a transaction, into the port's."""
     code = getattr(error, "extendedresult", 0)
     if code in _UNIQUE:
         return UniqueViolated(str(error))
@@ -39,9 +42,9 @@ def fault(error: apsw.Error) -> DatabaseFault:
         return ReferenceViolated(str(error))
     if isinstance(error, apsw.ConstraintError):
         return ConstraintViolated(str(error))
-    if isinstance(error, apsw.BusyError | apsw.LockedError):
+    if isinstance(error, _BUSY):
         return DatabaseBusy(str(error))
-    return DatabaseFault(str(error))
+    return DatabaseFault(f"{type(error).__name__}: {error}")
 
 
 def connect(path: str, *, writer: bool, vfs: str | None = None) -> apsw.Connection:
@@ -60,9 +63,15 @@ def connect(path: str, *, writer: bool, vfs: str | None = None) -> apsw.Connecti
     return connection
 
 
-def _execute(connection: apsw.Connection, sql: str, params: Params | None = None) -> Any:  # noqa: ANN401
-    """Start a statement; apsw's own types are incomplete, so its cursor is any object here."""
-    return cast("Any", connection).execute(sql, params)
+def _execute(cursor: Any, sql: str, params: Params | None = None) -> Any:  # noqa: ANN401
+    """Start a statement on a cursor or connection; apsw's own types are incomplete, so each is any object here.
+
+    Raises ``DatabaseFault`` for a value that no column can hold, as PostgreSQL does.
+    """
+    try:
+        return cursor.execute(sql, params)
+    except (OverflowError, UnicodeEncodeError, TypeError) as error:
+        raise DatabaseFault(f"A parameter cannot be sent: {error}") from error
 
 
 def drain(connection: apsw.Connection, sql: str, params: Params | None = None) -> None:
@@ -95,25 +104,28 @@ class Statements:
 
     def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Run a statement that returns rows; give them all."""
-        cursor = _execute(self.connection, sql, params)
         make = self._plans.get((sql, row))
         if make is None:
-            names = [column[0] for column in cursor.get_description()] if self._has_rows(cursor) else None
-            found = cursor.fetchall()
-            if names is None:
-                return []
-            make = self._plans[sql, row] = rows.plan(row, names)
-            return [make(values) for values in found]
-        return [make(values) for values in cursor]
+            return self._first(row, sql, params)
+        # All rows are read before one is made: a row type that refuses its values leaves no statement half run.
+        return [make(values) for values in _execute(self.connection, sql, params).fetchall()]
 
-    @staticmethod
-    def _has_rows(cursor: Any) -> bool:  # noqa: ANN401
-        """Tell whether the description can be read: apsw has none once a statement has finished."""
-        try:
-            cursor.get_description()
-        except apsw.ExecutionCompleteError:
-            return False
-        return True
+    def _first(self, row: type[R], sql: str, params: Params) -> list[R]:
+        """Run a statement whose plan is not made yet.
+
+        Its columns are asked for before the first step, because apsw forgets them with the last row.
+        """
+        columns: list[str] = []
+
+        def trace(cursor: Any, _sql: str, _bindings: object) -> bool:  # noqa: ANN401
+            columns[:] = [column[0] for column in cursor.get_description()]
+            return True
+
+        cursor = cast("Any", self.connection.cursor())
+        cursor.exec_trace = trace
+        found = _execute(cursor, sql, params).fetchall()
+        make = self._plans[sql, row] = rows.plan(row, columns)
+        return [make(values) for values in found]
 
     def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Run a statement that returns rows; give the first."""
@@ -123,11 +135,9 @@ class Statements:
     def run(self, sql: str, params: Params) -> int:
         """Run a statement; give the number of rows it changed."""
         before = self.connection.total_changes()
-        cursor = _execute(self.connection, sql, params)
-        for _ in cursor:
-            pass
-        changed = self.connection.changes()
-        return changed if self.connection.total_changes() != before else 0
+        drain(self.connection, sql, params)
+        # changes() still tells of the statement before when this one changed nothing.
+        return self.connection.changes() if self.connection.total_changes() != before else 0
 
 
 class SqliteTx:
@@ -149,14 +159,12 @@ class SqliteTx:
         return self._statements.run(sql, params)
 
     async def read_many(self, row: type[R], sql: str, keys: Sequence[str]) -> list[R]:
-        """Read the rows of many keys, in chunks."""
-        found: list[R] = []
-        for start in range(0, len(keys), _KEYS_MAX):
-            chunk = keys[start : start + _KEYS_MAX]
-            names = [f"k{place}" for place in range(len(chunk))]
-            text = sql.replace("(:keys)", "(" + ", ".join(f":{name}" for name in names) + ")")
-            found += self._statements.all(row, text, dict(zip(names, chunk, strict=True)))
-        return found
+        """Read the rows of many keys in one statement."""
+        if not keys:
+            return []
+        # One text for any number of keys: apsw keeps prepared statements by text.
+        given = {"keys": msgspec.json.encode(keys).decode()}
+        return self._statements.all(row, with_keys(sql, _AMONG_KEYS), given)
 
     async def write_many(self, sql: str, rows: Sequence[Params]) -> int:
         """Run a statement once for each of ``rows``."""
@@ -172,16 +180,3 @@ def finish(body: Body[T], tx: SqliteTx) -> T:
         return end.value
     coroutine.close()
     raise TypeError(f"{body!r} awaited something else than its transaction")
-
-
-def in_savepoint(connection: apsw.Connection, tx: SqliteTx, body: Body[T]) -> T:
-    """Drive a body inside a savepoint; what it raises rolls back what it did, and only that."""
-    drain(connection, "SAVEPOINT body")
-    try:
-        result = finish(body, tx)
-    except BaseException:
-        drain(connection, "ROLLBACK TO body")
-        drain(connection, "RELEASE body")
-        raise
-    drain(connection, "RELEASE body")
-    return result

@@ -5,6 +5,7 @@ is rolled back alone. Deliberately no reads.
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from typing import Any, Final
@@ -12,7 +13,7 @@ from typing import Any, Final
 import apsw
 
 from fleetvisor.db.database import Body
-from fleetvisor.db.sqlite_statements import SqliteTx, Statements, drain, fault, in_savepoint
+from fleetvisor.db.sqlite_statements import SqliteTx, Statements, drain, fault, finish
 
 _BATCH_MAX: Final = 512
 
@@ -54,7 +55,9 @@ class Writer(threading.Thread):
         """Take, commit and answer batches until the end of the queue."""
         while (batch := self._take()) is not None:
             self._commit(batch)
-            self._loop.call_soon_threadsafe(self._answer, batch)
+            # A loop that was closed without closing the database has nobody left to answer.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._answer, batch)
 
     def _take(self) -> list[Job] | None:
         first = self.jobs.get()
@@ -76,25 +79,33 @@ class Writer(threading.Thread):
         try:
             drain(self._connection, "BEGIN IMMEDIATE")
             for job in batch:
-                try:
-                    job.result = in_savepoint(self._connection, self._tx, job.body)
-                except apsw.ConstraintError as error:
-                    job.error = fault(error)
-                except apsw.Error:
-                    raise
-                except BaseException as error:  # noqa: BLE001  the caller gets it, whatever it is
-                    job.error = error
+                self._run(job)
             drain(self._connection, "COMMIT")
             self.commits += 1
-            self.writes += len(batch)
-        except apsw.Error as error:
+            self.writes += sum(job.error is None for job in batch)
+        except BaseException as error:  # noqa: BLE001  the callers get it, and the thread goes on
             self._abandon()
+            # Also those whose body had failed: what they judged by was never committed.
             for job in batch:
                 job.error = fault(error)
 
+    def _run(self, job: Job) -> None:
+        """Drive a body inside a savepoint; what it raises rolls back what it did, and only that."""
+        drain(self._connection, "SAVEPOINT body")
+        try:
+            job.result = finish(job.body, self._tx)
+        except BaseException as error:
+            if not self._connection.in_transaction:  # a full disk, say: SQLite rolled back the neighbours as well
+                raise
+            job.error = fault(error) if isinstance(error, apsw.Error) else error
+            drain(self._connection, "ROLLBACK TO body")
+        drain(self._connection, "RELEASE body")
+
     def _abandon(self) -> None:
-        if self._connection.in_transaction:
-            drain(self._connection, "ROLLBACK")
+        # Should this fail too, the transaction stays open and each later BEGIN says so to its callers.
+        with contextlib.suppress(apsw.Error):
+            if self._connection.in_transaction:
+                drain(self._connection, "ROLLBACK")
 
     @staticmethod
     def _answer(batch: list[Job]) -> None:

@@ -1,7 +1,7 @@
 """A swarm of simulated devices in one process, over real HTTPS: ``fleetvisor simulate`` and the demo.
 
 The agents are the same as on a real device; their flash is in memory and grows with what is written, and they share
-one pool of connections. Deliberately no server and no operator: whoever calls has registered the devices.
+one trust store. Deliberately no server and no operator: whoever calls has registered the devices.
 """
 
 import asyncio

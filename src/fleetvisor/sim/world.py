@@ -45,7 +45,7 @@ class Recipe:
 
     seed: int
     boards: int = 3
-    storm_s: float = 5400.0
+    storm_s: float = 4200.0
     weather: Weather = STORM
     operations_between_cuts: float = 60.0
     outage_every_s: float = 1800.0

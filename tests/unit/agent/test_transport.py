@@ -5,7 +5,7 @@ import asyncio
 import httpx
 import pytest
 
-from fleetvisor.agent.transport import HttpTransport, open_pool
+from fleetvisor.agent.transport import HttpTransport, Pool, open_pool
 from fleetvisor.agent.wire import Lost, Request, Response
 
 GET = Request("GET", "/device/v1/desired", {"prefer": "wait=5"}, b"", 100, 10)
@@ -13,7 +13,7 @@ GET = Request("GET", "/device/v1/desired", {"prefer": "wait=5"}, b"", 100, 10)
 
 def exchange(handler: httpx.MockTransport, request: Request = GET) -> Response:
     async def main() -> Response:
-        async with httpx.AsyncClient(transport=handler) as pool:
+        async with Pool(lambda: handler) as pool:
             return await HttpTransport(pool, "https://server:8443/", "fvd_secret").exchange(request)
 
     return asyncio.run(main())
@@ -54,9 +54,26 @@ def test_a_redirect_is_not_followed() -> None:
     assert response.status == 302
 
 
-def test_a_pool_trusts_what_the_system_trusts_unless_told() -> None:
+def test_every_device_has_a_connection_of_its_own_and_all_are_closed_together() -> None:
+    class Counted(httpx.AsyncBaseTransport):
+        closed = 0
+
+        async def aclose(self) -> None:
+            Counted.closed += 1
+
+    async def main() -> None:
+        async with Pool(Counted) as pool:
+            first, second = HttpTransport(pool, "https://a", "1"), HttpTransport(pool, "https://a", "2")
+            assert first._connection is not second._connection  # noqa: SLF001
+            assert Counted.closed == 0
+        assert Counted.closed == 2
+
+    asyncio.run(main())
+
+
+def test_without_a_ca_file_the_system_is_trusted() -> None:
     async def main() -> None:
         async with open_pool(None) as pool:
-            assert pool.follow_redirects is False
+            assert isinstance(pool.connect(), httpx.AsyncHTTPTransport)
 
     asyncio.run(main())
