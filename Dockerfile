@@ -11,10 +11,10 @@ FROM python:3.11-slim-bookworm
 RUN useradd --system --uid 10001 --home-dir /var/lib/fleetvisor --create-home fleetvisor
 COPY --from=build /opt/fleetvisor /opt/fleetvisor
 ENV PATH="/opt/fleetvisor/bin:${PATH}" PYTHONUNBUFFERED=1
-USER fleetvisor
+USER 10001
 VOLUME /var/lib/fleetvisor
 EXPOSE 8443
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s CMD ["fleetvisor", "doctor", "--data", "/var/lib/fleetvisor/data", "--quiet"]
+HEALTHCHECK --interval=30s --timeout=10s --start-period=15s CMD ["fleetvisor", "doctor", "--data", "/var/lib/fleetvisor/data", "--quiet"]
 ENTRYPOINT ["fleetvisor"]
 CMD ["serve", "--data", "/var/lib/fleetvisor/data", "--host", "0.0.0.0"]

@@ -98,6 +98,8 @@ async def test_the_number_of_keys_is_bounded(tmp_path):
 
 async def test_only_the_first_accounts_token_makes_accounts(server, hands):
     made = (await hands.post("/v1/Accounts", ok=201, FriendlyName="Factory")).json
+    assert made["friendly_name"] == "Factory"
+    await hands.post("/v1/Accounts", ok=400, FriendlyName="x" * 65)
     assert made["account_sid"].startswith("AC")
     assert made["auth_token"]
     other = server.as_account(made["account_sid"], made["auth_token"])

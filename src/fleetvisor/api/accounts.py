@@ -25,12 +25,13 @@ class AccountHandlers:
     def routes(self) -> list[Route]:
         """Give the operations."""
         name = Param("FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64)
+        whose = Param("FriendlyName", "Whose account it is; up to 64 characters.", extension=True, chars_max=64)
         tags = ("Accounts",)
         writing = (400, 401, 409, 413, 415, 429)
         return [
             Route(
                 "POST", "/v1/Accounts", "CreateAccount", "Make another account (first account's Auth Token only).",
-                self._create, NewAccountShape, status=201, errors=(400, 401, 403, 409, 413, 415, 429),
+                self._create, NewAccountShape, status=201, params=(whose,), errors=(400, 401, 403, 409, 413, 415, 429),
                 extension=True, tags=tags,
             ),
             Route(
@@ -54,7 +55,8 @@ class AccountHandlers:
     async def _create(self, call: Call) -> Answer:
         if not call.caller.is_first or call.caller.key_sid is not None:
             raise AccessDenied("Only the first account's Auth Token may make accounts.")
-        return json_answer(new_account_shape(await self._accounts.create()), 201)
+        name = find_text(call.form, "FriendlyName") or ""
+        return json_answer(new_account_shape(await self._accounts.create(name)), 201)
 
     async def _create_key(self, call: Call) -> Answer:
         name = find_text(call.form, "FriendlyName") or ""

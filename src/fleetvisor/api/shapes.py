@@ -182,6 +182,7 @@ class NewAccountShape(msgspec.Struct):
 
     account_sid: AccountSidText
     auth_token: str
+    friendly_name: str
     date_created: Date
 
 
@@ -285,4 +286,4 @@ def key_shape(key: Key, urls: Urls) -> KeyShape:
 
 def new_account_shape(account: NewAccount) -> NewAccountShape:
     """Render an account just made."""
-    return NewAccountShape(account.account_sid, account.auth_token, iso(account.date_created))
+    return NewAccountShape(account.account_sid, account.auth_token, account.friendly_name, iso(account.date_created))

@@ -8,6 +8,7 @@ CREATE TABLE accounts (
     ordinal INTEGER NOT NULL UNIQUE,
     auth_token_hash BLOB NOT NULL,
     auth_token_sealed BLOB NOT NULL,
+    friendly_name TEXT NOT NULL DEFAULT '',
     device_count INTEGER NOT NULL DEFAULT 0,
     date_created INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;

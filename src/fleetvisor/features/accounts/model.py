@@ -39,3 +39,4 @@ class NewAccount(msgspec.Struct, frozen=True):
     account_sid: AccountSid
     auth_token: str
     date_created: Millis
+    friendly_name: str = ""

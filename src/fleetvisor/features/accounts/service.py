@@ -44,7 +44,7 @@ class Accounts:
         """Give the first account with its Auth Token, and make it if there is none; safe on two nodes at once."""
         present = await store.find_first(self._db)
         if present is None:
-            made = await self._make(first=True)
+            made = await self._make("", first=True)
             if made is not None:
                 return made
             present = await store.find_first(self._db)
@@ -54,28 +54,32 @@ class Accounts:
         token = self._seal.unseal(sealed, rules.auth_token_context(present.account_sid)).decode()
         return NewAccount(present.account_sid, token, present.date_created)
 
-    async def create(self) -> NewAccount:
-        """Make another account; its Auth Token is shown this once."""
+    async def create(self, friendly_name: str = "") -> NewAccount:
+        """Make another account, named for people; its Auth Token is shown this once. Raises ``Invalid``."""
+        name = rules.check_friendly_name(friendly_name)
         for _ in range(_TRIES):
-            made = await self._make(first=False)
+            made = await self._make(name, first=False)
             if made is not None:
                 return made
         raise Unavailable("Other accounts were made again and again at the same moment.", retry_after_s=1)
 
-    async def _make(self, *, first: bool) -> NewAccount | None:
+    async def _make(self, friendly_name: str, *, first: bool) -> NewAccount | None:
         account_sid = new_account_sid(self._entropy)
         token = new_hex_token(self._entropy)
         sealed = self._seal.seal(token.encode(), rules.auth_token_context(account_sid))
         now = self._clock.now()
 
         async def body(tx: Tx) -> bool:
-            row = await store.insert(tx, account_sid, token_hash(token), sealed, now, first=first)
+            row = await store.insert(tx, account_sid, token_hash(token), sealed, friendly_name, now, first=first)
             if row is None:
                 return False
-            await events.append(tx, account_sid=account_sid, type="account.created", subject_sid=account_sid, now=now)
+            data: dict[str, str | int | None] = {"friendly_name": friendly_name}
+            await events.append(
+                tx, account_sid=account_sid, type="account.created", subject_sid=account_sid, data=data, now=now
+            )
             return True
 
-        return NewAccount(account_sid, token, now) if await self._db.write(body) else None
+        return NewAccount(account_sid, token, now, friendly_name) if await self._db.write(body) else None
 
     async def authenticate(self, username: str, password: str) -> Caller:
         """Give whom a user name (``AC…`` or ``SK…``) and password prove. Raises ``Unauthenticated``.

@@ -11,12 +11,12 @@ from fleetvisor.ground.sids import AccountSid, KeySid
 
 _KEY_COLUMNS: Final = "key_sid, account_sid, friendly_name, date_created"
 _INSERT: Final = """
-INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created)
-VALUES (:account_sid, (SELECT COALESCE(max(ordinal), 0) + 1 FROM accounts), :hash, :sealed, :now)
+INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
+VALUES (:account_sid, (SELECT COALESCE(max(ordinal), 0) + 1 FROM accounts), :hash, :sealed, :friendly_name, :now)
 ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"""
 _INSERT_FIRST: Final = """
-INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created)
-VALUES (:account_sid, 1, :hash, :sealed, :now)
+INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
+VALUES (:account_sid, 1, :hash, :sealed, :friendly_name, :now)
 ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"""
 _COLUMNS: Final = "account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"
 _CREDENTIAL: Final = """
@@ -48,10 +48,23 @@ class _Count(msgspec.Struct, frozen=True):
 
 
 async def insert(
-    tx: Tx, account_sid: AccountSid, token_hash: bytes, sealed: bytes, now: Millis, *, first: bool
+    tx: Tx,
+    account_sid: AccountSid,
+    token_hash: bytes,
+    sealed: bytes,
+    friendly_name: str,
+    now: Millis,
+    *,
+    first: bool,
 ) -> AccountRow | None:
     """Make an account; ``first``: only if there is none yet, ``None`` otherwise."""
-    params = {"account_sid": account_sid, "hash": token_hash, "sealed": sealed, "now": now}
+    params = {
+        "account_sid": account_sid,
+        "hash": token_hash,
+        "sealed": sealed,
+        "friendly_name": friendly_name,
+        "now": now,
+    }
     return await tx.one(AccountRow, _INSERT_FIRST if first else _INSERT, params)
 
 

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from tests.unit.features.apps.interleave import PausingDatabase, Run
 from tests.unit.features.stage import seal_of, stage
 
 from fleetvisor.features.accounts import service as accounts_service
@@ -14,10 +15,10 @@ from fleetvisor.pki.seal import SealFault
 from fleetvisor.sim.loop import SeededEntropy
 
 
-def accounts_of(at, *keys, seed="node"):
+def accounts_of(at, *keys, seed="node", db=None):
     """Give another node's service on the same database, with these sealing keys."""
     return Accounts(
-        db=at.db, clock=at.clock, entropy=SeededEntropy(seed), seal=seal_of(*keys), limits=at.limits, bus=at.bus
+        db=db or at.db, clock=at.clock, entropy=SeededEntropy(seed), seal=seal_of(*keys), limits=at.limits, bus=at.bus
     )
 
 
@@ -30,14 +31,19 @@ async def test_the_first_account_is_made_once_and_its_token_can_be_read_again():
 
 
 async def test_two_nodes_that_start_at_once_agree_on_the_first_account():
-    """Both found none; one insert wins, and the other node takes the winner's."""
+    """Step by step in turns: both find none; one insert wins, and the other node takes the winner's."""
     at = await stage()
     await at.run("DELETE FROM accounts")
-    one, two = accounts_of(at, "a", seed="one"), accounts_of(at, "a", seed="two")
-    assert await one._make(first=True) is not None
-    assert await two._make(first=True) is None
-    assert await two.ensure_first() == await one.ensure_first()
-    assert len(await at.events("account.created")) == 3
+    nodes = [accounts_of(at, "a", seed=name, db=PausingDatabase(at.db)) for name in ("one", "two")]
+    runs = [Run("start", node.ensure_first()) for node in nodes]
+    while not all(run.over for run in runs):
+        for run in runs:
+            if not run.over:
+                run.step()
+    one, two = (run.result for run in runs)
+    assert (one.account_sid, one.auth_token) == (two.account_sid, two.auth_token)
+    assert await at.number("SELECT count(*) AS number FROM accounts") == 1
+    assert len(await at.events("account.created")) == 3  # two of the stage's own
 
 
 async def test_an_auth_token_is_what_twilio_clients_expect():
