@@ -1,18 +1,31 @@
 """The Device resource: list, fetch, update; and, as extensions, register, remove, and its updates."""
 
-from typing import Final
+from typing import Final, Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from fleetvisor.api import paging
 from fleetvisor.api.forms import find_flag, find_text
 from fleetvisor.api.routes import Call, Param, Route
-from fleetvisor.api.shapes import DeviceShape, NewDeviceShape, UpdateShape, device_shape, new_device_shape, update_shape
+from fleetvisor.api.shapes import (
+    AttributesShape,
+    DeviceShape,
+    NewDeviceShape,
+    UpdateDetailShape,
+    UpdateShape,
+    attributes_shape,
+    device_shape,
+    new_device_shape,
+    update_detail_shape,
+    update_shape,
+)
+from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.model import DeviceChange
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.errors import Invalid, NotFound
 from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.ddi import Mode
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls
@@ -26,6 +39,10 @@ _UPDATE_PARAMS: Final = (
     Param("RestartApp", "Asks the Device to restart its App once.", "boolean"),
     Param("AppSid", "The old name of TargetApp.", deprecated=True, extension=True),
     Param("CancelUpdate", "Cancels the open update and targets what the Device reports.", "boolean", extension=True),
+    Param("UpdateMode", "How the update is offered over DDI: forced (default), attempt or skip.", extension=True),
+    Param("Confirm", "Whether somebody at the Device must consent first (DDI).", "boolean", extension=True),
+    Param("PollInterval", "Seconds between the Device's polls; empty takes the server's.", "integer", extension=True),
+    Param("Access", "active, or disabled: then the Device is refused at once.", extension=True),
 )
 _CREATE_PARAMS: Final = (
     Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
@@ -36,10 +53,13 @@ _CREATE_PARAMS: Final = (
 class DeviceHandlers:
     """What the Device paths do."""
 
-    def __init__(self, *, devices: Devices, updates: Updates, limits: Limits, urls: Urls) -> None:
+    def __init__(
+        self, *, devices: Devices, updates: Updates, attributes: Attributes, limits: Limits, urls: Urls
+    ) -> None:
         """Keep the services."""
         self._devices = devices
         self._updates = updates
+        self._attributes = attributes
         self._limits = limits
         self._urls = urls
 
@@ -71,7 +91,13 @@ class DeviceHandlers:
             ),
             Route(
                 "GET", "/v1/Devices/{DeviceSid}/Updates/{Number}", "FetchDeviceUpdate",
-                "Fetch one update of a Device.", self._fetch_update, UpdateShape, extension=True, tags=tags,
+                "Fetch one update of a Device, with what the Device said about it.", self._fetch_update,
+                UpdateDetailShape, extension=True, tags=tags,
+            ),
+            Route(
+                "GET", "/v1/Devices/{DeviceSid}/Attributes", "FetchDeviceAttributes",
+                "Fetch what a Device says about itself.", self._fetch_attributes, AttributesShape,
+                extension=True, tags=tags,
             ),
         ]  # fmt: skip
 
@@ -115,7 +141,13 @@ class DeviceHandlers:
         number = call.args[1]
         if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
             raise NotFound("No Update of this Device has the given number.")
-        return json_answer(update_shape(await self._updates.get(account_sid, device_sid, int(number))))
+        update = await self._updates.get(account_sid, device_sid, int(number))
+        return json_answer(update_detail_shape(update, await self._updates.log(account_sid, device_sid, int(number))))
+
+    async def _fetch_attributes(self, call: Call) -> Answer:
+        account_sid = call.caller.account_sid
+        device_sid = await self._devices.resolve(account_sid, call.args[0])
+        return json_answer(attributes_shape(device_sid, await self._attributes.get(account_sid, device_sid)))
 
 
 def _change(form: Fields) -> DeviceChange:
@@ -131,4 +163,39 @@ def _change(form: Fields) -> DeviceChange:
         logging_enabled=find_flag(form, "LoggingEnabled"),
         restart=find_flag(form, "RestartApp") or False,
         cancel_update=find_flag(form, "CancelUpdate") or False,
+        mode=_mode(form),
+        confirm=find_flag(form, "Confirm"),
+        poll_interval_s=_interval(form),
+        access=_access(form),
     )
+
+
+def _mode(form: Fields) -> Mode | None:
+    match find_text(form, "UpdateMode"):
+        case None:
+            return None
+        case "forced" | "attempt" | "skip" as mode:
+            return mode
+        case _:
+            raise Invalid("UpdateMode must be forced, attempt or skip.")
+
+
+def _access(form: Fields) -> Literal["active", "disabled"] | None:
+    match find_text(form, "Access"):
+        case None:
+            return None
+        case "active" | "disabled" as access:
+            return access
+        case _:
+            raise Invalid("Access must be active or disabled.")
+
+
+def _interval(form: Fields) -> int | UnsetType | None:
+    text = find_text(form, "PollInterval")
+    if text is None:
+        return UNSET
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit()) or len(text) > _NUMBER_DIGITS_MAX:
+        raise Invalid("PollInterval must be a number of seconds.")
+    return int(text)

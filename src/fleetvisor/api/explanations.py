@@ -43,6 +43,7 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
         "The App to delete is the target of a Device, or an update to it is open.",
         "The account or the Device has as many of these as it may have; see the limits page.",
     ),
+    20410: ("A device speaks of an update that succeeded, failed, was canceled or was superseded meanwhile.",),
     20413: (
         "The uploaded bundle is larger than the limit.",
         "The form or the device request is larger than the limit.",

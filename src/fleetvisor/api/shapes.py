@@ -4,6 +4,7 @@ NOTE: these structs are the published contract; the OpenAPI document's schemas a
 logic beyond naming. Spec: the API reference, sections 2 to 4 and 8 (the superset Device).
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Final
 
 import msgspec
@@ -12,7 +13,9 @@ from msgspec import Meta
 from fleetvisor.features.accounts.model import Key, NewAccount
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs.model import Entry
+from fleetvisor.features.devices.attributes import AttributeSet
 from fleetvisor.features.devices.model import Device
+from fleetvisor.features.updates.log import LogLine
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import iso, iso_or_none
 from fleetvisor.ground.sids import DeviceSid
@@ -68,6 +71,29 @@ class UpdateShape(msgspec.Struct):
     date_updated: Date
 
 
+class LogLineShape(msgspec.Struct):
+    """One line that a Device said about an update (extension)."""
+
+    line: str
+    date_created: Date
+
+
+class UpdateDetailShape(UpdateShape):
+    """One update by itself: also how it is offered, and what the Device said about it (extension)."""
+
+    mode: str
+    confirmation: str
+    log: list[LogLineShape]
+
+
+class AttributesShape(msgspec.Struct):
+    """What a Device says about itself (extension)."""
+
+    device_sid: DeviceSidText
+    attributes: dict[str, str]
+    date_updated: Date | None
+
+
 class DeviceShape(msgspec.Struct):
     """A Device: nested fields of the last published API, flat ones of the first, and our extensions."""
 
@@ -88,6 +114,7 @@ class DeviceShape(msgspec.Struct):
     access: Annotated[str, _EXTENSION]
     date_last_seen: Annotated[Date | None, _EXTENSION]
     update: Annotated[UpdateShape | None, _EXTENSION]
+    poll_interval_s: Annotated[int | None, _EXTENSION]
 
 
 class NewDeviceShape(DeviceShape):
@@ -201,6 +228,21 @@ def update_shape(update: Update) -> UpdateShape:
     )
 
 
+def update_detail_shape(update: Update, lines: Sequence[LogLine]) -> UpdateDetailShape:
+    """Render an update with its log."""
+    return UpdateDetailShape(
+        **msgspec.structs.asdict(update_shape(update)),
+        mode=update.mode,
+        confirmation=update.confirmation,
+        log=[LogLineShape(line.line, iso(line.date_created)) for line in lines],
+    )
+
+
+def attributes_shape(device_sid: DeviceSid, found: AttributeSet) -> AttributesShape:
+    """Render what a device says about itself."""
+    return AttributesShape(device_sid, found.attributes, iso_or_none(found.date_updated))
+
+
 def device_shape(device: Device, urls: Urls) -> DeviceShape:
     """Render a Device."""
     url = urls.device(device.device_sid)
@@ -233,6 +275,7 @@ def device_shape(device: Device, urls: Urls) -> DeviceShape:
         access=device.access,
         date_last_seen=iso_or_none(device.date_last_seen),
         update=None if device.update is None else update_shape(device.update),
+        poll_interval_s=device.poll_interval_s,
     )
 
 

@@ -82,7 +82,7 @@ class Channel:
             entropy=entropy,
             date=self._date,
         )
-        self._download = Download(
+        self.download = Download(
             devices=devices,
             apps=apps,
             cache=LayerCache(blobs=blobs, bytes_max=limits.layer_cache_bytes),
@@ -124,9 +124,9 @@ class Channel:
             if path == _DESIRED and scope["method"] in _READ:
                 return await self._native.desired(scope, receive, send)
             if path.startswith(_LAYERS) and scope["method"] in _READ:
-                return await self._download.layer(_digest(path, _LAYERS), scope, send)
+                return await self.download.layer(_digest(path, _LAYERS), scope, send)
             if path.startswith(_MANIFESTS) and scope["method"] in _READ:
-                return await self._download.manifest(_digest(path, _MANIFESTS), scope, send)
+                return await self.download.manifest(_digest(path, _MANIFESTS), scope, send)
         except Broken:
             self._log.exception("request.broken", path=path)
             raise

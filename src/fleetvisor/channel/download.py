@@ -91,6 +91,13 @@ class Download:
             raise NotFound("No App of the Device's account has this layer.")
         await self._serve(send, asked, layer, None)
 
+    async def content(self, account_sid: AccountSid, digest: str, scope: Scope, send: Send) -> None:
+        """Answer with a layer for a device that was proven already. Raises ``NotFound``, ``OutsideContent``."""
+        layer = await self._find(account_sid, digest)
+        if layer is None:
+            raise NotFound("No App of the Device's account has this layer.")
+        await self._serve(send, _asked(scope), layer, None)
+
     async def manifest(self, digest: str, scope: Scope, send: Send) -> None:
         """Answer ``GET`` and ``HEAD`` of a manifest. Raises as ``layer`` does."""
         asked = _asked(scope)

@@ -88,6 +88,14 @@ class Conflict(Problem):
     hint = "Look at the resource that the detail names, resolve the conflict, and try again."
 
 
+class Gone(Problem):
+    """What the request speaks of is over."""
+
+    code = 20410
+    status = 410
+    hint = "Ask for the present state, and go on from there."
+
+
 class TooLarge(Problem):
     """The request is larger than the server accepts."""
 

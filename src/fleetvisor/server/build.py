@@ -22,14 +22,19 @@ from fleetvisor.api.routes import Route, Routes
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.app import Channel
+from fleetvisor.channel.ddi import Ddi, is_ddi
 from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.service import Accounts
+from fleetvisor.features.apps.artifacts import Artifacts
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
 from fleetvisor.features.configs.service import Configs
+from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.desired import DesiredCache
+from fleetvisor.features.devices.polls import Polls
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.limits import Limits
@@ -95,10 +100,11 @@ def build(
     updates = Updates(db=db, clock=clock, limits=limits, bus=bus)
     devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
+    attributes = Attributes(db=db, clock=clock, limits=limits, bus=bus)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
     routes = _routes(
-        DeviceHandlers(devices=devices, updates=updates, limits=limits, urls=urls),
+        DeviceHandlers(devices=devices, updates=updates, attributes=attributes, limits=limits, urls=urls),
         AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
@@ -118,6 +124,22 @@ def build(
         urls=urls,
         log=log,
     )
+    hawkbit = Ddi(
+        accounts=accounts,
+        devices=devices,
+        polls=Polls(db=db, clock=clock, limits=limits, bus=bus),
+        dialogue=Dialogue(db=db, clock=clock, limits=limits, bus=bus),
+        attributes=attributes,
+        apps=apps,
+        artifacts=Artifacts(apps=apps, blobs=blobs),
+        download=channel.download,
+        presence=presence,
+        limits=limits,
+        clock=clock,
+        entropy=entropy,
+        urls=urls,
+        log=log,
+    )
     pages = Pages(urls=urls, document=openapi.document(routes, urls.base), ca_pem=ca_pem, ready=lambda: world.ready)
     api = Api(
         accounts=accounts,
@@ -130,7 +152,7 @@ def build(
         log=log,
     )
     world = World(
-        app=_dispatch(api, channel),
+        app=_dispatch(api, channel, hawkbit),
         jobs=(
             Job("presence", 1.0, presence.flush),
             Job("overdue", 5.0, updates.expire),
@@ -157,13 +179,18 @@ def _routes(*handlers: _Handlers) -> Routes:
     return Routes([route for some in handlers for route in some.routes()])
 
 
-def _dispatch(api: Api, channel: Channel) -> Asgi:
-    """Send a device's paths to the channel, everything else to the API."""
+def _dispatch(api: Api, channel: Channel, hawkbit: Ddi) -> Asgi:
+    """Send a device's paths to the channel that speaks its protocol, everything else to the API."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
-        await (channel if path.startswith("/device/") else api)(scope, receive, send)
+        if path.startswith("/device/"):
+            await channel(scope, receive, send)
+        elif "/controller/v1/" in path and is_ddi(scope):
+            await hawkbit(scope, receive, send)
+        else:
+            await api(scope, receive, send)
 
     return app

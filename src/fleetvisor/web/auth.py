@@ -13,6 +13,8 @@ from fleetvisor.ground.errors import Unauthenticated
 BASIC_CHALLENGE: Final = b'Basic realm="Fleetvisor API", charset="UTF-8"'
 BEARER_CHALLENGE: Final = b'Bearer realm="Fleetvisor device API"'
 
+TARGET_CHALLENGE: Final = b'TargetToken realm="Fleetvisor DDI"'
+
 
 class NoCredentials(Unauthenticated):
     """Authentication Error - No credentials provided."""
@@ -43,6 +45,14 @@ def parse_bearer(header: bytes | None) -> str:
     token = _of_scheme(header, b"bearer", "Send the device token as Authorization: Bearer.")
     if not token.isascii():
         raise Unauthenticated("The bearer token is not ASCII.")
+    return token.decode("ascii")
+
+
+def parse_target_token(header: bytes | None) -> str:
+    """Give the device token of a DDI request. Raises as ``parse_bearer`` does."""
+    token = _of_scheme(header, b"targettoken", "Send the device token as Authorization: TargetToken.")
+    if not token.isascii():
+        raise Unauthenticated("The device token is not ASCII.")
     return token.decode("ascii")
 
 

@@ -37,6 +37,7 @@ class Accounts:
         self._seal = seal
         self._limits = limits
         self._bus = bus
+        self._first: AccountSid | None = None
         self._proven: dict[tuple[str, bytes], Caller] = {}
         bus.listen(self._hear)
 
@@ -53,6 +54,13 @@ class Accounts:
         sealed = present.auth_token_sealed
         token = self._seal.unseal(sealed, rules.auth_token_context(present.account_sid)).decode()
         return NewAccount(present.account_sid, token, present.date_created)
+
+    async def find_first(self) -> AccountSid | None:
+        """Give the first account's SID, which never changes; ``None`` before it is made."""
+        if self._first is None:
+            row = await store.find_first(self._db)
+            self._first = None if row is None else row.account_sid
+        return self._first
 
     async def create(self, friendly_name: str = "") -> NewAccount:
         """Make another account, named for people; its Auth Token is shown this once. Raises ``Invalid``."""

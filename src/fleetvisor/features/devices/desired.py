@@ -12,10 +12,11 @@ from typing import Final
 import msgspec
 
 from fleetvisor.bus.bus import Bus
-from fleetvisor.db.database import Database
+from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.logs import rules as logs_rules
+from fleetvisor.features.updates import service as updates
 from fleetvisor.ground.clock import Clock, Millis, iso_or_none
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
@@ -23,7 +24,7 @@ from fleetvisor.ground.sids import AccountSid, AppSid
 from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy
 
 _SELECT: Final = """
-SELECT d.restart_count, l.date_expires, a.target_sid, a.target_hash, u.number,
+SELECT d.restart_count, d.poll_interval_s, a.asks, l.date_expires, a.target_sid, a.target_hash, u.number,
     r.politeness_s, r.connection_grace_s, r.check_in_s
 FROM devices d
 JOIN assignments a ON a.device_sid = d.device_sid
@@ -37,6 +38,8 @@ _ANSWERS_MAX: Final = 1_000_000
 
 class _Row(msgspec.Struct, frozen=True):
     restart_count: int
+    poll_interval_s: int | None
+    asks: bool
     date_expires: Millis | None
     target_sid: AppSid | None
     target_hash: str | None
@@ -100,20 +103,32 @@ class DesiredCache:
     async def _read(self, identity: DeviceIdentity) -> DesiredAnswer:
         keys = {"device_sid": identity.device_sid, "account_sid": identity.account_sid}
         row = await self._db.one(_Row, _SELECT, keys)
+        now = self._clock.now()
+        if row is not None and row.asks:
+            await self._speaks_here(identity, now)
+            row = await self._db.one(_Row, _SELECT, keys)
         if row is None:
             raise Unauthenticated("The Device was removed or disabled.")
-        now = self._clock.now()
         expires = logs_rules.judge(row.date_expires, now)
         desired = Desired(
             app=await self._app(identity.account_sid, row),
             logging=DesiredLogging(enabled=expires is not None, until=iso_or_none(expires)),
             restart=row.restart_count,
-            poll_interval_s=self._limits.poll_interval_s,
+            poll_interval_s=row.poll_interval_s or self._limits.poll_interval_s,
             policy=Policy(row.politeness_s or 0, row.connection_grace_s or 0, row.check_in_s or 0),
         )
         body = msgspec.json.encode(desired)
         etag = b'"' + sha256(body).hexdigest()[:32].encode() + b'"'
         return DesiredAnswer(etag, body, expires, row.number)
+
+    async def _speaks_here(self, identity: DeviceIdentity, now: Millis) -> None:
+        """Note that a device of another protocol speaks this one now, in which nobody is asked."""
+
+        async def body(tx: Tx) -> None:
+            await updates.speak(tx, identity.account_sid, identity.device_sid, now, asks=False)
+
+        await self._db.write(body)
+        self._bus.ring((identity.device_sid,))
 
     async def _app(self, account_sid: AccountSid, row: _Row) -> DesiredApp | None:
         if row.target_sid is None or row.target_hash is None:

@@ -1,11 +1,14 @@
 """What a device is, as the API shows it, and the one all-or-nothing change that can be made to it."""
 
+from typing import Literal
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+from fleetvisor.protocol.ddi import Mode
 
 
 class Device(msgspec.Struct, frozen=True):
@@ -31,16 +34,24 @@ class Device(msgspec.Struct, frozen=True):
     date_updated: Millis
     date_last_seen: Millis | None
     update: Update | None
+    poll_interval_s: int | None = None
 
 
 class DeviceChange(msgspec.Struct, frozen=True):
-    """What one POST asks for. ``None`` as name or target clears it; ``UNSET`` leaves it alone."""
+    """What one POST asks for. ``None`` as name, target or interval clears it; ``UNSET`` leaves it alone.
+
+    ``mode`` and ``confirm`` go with a target: how a device is told whose protocol knows them.
+    """
 
     unique_name: str | UnsetType | None = UNSET
     target_app: str | UnsetType | None = UNSET
     logging_enabled: bool | None = None
     restart: bool = False
     cancel_update: bool = False
+    mode: Mode | None = None
+    confirm: bool | None = None
+    poll_interval_s: int | UnsetType | None = UNSET
+    access: Literal["active", "disabled"] | None = None
 
 
 class NewDevice(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from fleetvisor.features.events import store as events
 from fleetvisor.features.logs import store as logs_store
 from fleetvisor.features.updates import service as updates
 from fleetvisor.features.updates import store as updates_store
+from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
@@ -57,7 +58,7 @@ class Devices:
 
         Raises ``Invalid`` for a bad name or SID, ``Conflict`` when one is taken or the account is full.
         """
-        name = check_unique_name(unique_name, self._limits.unique_name_chars_max) if unique_name else None
+        name = check_unique_name(unique_name, self._limits.device_name_chars_max) if unique_name else None
         device_sid = rules.check_own_sid(sid) if sid else new_device_sid(self._entropy)
         token = new_token(self._entropy, TOKEN_PREFIX)
         now = self._clock.now()
@@ -130,9 +131,9 @@ class Devices:
         Raises ``NotFound`` for the device, ``Invalid`` for an unknown app or a contradiction, ``Conflict`` for a
         name that another device has.
         """
-        rules.check_change(change)
+        rules.check_change(change, self._limits.poll_interval_s_max)
         if isinstance(change.unique_name, str):
-            check_unique_name(change.unique_name, self._limits.unique_name_chars_max)
+            check_unique_name(change.unique_name, self._limits.device_name_chars_max)
         if rules.is_empty(change):
             return await self.get(account_sid, ref)
         now = self._clock.now()
@@ -188,10 +189,13 @@ class Devices:
             data["unique_name"] = change.unique_name
         if change.target_app is not UNSET:
             app = await _app(tx, account_sid, change.target_app)
-            await updates.assign(tx, account_sid, device_sid, app, now)
+            wanted = Wanted(app, change.mode or "forced", confirm=change.confirm or False)
+            timeout_s = self._limits.cancel_timeout_s
+            await updates.assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=timeout_s)
             data["target_sid"] = app.app_sid if app else None
         if change.cancel_update:
-            await updates.cancel(tx, account_sid, device_sid, now)
+            timeout_s = self._limits.cancel_timeout_s
+            await updates.cancel(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)
             data["cancel_update"] = 1
         if change.logging_enabled is not None:
             expires = later(now, self._limits.logging_s) if change.logging_enabled else None
@@ -199,6 +203,12 @@ class Devices:
             data["logging_enabled"] = int(change.logging_enabled)
         if change.restart:
             data["restart"] = 1
+        if change.poll_interval_s is not UNSET:
+            await store.set_interval(tx, account_sid, device_sid, change.poll_interval_s)
+            data["poll_interval_s"] = change.poll_interval_s
+        if change.access is not None:
+            await store.set_access(tx, account_sid, device_sid, change.access)
+            data["access"] = change.access
         await store.touch(tx, account_sid, device_sid, now, restarts=int(change.restart))
         await self._note(tx, account_sid, device_sid, "device.updated", data, now)
 

@@ -24,6 +24,7 @@ class DeviceRow(msgspec.Struct, frozen=True):
     account_sid: AccountSid
     unique_name: str | None
     access: str
+    poll_interval_s: int | None
     date_created: Millis
     date_updated: Millis
     target_sid: AppSid | None
@@ -45,14 +46,16 @@ class DeviceRow(msgspec.Struct, frozen=True):
     error_code: int | None
     update_created: Millis | None
     update_updated: Millis | None
+    mode: str | None
+    confirmation: str | None
 
 
 _SELECT: Final = """
-SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.date_created, d.date_updated,
+SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.date_created, d.date_updated,
     a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
-    u.date_created AS update_created, u.date_updated AS update_updated
+    u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation
 FROM devices d
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
@@ -113,6 +116,8 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
             date_created=row.update_created or Millis(0),
             date_updated=row.update_updated or Millis(0),
             date_deadline=None,
+            mode=row.mode or "forced",
+            confirmation=row.confirmation or "none",
         )
     status = update_status(
         target_sid=row.target_sid,
@@ -138,6 +143,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
         date_updated=row.date_updated,
         date_last_seen=row.date_seen,
         update=update,
+        poll_interval_s=row.poll_interval_s,
     )
 
 
@@ -208,6 +214,19 @@ async def touch(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Mil
     sql = """UPDATE devices SET date_updated = :now, restart_count = restart_count + :restarts
         WHERE account_sid = :account_sid AND device_sid = :device_sid"""
     await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "now": now, "restarts": restarts})
+
+
+async def set_interval(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, seconds: int | None) -> None:
+    """Set the time between a device's polls; ``None``: the server's setting."""
+    sql = """UPDATE devices SET poll_interval_s = :seconds
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "seconds": seconds})
+
+
+async def set_access(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, access: str) -> None:
+    """Let a device in (``active``) or keep it out (``disabled``)."""
+    sql = "UPDATE devices SET access = :access WHERE account_sid = :account_sid AND device_sid = :device_sid"
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "access": access})
 
 
 async def find_by_token(db: Database, token_hash: bytes) -> DeviceIdentity | None:

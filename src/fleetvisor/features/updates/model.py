@@ -2,13 +2,18 @@
 
 import msgspec
 
+from fleetvisor.features.apps.model import App
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State
 
 
 class Update(msgspec.Struct, frozen=True):
-    """One attempt to bring one device to one app."""
+    """One attempt to bring one device to one app.
+
+    ``mode`` (``forced``, ``attempt``, ``skip``) and ``confirmation`` (``none``, ``waiting``, ``confirmed``) are for
+    devices whose protocol knows them.
+    """
 
     device_sid: DeviceSid
     number: int
@@ -23,13 +28,25 @@ class Update(msgspec.Struct, frozen=True):
     date_created: Millis
     date_updated: Millis
     date_deadline: Millis | None
+    mode: str = "forced"
+    confirmation: str = "none"
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An app as a target, and how a device that asks is to be told: its mode, and whether somebody must consent."""
+
+    app: App | None
+    mode: str = "forced"
+    confirm: bool = False
 
 
 class Assignment(msgspec.Struct, frozen=True):
     """What one device should run (target) and says it runs (report).
 
     ``target_reached``: the device has reported the target since it was set. ``retries``: how many new updates it
-    got because it left a target it had reached. ``last_number``: its newest update since registration.
+    got because it left a target it had reached. ``last_number``: its newest update since registration. ``asks``: it
+    speaks a protocol in which a cancel is a question. ``installed_number``: the last update that it closed with success
+    there.
     """
 
     device_sid: DeviceSid
@@ -48,3 +65,7 @@ class Assignment(msgspec.Struct, frozen=True):
     retired_journals: str
     boot_count: int | None
     wake_reason: int | None
+    asks: bool = False
+    target_mode: str = "forced"
+    target_confirm: bool = False
+    installed_number: int | None = None

@@ -5,10 +5,11 @@ between target and report; these functions say when one is made, how it moves, a
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, assert_never
 
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.protocol.ddi import Execution, Finished
 from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open, may_follow
 from fleetvisor.protocol.native import Report
 
@@ -117,6 +118,49 @@ def next_state(update: Update, report: Report, running_hash: str | None) -> Stat
     if told.state == State.SUCCEEDED and running_hash != update.app_hash:
         return None
     return told.state
+
+
+class Verdict(NamedTuple):
+    """What a device's answer makes of an update: the state it moves to (``None``: it stays), and the error code."""
+
+    state: State | None
+    error_code: int = 0
+
+
+def judge(update: Update, execution: Execution, finished: Finished) -> Verdict:
+    """Tell what a DDI feedback makes of the open ``update``.
+
+    ``closed`` without a failure is success, also where the device says ``none``; of an update that was to be skipped
+    it says that it was. A device that gives up without having been asked has failed.
+    """
+    match execution:
+        case "closed":
+            if finished == "failure":
+                return Verdict(State.FAILED, int(ErrorCode.INSTALL_FAILED))
+            return Verdict(State.CANCELED if update.mode == "skip" else State.SUCCEEDED)
+        case "rejected":
+            return Verdict(State.FAILED, int(ErrorCode.REFUSED_BY_APPLICATION))
+        case "canceled":
+            if update.cancel_requested:
+                return Verdict(State.CANCELED)
+            return Verdict(State.FAILED, int(ErrorCode.OTHER))
+        case "downloaded":
+            return Verdict(_forward(update, State.INSTALLING))
+        case "download" | "proceeding" | "resumed":
+            return Verdict(_forward(update, State.DOWNLOADING))
+        case "scheduled":
+            return Verdict(None)
+        case _:
+            assert_never(execution)
+
+
+def _forward(update: Update, state: State) -> State | None:
+    return state if may_follow(update.state, state) else None
+
+
+def is_due(assignment: Assignment) -> bool:
+    """Tell whether the target asks for an update, called with none open."""
+    return assignment.target_sid is not None and assignment.target_hash != assignment.reported_hash
 
 
 def error_code_of(report: Report) -> int:

@@ -4,7 +4,7 @@
 other changes; the rest are whole verbs. Deliberately knows a device by its SID only. Bells ring after the commit.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from fleetvisor.bus.bus import Bus
@@ -12,8 +12,8 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.events import store as events
-from fleetvisor.features.updates import rules, store
-from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.features.updates import log, rules, store
+from fleetvisor.features.updates.model import Assignment, Update, Wanted
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
@@ -25,11 +25,12 @@ from fleetvisor.protocol.native import Report
 _OVERDUE_BATCH: Final = 100
 
 
-async def _note(tx: Tx, update: Update, state: State, now: Millis, error_code: int = 0) -> None:
+async def note(tx: Tx, update: Update, what: str, now: Millis, error_code: int = 0) -> None:
+    """Append the event ``update.<what>``."""
     await events.append(
         tx,
         account_sid=update.account_sid,
-        type=f"update.{state.value}",
+        type=f"update.{what}",
         subject_sid=update.app_sid,
         device_sid=update.device_sid,
         data={"number": update.number, "error_code": error_code},
@@ -37,7 +38,8 @@ async def _note(tx: Tx, update: Update, state: State, now: Millis, error_code: i
     )
 
 
-async def _make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
+async def make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
+    """Make the next update of a device, pending, in the mode of its target."""
     number = await store.insert(
         tx,
         assignment,
@@ -59,47 +61,99 @@ async def _make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
 
 async def _close(tx: Tx, update: Update, state: State, now: Millis) -> None:
     if await store.move(tx, update, state, now=now, error_code=update.error_code):
-        await _note(tx, update, state, now)
+        await note(tx, update, state.value, now)
 
 
-async def _the_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment:
+async def the_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment:
+    """Read what a device should run and says it runs. Raises ``NotFound``."""
     assignment = await store.find_assignment(tx, account_sid, device_sid)
     if assignment is None:
         raise NotFound("No Device matches the given identifier.")
     return assignment
 
 
-async def assign(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, app: App | None, now: Millis) -> None:
-    """Set the app that the device should run (``None``: none), and make the update that this asks for.
+async def assign(
+    tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, wanted: Wanted, now: Millis, *, cancel_timeout_s: int
+) -> None:
+    """Set the app that the device should run (none: clear it), and make the update that this asks for.
 
     The same target while its update is open makes nothing new; what the device already runs is reached at
-    once; after an error the same target gets a new update. Raises ``NotFound`` for an unknown device.
+    once; after an error the same target gets a new update. A device whose protocol asks keeps its open update until
+    it has answered, at most ``cancel_timeout_s``. Raises ``NotFound`` for an unknown device.
     """
-    assignment = await _the_assignment(tx, account_sid, device_sid)
+    assignment = await the_assignment(tx, account_sid, device_sid)
     open_update = await store.find_open(tx, account_sid, device_sid)
+    app = wanted.app
     step = rules.retarget(assignment, open_update, app)
+    asked = False
     if open_update is not None and step.close_as is not None:
-        await _close(tx, open_update, step.close_as, now)
+        asked = await _end(tx, assignment, open_update, step.close_as, now, cancel_timeout_s)
     target = (app.app_sid, app.manifest_hash) if app else None
-    await store.set_target(tx, assignment, target=target, reached=step.reached, now=now)
-    if app is not None and step.make:
-        await _make(tx, assignment, app, now)
+    await store.set_target(
+        tx, assignment, target=target, reached=step.reached, now=now, mode=wanted.mode, confirm=wanted.confirm
+    )
+    if app is not None and step.make and not asked:
+        await make(tx, await the_assignment(tx, account_sid, device_sid), app, now)
 
 
-async def cancel(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis) -> None:
-    """Close the open update as canceled, and put the target back to what the device reports, or clear it.
+async def cancel(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, cancel_timeout_s: int) -> None:
+    """Close the open update as canceled (or ask for it), and put the target back to what the device reports.
 
     With no open update and nothing failed there is nothing to cancel: nothing changes.
     """
-    assignment = await _the_assignment(tx, account_sid, device_sid)
+    assignment = await the_assignment(tx, account_sid, device_sid)
     open_update = await store.find_open(tx, account_sid, device_sid)
     if open_update is not None:
-        await _close(tx, open_update, State.CANCELED, now)
+        await _end(tx, assignment, open_update, State.CANCELED, now, cancel_timeout_s)
     elif assignment.target_hash == assignment.reported_hash:
         return
+    await put_back(tx, assignment, now)
+
+
+async def speak(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, asks: bool) -> None:
+    """Note which protocol the device speaks. One that no longer asks is not waited for. Raises ``NotFound``."""
+    assignment = await the_assignment(tx, account_sid, device_sid)
+    if assignment.asks == asks:
+        return
+    await store.set_asks(tx, account_sid, device_sid, asks=asks)
+    open_update = await store.find_open(tx, account_sid, device_sid)
+    if open_update is not None and open_update.cancel_requested and not asks:
+        await close_asked(tx, assignment, open_update, now)
+
+
+async def _end(
+    tx: Tx, assignment: Assignment, update: Update, state: State, now: Millis, cancel_timeout_s: int
+) -> bool:
+    """Close an open update at once, or ask the device to; tell whether it was asked."""
+    if not assignment.asks:
+        await _close(tx, update, state, now)
+        return False
+    if await store.ask_to_cancel(tx, update, deadline=later(now, cancel_timeout_s), now=now):
+        await note(tx, update, "cancel_requested", now)
+    return True
+
+
+async def close_asked(tx: Tx, assignment: Assignment, update: Update, now: Millis) -> None:
+    """Close an update whose cancel was asked for, and make the next one, from the target as it is now."""
+    due = rules.is_due(assignment)
+    await _close(tx, update, State.SUPERSEDED if due else State.CANCELED, now)
+    if due:
+        await make_due(tx, assignment, now)
+
+
+async def make_due(tx: Tx, assignment: Assignment, now: Millis) -> None:
+    """Make the update that the target asks for, if it asks for one; called with none open."""
+    if rules.is_due(assignment):
+        app = await apps_store.find_in(tx, assignment.account_sid, str(assignment.target_sid))
+        if app is not None:
+            await make(tx, assignment, app, now)
+
+
+async def put_back(tx: Tx, assignment: Assignment, now: Millis) -> None:
+    """Make what the device reports its target, or clear the target."""
     reported = None
     if assignment.reported_sid is not None:
-        reported = await apps_store.find_in(tx, account_sid, assignment.reported_sid)
+        reported = await apps_store.find_in(tx, assignment.account_sid, assignment.reported_sid)
     target = (reported.app_sid, reported.manifest_hash) if reported else None
     await store.set_target(tx, assignment, target=target, reached=reported is not None, now=now)
 
@@ -121,6 +175,10 @@ class Updates:
             raise NotFound("No Update of this Device has the given number.")
         return update
 
+    async def log(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Sequence[log.LogLine]:
+        """Give what a device said about one update, the oldest line first."""
+        return await log.read(self._db, account_sid, device_sid, number)
+
     async def list(self, account_sid: AccountSid, device_sid: DeviceSid, page: PageRequest) -> Page[Update]:
         """Give a page of a device's updates, newest first."""
         forward = page.cursor is None or page.cursor.forward
@@ -137,7 +195,7 @@ class Updates:
         now = self._clock.now()
 
         async def body(tx: Tx) -> bool:
-            assignment = await _the_assignment(tx, account_sid, device_sid)
+            assignment = await the_assignment(tx, account_sid, device_sid)
             if not rules.is_newer(assignment, report):
                 return False
             await self._take(tx, assignment, report, now)
@@ -152,8 +210,9 @@ class Updates:
         account_sid, device_sid = assignment.account_sid, assignment.device_sid
         reported_sid, reported_hash = await _what_runs(tx, assignment, report)
         open_update = await store.find_open(tx, account_sid, device_sid)
+        closed = None
         if open_update is not None and await self._advance(tx, open_update, report, reported_hash, now):
-            open_update = None
+            closed, open_update = open_update, None
         reached = assignment.target_reached
         retries = assignment.retries
         again = None
@@ -185,7 +244,9 @@ class Updates:
                 now=now,
             )
         if again is not None:
-            await _make(tx, assignment, again, now)
+            await make(tx, assignment, again, now)
+        elif closed is not None and closed.app_sid != assignment.target_sid:  # the next target had to wait
+            await make_due(tx, await the_assignment(tx, account_sid, device_sid), now)
 
     async def _advance(self, tx: Tx, update: Update, report: Report, running_hash: str | None, now: Millis) -> bool:
         """Move the open update as the report says; tell whether that closed it."""
@@ -201,14 +262,14 @@ class Updates:
             update,
             state or update.state,
             now=now,
-            deadline=later(now, self._limits.report_timeout_s),
+            deadline=next_deadline(update, now, self._limits.report_timeout_s),
             bytes_done=total if state == State.SUCCEEDED else min(done, total),
             bytes_total=total,
             error_code=error_code,
         )
         if state is None or not moved:
             return False
-        await _note(tx, update, state, now, error_code)
+        await note(tx, update, state.value, now, error_code)
         return state in {State.SUCCEEDED, State.FAILED}
 
     async def expire(self) -> int:
@@ -226,13 +287,24 @@ class Updates:
         return closed
 
 
+def next_deadline(update: Update, now: Millis, report_timeout_s: int) -> Millis | None:
+    """Give until when an update must be heard of again: what was asked of the device keeps its own time."""
+    return update.date_deadline if update.cancel_requested else later(now, report_timeout_s)
+
+
 def _expiry(update: Update, now: Millis) -> Callable[[Tx], Awaitable[bool]]:
     async def body(tx: Tx) -> bool:
         current = await store.find_open(tx, update.account_sid, update.device_sid)
         if current is None or current.number != update.number or current.date_deadline != update.date_deadline:
             return False
+        assignment = await the_assignment(tx, update.account_sid, update.device_sid)
+        if current.cancel_requested:
+            await close_asked(tx, assignment, current, now)
+            return True
         await store.move(tx, current, State.FAILED, now=now, error_code=int(ErrorCode.NO_REPORT))
-        await _note(tx, current, State.FAILED, now, int(ErrorCode.NO_REPORT))
+        await note(tx, current, State.FAILED.value, now, int(ErrorCode.NO_REPORT))
+        if current.app_sid != assignment.target_sid:  # its cancel was refused: the next target had to wait
+            await make_due(tx, assignment, now)
         return True
 
     return body

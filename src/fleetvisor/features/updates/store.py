@@ -16,11 +16,12 @@ from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State, is_open
 
 UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
-    bytes_total, error_code, date_created, date_updated, date_deadline"""
+    bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation"""
 
 _ASSIGNMENT: Final = """
 SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
-    reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason
+    reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason,
+    asks, target_mode, target_confirm, installed_number
 FROM assignments WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 
 _OPEN: Final = f"""
@@ -37,8 +38,9 @@ ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number 
 
 _INSERT: Final = """
 INSERT INTO updates (device_sid, number, account_sid, app_sid, app_hash, open_app_sid, state, bytes_total,
-    date_created, date_updated)
-VALUES (:device_sid, :number, :account_sid, :app_sid, :app_hash, :app_sid, 'pending', :bytes_total, :now, :now)"""
+    mode, confirmation, date_created, date_updated)
+VALUES (:device_sid, :number, :account_sid, :app_sid, :app_hash, :app_sid, 'pending', :bytes_total,
+    :mode, :confirmation, :now, :now)"""
 
 _MOVE: Final = """
 UPDATE updates SET state = :state, open_app_sid = CASE WHEN :open = 1 THEN app_sid ELSE NULL END,
@@ -57,7 +59,7 @@ ORDER BY date_deadline, device_sid LIMIT :limit"""
 
 _SET_TARGET: Final = """
 UPDATE assignments SET target_sid = :target_sid, target_hash = :target_hash, date_targeted = :date_targeted,
-    target_reached = :reached, retries = 0
+    target_reached = :reached, retries = 0, target_mode = :mode, target_confirm = :confirm
 WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 
 _SET_NUMBER: Final = """
@@ -91,10 +93,10 @@ async def find_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> U
     return await tx.one(Update, _OPEN, {"device_sid": device_sid, "account_sid": account_sid})
 
 
-async def find(db: Database, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update | None:
+async def find(source: Tx | Database, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update | None:
     """Read one update by its number."""
     params = {"device_sid": device_sid, "account_sid": account_sid, "number": number}
-    return await db.one(Update, _GET, params)
+    return await source.one(Update, _GET, params)
 
 
 async def page(
@@ -120,6 +122,8 @@ async def set_target(
     target: tuple[AppSid, str] | None,
     reached: bool,
     now: Millis,
+    mode: str = "forced",
+    confirm: bool = False,
 ) -> None:
     """Set the target (SID and manifest hash; ``None`` clears it), and start its retries at 0."""
     await tx.run(
@@ -131,6 +135,8 @@ async def set_target(
             "target_hash": target[1] if target else None,
             "date_targeted": now if target else None,
             "reached": int(reached),
+            "mode": mode,
+            "confirm": int(confirm),
         },
     )
 
@@ -151,6 +157,8 @@ async def insert(
             "app_sid": app_sid,
             "app_hash": app_hash,
             "bytes_total": bytes_total,
+            "mode": assignment.target_mode,
+            "confirmation": "waiting" if assignment.target_confirm else "none",
             "now": now,
         },
     )
@@ -228,6 +236,54 @@ async def set_report(
             "wake_reason": wake_reason,
             "reached": int(reached),
             "retries": retries,
+            "now": now,
+        },
+    )
+
+
+async def set_asks(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, *, asks: bool) -> None:
+    """Note whether the device's protocol makes a cancel a question."""
+    sql = "UPDATE assignments SET asks = :asks WHERE device_sid = :device_sid AND account_sid = :account_sid"
+    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid, "asks": int(asks)})
+
+
+async def ask_to_cancel(tx: Tx, update: Update, *, deadline: Millis, now: Millis) -> bool:
+    """Mark an open update as to be canceled, until ``deadline``; false when it was marked already or is closed."""
+    sql = """UPDATE updates SET cancel_requested = 1, date_deadline = :deadline, date_updated = :now
+        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND cancel_requested = 0"""
+    keys = {"device_sid": update.device_sid, "number": update.number, "deadline": deadline, "now": now}
+    return await tx.run(sql, keys) == 1
+
+
+async def go_on(tx: Tx, update: Update, *, deadline: Millis, now: Millis) -> bool:
+    """Take back that an open update is to be canceled: the device refused. Tell whether it was marked."""
+    sql = """UPDATE updates SET cancel_requested = 0, date_deadline = :deadline, date_updated = :now
+        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND cancel_requested = 1"""
+    keys = {"device_sid": update.device_sid, "number": update.number, "deadline": deadline, "now": now}
+    return await tx.run(sql, keys) == 1
+
+
+async def consent(tx: Tx, update: Update, now: Millis) -> bool:
+    """Note that somebody consented to an open update; tell whether it was waited for."""
+    sql = """UPDATE updates SET confirmation = 'confirmed', date_updated = :now
+        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND confirmation = 'waiting'"""
+    return await tx.run(sql, {"device_sid": update.device_sid, "number": update.number, "now": now}) == 1
+
+
+async def set_installed(tx: Tx, update: Update, *, reached: bool, now: Millis) -> None:
+    """Make an update's app what its device reports."""
+    sql = """UPDATE assignments SET reported_sid = :app_sid, reported_hash = :app_hash, date_reported = :now,
+        target_reached = :reached, installed_number = :number
+        WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+    await tx.run(
+        sql,
+        {
+            "device_sid": update.device_sid,
+            "account_sid": update.account_sid,
+            "app_sid": update.app_sid,
+            "app_hash": update.app_hash,
+            "number": update.number,
+            "reached": int(reached),
             "now": now,
         },
     )

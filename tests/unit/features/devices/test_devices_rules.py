@@ -17,8 +17,8 @@ def test_a_change_that_asks_for_nothing_is_empty():
 @pytest.mark.parametrize("target", [None, "KA1"])
 def test_cancelling_and_targeting_at_once_is_a_contradiction(target):
     with pytest.raises(Invalid, match="CancelUpdate"):
-        rules.check_change(DeviceChange(cancel_update=True, target_app=target))
-    rules.check_change(DeviceChange(cancel_update=True, target_app=UNSET))
+        rules.check_change(DeviceChange(cancel_update=True, target_app=target), 86400)
+    rules.check_change(DeviceChange(cancel_update=True, target_app=UNSET), 86400)
 
 
 def test_a_board_s_own_sid_is_kept_in_lower_case():

@@ -1,0 +1,310 @@
+"""hawkBit's DDI, version 1, under ``/{tenant}/controller/v1/{controllerId}``: devices that exist connect unchanged.
+
+Another face of the same devices and updates; ``features/updates/dialogue`` decides what an answer means. The unchanged
+poll is answered from memory, like the native one. Deliberately no client certificates: the headers in which a proxy
+would name one are not read. Spec: ``docs/reference/ddi.md``.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+from fleetvisor.channel.date import DateHeader
+from fleetvisor.channel.download import Broken, Download, OutsideContent
+from fleetvisor.features.accounts.service import Accounts
+from fleetvisor.features.apps.artifacts import Artifacts
+from fleetvisor.features.apps.service import Apps
+from fleetvisor.features.devices.attributes import Attributes
+from fleetvisor.features.devices.model import DeviceIdentity
+from fleetvisor.features.devices.polls import PollAnswer, Polls
+from fleetvisor.features.devices.presence import Presence
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.updates.dialogue import Dialogue
+from fleetvisor.features.updates.model import Update
+from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import MethodNotAllowed, NotFound, Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import AppSid, is_sid
+from fleetvisor.protocol import ddi
+from fleetvisor.web.answers import JSON, Answer, Header
+from fleetvisor.web.auth import TARGET_CHALLENGE, parse_target_token
+from fleetvisor.web.conditional import matches
+from fleetvisor.web.problems import Edge, Handler, render_problem
+from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
+from fleetvisor.web.urls import Urls, segment
+
+_KEEPING: Final[tuple[Header, ...]] = ((b"cache-control", b"private, no-cache"), (b"vary", b"authorization"))
+_NO_BODY: Final = {"type": "http.response.body", "body": b"", "more_body": False}
+_TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
+_DEFAULT: Final = "DEFAULT"
+_DEVICE_SEGMENTS: Final = 4
+_READ: Final = ("GET", "HEAD")
+
+
+class _Place(NamedTuple):
+    """Who asks, by which URL, and for what below it."""
+
+    identity: DeviceIdentity
+    base: str
+    rest: tuple[str, ...]
+
+
+class Ddi:
+    """The calls of DDI devices, as one ASGI callable."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        devices: Devices,
+        polls: Polls,
+        dialogue: Dialogue,
+        attributes: Attributes,
+        apps: Apps,
+        artifacts: Artifacts,
+        download: Download,
+        presence: Presence,
+        limits: Limits,
+        clock: Clock,
+        entropy: Entropy,
+        urls: Urls,
+        log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
+    ) -> None:
+        """Keep what the calls need."""
+        self._accounts = accounts
+        self._devices = devices
+        self._polls = polls
+        self._dialogue = dialogue
+        self._attributes = attributes
+        self._apps = apps
+        self._artifacts = artifacts
+        self._download = download
+        self._presence = presence
+        self._limits = limits
+        self._clock = clock
+        self._urls = urls
+        self._log = log
+        self._date = DateHeader()
+        self._skin: Callable[[Handler], Edge] = partial(
+            Edge,
+            clock=clock,
+            entropy=entropy,
+            urls=urls,
+            request_time_s=limits.request_time_s,
+            challenge=TARGET_CHALLENGE,
+            log=log,
+        )
+        self._edge = self._skin(self._handle)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        raw: bytes = scope.get("raw_path", b"").partition(b"?")[0]
+        try:
+            if raw.count(b"/") == _DEVICE_SEGMENTS and scope["method"] in _READ:
+                return await self._poll(raw, scope, receive, send)
+            if b"/artifacts/" in raw and scope["method"] in _READ and not raw.endswith(b".MD5SUM"):
+                return await self._artifact(scope, receive, send)
+        except Broken:
+            self._log.exception("request.broken", path=scope["path"])
+            raise
+        except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)
+            return await self._skin(self._fault(error))(scope, receive, self._dated(send))
+        return await self._edge(scope, receive, self._dated(send))
+
+    async def _poll(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        authorization: bytes | None = None
+        match: bytes | None = None
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization = value if authorization is None else authorization + b", " + value
+            elif name == b"if-none-match":
+                match = value if match is None else match + b", " + value
+        identity = await self._devices.authenticate(parse_target_token(authorization))
+        answer = self._polls.find(identity.device_sid, raw)
+        if answer is None:
+            place = await self._place(Request(scope, receive, clock=self._clock), identity)
+            answer = await self._polls.get(identity, raw, place.base)
+        self._presence.note(identity.device_sid, self._clock.now())
+        await self._send_poll(send, answer, unchanged=matches(match, answer.etag), head=scope["method"] == "HEAD")
+
+    async def _send_poll(self, send: Send, answer: PollAnswer, *, unchanged: bool, head: bool) -> None:
+        common = ((b"etag", answer.etag), *_KEEPING, self._date.at(self._clock.now()))
+        if unchanged:
+            await send({"type": "http.response.start", "status": 304, "headers": common})
+            await send(_NO_BODY)
+            return
+        headers = (JSON, (b"content-length", b"%d" % len(answer.body)), *common)
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send(_NO_BODY if head else {"type": "http.response.body", "body": answer.body, "more_body": False})
+
+    async def _artifact(self, scope: Scope, receive: Receive, send: Send) -> None:
+        place = await self._who(Request(scope, receive, clock=self._clock))
+        match place.rest:
+            case ("softwaremodules", app_sid, "artifacts", filename):
+                file = await self._file(place, app_sid, filename)
+                await self._download.content(place.identity.account_sid, file.sha256, scope, send)
+            case _:
+                raise NotFound("No such path.")
+
+    async def _handle(self, request: Request) -> Answer:
+        place = await self._who(request)
+        match place.rest:
+            case ():
+                raise _no_method(_READ)
+            case ("configData",):
+                _need(request, "PUT")
+                wanted = ddi.parse_config_data(await self._body(request))
+                await self._attributes.change(place.identity, wanted.mode, wanted.data)
+                return Answer(200)
+            case ("softwaremodules", app_sid, "artifacts"):
+                _need(request, "GET", "HEAD")
+                return _json(ddi.render_artifacts(await self._files(place, app_sid)))
+            case ("softwaremodules", app_sid, "artifacts", name) if name.endswith(".MD5SUM"):
+                _need(request, "GET", "HEAD")
+                file = await self._file(place, app_sid, name.removesuffix(".MD5SUM"))
+                return Answer(200, f"{file.md5}  {file.filename}\n".encode(), (_TEXT,))
+            case ("confirmationBase",):
+                _need(request, "GET", "HEAD")
+                return _json(b'{"autoConfirm":{"active":false}}')
+            case (kind, text, *tail) if tail in ([], ["feedback"]):
+                number = ddi.parse_number(text)
+                if number is None:
+                    raise NotFound("No action of this device has this id.")
+                return await self._action(request, place, kind, number, answering=bool(tail))
+            case _:
+                raise NotFound("No such path.")
+
+    async def _action(self, request: Request, place: _Place, kind: str, number: int, *, answering: bool) -> Answer:
+        account_sid, device_sid = place.identity.account_sid, place.identity.device_sid
+        if kind in {"deploymentBase", "cancelAction", "confirmationBase"} and answering:
+            _need(request, "POST")
+            await self._answer(request, place, kind, number)
+            return Answer(200)
+        if answering:
+            raise NotFound("No such path.")
+        _need(request, "GET", "HEAD")
+        match kind:
+            case "deploymentBase":
+                update = await self._dialogue.find_offered(account_sid, device_sid, number)
+                if update.confirmation == "waiting":
+                    raise NotFound("This action waits for consent: see confirmationBase.")
+                self._presence.note_fetch(device_sid, number, self._clock.now())
+                return await self._deployment(place, update)
+            case "confirmationBase":
+                update = await self._dialogue.find_offered(account_sid, device_sid, number)
+                if update.confirmation != "waiting":
+                    raise NotFound("This action waits for nobody's consent.")
+                return await self._deployment(place, update, key="confirmation")
+            case "installedBase":
+                return await self._deployment(
+                    place, await self._dialogue.find_installed(account_sid, device_sid, number)
+                )
+            case "cancelAction":
+                update = await self._dialogue.find_offered(account_sid, device_sid, number)
+                if not update.cancel_requested:
+                    raise NotFound("Nobody asked to cancel this action.")
+                return _json(ddi.render_cancel(number))
+            case _:
+                raise NotFound("No such path.")
+
+    async def _answer(self, request: Request, place: _Place, kind: str, number: int) -> None:
+        raw = await self._body(request)
+        who = place.identity.account_sid, place.identity.device_sid
+        if kind == "confirmationBase":
+            said = ddi.parse_confirmation(raw)
+            confirmed = said.confirmation == "confirmed"
+            await self._dialogue.confirm(*who, number, confirmed=confirmed, lines=said.details)
+            return
+        status = ddi.parse_feedback(raw).status
+        if kind == "cancelAction":
+            await self._dialogue.answer_cancel(*who, number, execution=status.execution, lines=status.details)
+            return
+        await self._dialogue.feedback(
+            *who, number, execution=status.execution, finished=status.result.finished, lines=status.details
+        )
+
+    async def _deployment(self, place: _Place, update: Update, *, key: str = "deployment") -> Answer:
+        app = await self._apps.get(place.identity.account_sid, update.app_sid)
+        files = await self._files(place, app.app_sid)
+        name = app.unique_name or app.app_sid
+        version = app.manifest_hash[:12]
+        return _json(ddi.render_deployment(update.number, update.mode, name, version, files, key=key))
+
+    async def _files(self, place: _Place, app_sid: str) -> tuple[ddi.Artifact, ...]:
+        if not is_sid(app_sid, "KA"):
+            raise NotFound("No software module has this id.")
+        base = f"{place.base}/softwaremodules/{app_sid}/artifacts/"
+        return tuple(
+            ddi.Artifact(file.filename, file.sha1, file.md5, file.sha256, file.size_bytes, base + file.filename)
+            for file in await self._artifacts.list(place.identity.account_sid, AppSid(app_sid))
+        )
+
+    async def _file(self, place: _Place, app_sid: str, filename: str) -> ddi.Artifact:
+        for file in await self._files(place, app_sid):
+            if file.filename == filename:
+                return file
+        raise NotFound("No artifact has this name.")
+
+    async def _who(self, request: Request) -> _Place:
+        identity = await self._devices.authenticate(parse_target_token(request.header(b"authorization")))
+        self._presence.note(identity.device_sid, self._clock.now())
+        return await self._place(request, identity)
+
+    async def _place(self, request: Request, identity: DeviceIdentity) -> _Place:
+        """Tell what a path names. Raises ``Unauthenticated`` when it is not the device that was proven."""
+        tenant, _, _, controller, *rest = request.segments()
+        is_default = tenant.upper() == _DEFAULT
+        account_sid = await self._accounts.find_first() if is_default else tenant
+        if account_sid != identity.account_sid or not await self._is(identity, controller):
+            raise Unauthenticated("The token belongs to another device.")
+        base = f"{self._urls.base}/{_DEFAULT if is_default else tenant}/controller/v1/{segment(controller)}"
+        return _Place(identity, base, tuple(rest))
+
+    async def _is(self, identity: DeviceIdentity, controller: str) -> bool:
+        if controller == identity.device_sid:
+            return True
+        try:
+            return await self._devices.resolve(identity.account_sid, controller) == identity.device_sid
+        except NotFound:
+            return False
+
+    async def _body(self, request: Request) -> bytes:
+        return await request.body(self._limits.device_body_bytes_max)
+
+    def _fault(self, error: Exception) -> Handler:
+        """Give a handler that ends as the hot path did: the edge renders problems in one place."""
+
+        async def handle(request: Request) -> Answer:
+            if isinstance(error, OutsideContent):
+                size = (b"content-range", b"bytes */%d" % error.size)
+                return render_problem(error, self._urls, path=request.scope["path"], headers=(size,))
+            raise error
+
+        return handle
+
+    def _dated(self, send: Send) -> Send:
+        async def dated(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], self._date.at(self._clock.now())]
+            await send(message)
+
+        return dated
+
+
+def is_ddi(scope: Scope) -> bool:
+    """Tell whether a request is one of DDI's: its second and third segments say so."""
+    parts = scope.get("raw_path", b"").partition(b"?")[0].split(b"/", 5)
+    return len(parts) >= 5 and parts[2] == b"controller" and parts[3] == b"v1"
+
+
+def _json(body: bytes) -> Answer:
+    return Answer(200, body, (JSON, *_KEEPING))
+
+
+def _need(request: Request, *methods: str) -> None:
+    if request.method not in methods:
+        raise _no_method(methods)
+
+
+def _no_method(allowed: tuple[str, ...]) -> MethodNotAllowed:
+    return MethodNotAllowed(f"This path has {', '.join(allowed)}.", allowed=allowed)

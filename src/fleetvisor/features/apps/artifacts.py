@@ -1,0 +1,78 @@
+"""An app as files, for protocols that speak of files: one for each layer, with the digests that they ask for.
+
+SHA-1 and MD5 prove nothing here; clients that want them get them. They are computed from the stored bytes when first
+asked for, once for each layer, and kept in memory. Deliberately no URLs.
+"""
+
+import asyncio
+from collections import OrderedDict
+from hashlib import md5, sha1
+from typing import Final
+
+import msgspec
+
+from fleetvisor.blobs.store import Blobs
+from fleetvisor.features.apps.service import Apps
+from fleetvisor.ground.errors import NotFound
+from fleetvisor.ground.sids import AccountSid, AppSid
+
+_CHUNK_BYTES: Final = 256 << 10
+_KEPT_MAX: Final = 100_000
+
+
+class AppFile(msgspec.Struct, frozen=True):
+    """One file of an app; digests in lower-case hex."""
+
+    filename: str
+    sha256: str
+    sha1: str
+    md5: str
+    size_bytes: int
+
+
+class Artifacts:
+    """The files of apps."""
+
+    def __init__(self, *, apps: Apps, blobs: Blobs) -> None:
+        """Start with no digest known."""
+        self._apps = apps
+        self._blobs = blobs
+        self._known: OrderedDict[str, tuple[str, str]] = OrderedDict()
+        self._busy: dict[str, asyncio.Lock] = {}
+
+    async def list(self, account_sid: AccountSid, app_sid: AppSid) -> tuple[AppFile, ...]:
+        """Give an app's files, in the order of its layers. Raises ``NotFound`` for an app that is not the account's."""
+        layers = await self._apps.layers(account_sid, app_sid)
+        if not layers:
+            raise NotFound("No App of this account has this SID.")
+        files: list[AppFile] = []
+        for place, layer in enumerate(layers, 1):
+            old = await self._digests(account_sid, layer.digest)
+            files.append(AppFile(f"{app_sid}-{place}.bin", layer.digest, *old, layer.size_bytes))
+        return tuple(files)
+
+    async def _digests(self, account_sid: AccountSid, digest: str) -> tuple[str, str]:
+        known = self._known.get(digest)
+        if known is not None:
+            return known
+        lock = self._busy.setdefault(digest, asyncio.Lock())
+        async with lock:  # a whole fleet may ask at once: one of them computes
+            known = self._known.get(digest)
+            if known is None:
+                known = await self._compute(account_sid, digest)
+                self._known[digest] = known
+                if len(self._known) > _KEPT_MAX:
+                    self._known.popitem(last=False)
+        self._busy.pop(digest, None)
+        return known
+
+    async def _compute(self, account_sid: AccountSid, digest: str) -> tuple[str, str]:
+        layer = await self._apps.find_layer(account_sid, digest)
+        if layer is None:
+            raise NotFound("No App of this account has this layer.")
+        first, second = sha1(usedforsecurity=False), md5(usedforsecurity=False)
+        for start in range(0, layer.size_bytes, _CHUNK_BYTES):
+            piece = await self._blobs.get_range(layer.blob, start, min(start + _CHUNK_BYTES, layer.size_bytes))
+            first.update(piece)
+            second.update(piece)
+        return first.hexdigest(), second.hexdigest()

@@ -1,0 +1,147 @@
+"""What devices answer whose protocol asks: how an update went, whether it can be canceled, whether somebody consents.
+
+Deliberately no wire format: ``channel/ddi`` speaks it. Every verb is one transaction; an answer about an update that is
+over raises ``Gone`` and changes nothing, so that a repeated answer counts once. Bells ring after the commit.
+"""
+
+from collections.abc import Sequence
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.updates import log, rules, store
+from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.ground.clock import Clock, Millis, later
+from fleetvisor.ground.errors import Gone, NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import AccountSid, DeviceSid
+from fleetvisor.protocol.ddi import Execution, Finished
+from fleetvisor.protocol.lifecycle import State, is_open
+
+
+class Dialogue:
+    """The verbs of devices that are asked."""
+
+    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus) -> None:
+        """Keep what the verbs need."""
+        self._db = db
+        self._clock = clock
+        self._limits = limits
+        self._bus = bus
+
+    async def find_offered(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
+        """Give an open update. Raises ``NotFound`` for an unknown number, ``Gone`` for a closed update."""
+        update = await store.find(self._db, account_sid, device_sid, number)
+        return _open(update)
+
+    async def find_installed(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
+        """Give an update that succeeded. Raises ``NotFound``."""
+        update = await store.find(self._db, account_sid, device_sid, number)
+        if update is None or update.state != State.SUCCEEDED:
+            raise NotFound("No installed update has this number.")
+        return update
+
+    async def feedback(
+        self,
+        account_sid: AccountSid,
+        device_sid: DeviceSid,
+        number: int,
+        *,
+        execution: Execution,
+        finished: Finished,
+        lines: Sequence[str],
+    ) -> None:
+        """Take how an update goes. Raises ``NotFound``, ``Gone``."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            assignment, update = await _the_open(tx, account_sid, device_sid, number)
+            await log.append(tx, update, lines, now, self._limits)
+            verdict = rules.judge(update, execution, finished)
+            await self._move(tx, assignment, update, verdict, now)
+
+        await self._db.write(body)
+        self._bus.ring((device_sid,))
+
+    async def answer_cancel(
+        self,
+        account_sid: AccountSid,
+        device_sid: DeviceSid,
+        number: int,
+        *,
+        execution: Execution,
+        lines: Sequence[str],
+    ) -> None:
+        """Take the answer to a cancel: closed or canceled ends the update, rejected lets it go on.
+
+        Raises ``NotFound`` when nothing was asked, ``Gone`` when the update is over.
+        """
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            assignment, update = await _the_open(tx, account_sid, device_sid, number)
+            if not update.cancel_requested:
+                raise NotFound("Nobody asked to cancel this action.")
+            await log.append(tx, update, lines, now, self._limits)
+            if execution in {"closed", "canceled"}:
+                await updates.close_asked(tx, assignment, update, now)
+            elif execution == "rejected":
+                await store.go_on(tx, update, deadline=later(now, self._limits.report_timeout_s), now=now)
+                await updates.note(tx, update, "cancel_rejected", now)
+
+        await self._db.write(body)
+        self._bus.ring((device_sid,))
+
+    async def confirm(
+        self, account_sid: AccountSid, device_sid: DeviceSid, number: int, *, confirmed: bool, lines: Sequence[str]
+    ) -> None:
+        """Take somebody's consent, or that it was denied: then the update waits on. Raises ``NotFound``, ``Gone``."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            _, update = await _the_open(tx, account_sid, device_sid, number)
+            await log.append(tx, update, lines, now, self._limits)
+            if confirmed and await store.consent(tx, update, now):
+                await updates.note(tx, update, "confirmed", now)
+            elif not confirmed and update.confirmation == "waiting":
+                await updates.note(tx, update, "denied", now)
+
+        await self._db.write(body)
+        self._bus.ring((device_sid,))
+
+    async def _move(self, tx: Tx, assignment: Assignment, update: Update, verdict: rules.Verdict, now: Millis) -> None:
+        state = verdict.state or update.state
+        await store.move(
+            tx,
+            update,
+            state,
+            now=now,
+            deadline=updates.next_deadline(update, now, self._limits.report_timeout_s),
+            bytes_done=update.bytes_total if state == State.SUCCEEDED else None,
+            error_code=verdict.error_code,
+        )
+        if verdict.state is None:
+            return
+        await updates.note(tx, update, state.value, now, verdict.error_code)
+        if is_open(state):
+            return
+        if state == State.SUCCEEDED:
+            await store.set_installed(tx, update, reached=update.app_hash == assignment.target_hash, now=now)
+        waited = update.app_sid != assignment.target_sid
+        if update.mode == "skip" and state == State.CANCELED and not waited:
+            await updates.put_back(tx, assignment, now)
+        elif waited or (update.cancel_requested and state == State.CANCELED):
+            await updates.make_due(tx, await updates.the_assignment(tx, update.account_sid, update.device_sid), now)
+
+
+async def _the_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> tuple[Assignment, Update]:
+    assignment = await updates.the_assignment(tx, account_sid, device_sid)
+    return assignment, _open(await store.find(tx, account_sid, device_sid, number))
+
+
+def _open(update: Update | None) -> Update:
+    if update is None:
+        raise NotFound("No action of this device has this id.")
+    if not is_open(update.state):
+        raise Gone("This action is no longer active.")
+    return update

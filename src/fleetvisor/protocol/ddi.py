@@ -1,0 +1,170 @@
+"""hawkBit's Direct Device Integration, version 1: its bodies, decoded and rendered.
+
+Pure: bytes in, values out, and back. Deliberately no policy (``features/updates/dialogue`` decides what an answer
+means), no HTTP, and no more of the protocol than its clients use: links are written compactly, because a Zephyr device
+has 1,100 bytes for a whole answer. An action is an update; its id is the update's number, written as text, which every
+client takes. Spec: ``docs/reference/ddi.md``.
+"""
+
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+from fleetvisor.ground.errors import Invalid
+
+T = TypeVar("T")
+
+OPEN_SLEEP_S: Final = 5
+_SLEEP_MAX_S: Final = 99 * 3600 + 59 * 60 + 59
+
+Execution = Literal["closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download"]
+Finished = Literal["success", "failure", "none"]
+Mode = Literal["forced", "attempt", "skip"]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """How far an action is said to be."""
+
+    finished: Finished = "none"
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What a device says about an action; ``details`` are lines for people."""
+
+    execution: Execution
+    result: Result = Result()
+    details: tuple[str, ...] = ()
+
+
+class Feedback(msgspec.Struct, frozen=True):
+    """The body of a feedback. Its id and time are not read: the path names the action, the server knows the time."""
+
+    status: Status
+
+
+class ConfigData(msgspec.Struct, frozen=True):
+    """The body of configData: what the device says about itself."""
+
+    data: dict[str, str]
+    mode: Literal["merge", "replace", "remove"] = "merge"
+
+
+class Confirmation(msgspec.Struct, frozen=True):
+    """The body of a confirmation's feedback."""
+
+    confirmation: Literal["confirmed", "denied"]
+    details: tuple[str, ...] = ()
+
+
+class Artifact(msgspec.Struct, frozen=True):
+    """One file of a deployment, with its digests in lower-case hex; ``href`` is absolute."""
+
+    filename: str
+    sha1: str
+    md5: str
+    sha256: str
+    size_bytes: int
+    href: str
+
+
+class Poll(msgspec.Struct, frozen=True):
+    """What a poll offers: numbers of updates, ``None`` where there is no such link."""
+
+    interval_s: int
+    deploy: int | None = None
+    cancel: int | None = None
+    confirm: int | None = None
+    installed: int | None = None
+    wants_data: bool = False
+
+
+_feedback: Final = msgspec.json.Decoder(Feedback)
+_config_data: Final = msgspec.json.Decoder(ConfigData)
+_confirmation: Final = msgspec.json.Decoder(Confirmation)
+
+
+def parse_feedback(raw: bytes) -> Feedback:
+    """Decode a feedback. Raises ``Invalid`` naming the field."""
+    return _parse(_feedback, raw)
+
+
+def parse_config_data(raw: bytes) -> ConfigData:
+    """Decode configData; a body without ``mode`` (older clients) merges. Raises ``Invalid``."""
+    return _parse(_config_data, raw)
+
+
+def parse_confirmation(raw: bytes) -> Confirmation:
+    """Decode a confirmation. Raises ``Invalid``."""
+    return _parse(_confirmation, raw)
+
+
+def parse_number(text: str) -> int | None:
+    """Give an action's number; ``None`` for what cannot be one (its text has 1 to 10 digits and fits 31 bits)."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10 or text[0] == "0":
+        return None
+    number = int(text)
+    return number if number <= 0x7FFFFFFF else None
+
+
+def sleep(seconds: int) -> str:
+    """Render a time between polls as exactly ``HH:MM:SS``, the only form that SWUpdate takes; 99:59:59 at most."""
+    seconds = min(max(seconds, 1), _SLEEP_MAX_S)
+    return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def render_poll(base: str, poll: Poll, tag: str) -> bytes:
+    """Render the answer of a poll. ``base`` is the device's own URL, ``tag`` changes with what is offered."""
+    links: dict[str, dict[str, str]] = {}
+    for name, number, query in (
+        ("cancelAction", poll.cancel, ""),
+        ("deploymentBase", poll.deploy, f"?c={tag}"),
+        ("confirmationBase", poll.confirm, f"?c={tag}"),
+        ("installedBase", poll.installed, ""),
+    ):
+        if number is not None:
+            links[name] = {"href": f"{base}/{name}/{number}{query}"}
+    if poll.wants_data:
+        links["configData"] = {"href": f"{base}/configData"}
+    busy = any(number is not None for number in (poll.deploy, poll.cancel, poll.confirm))
+    interval = sleep(min(poll.interval_s, OPEN_SLEEP_S) if busy else poll.interval_s)
+    return msgspec.json.encode({"config": {"polling": {"sleep": interval}}, "_links": links})
+
+
+def render_deployment(
+    number: int, mode: str, name: str, version: str, artifacts: tuple[Artifact, ...], *, key: str = "deployment"
+) -> bytes:
+    """Render an action with its one chunk. ``key`` is ``confirmation`` where consent is asked first."""
+    chunk = {
+        "part": "bApp",
+        "version": version,
+        "name": name,
+        "artifacts": [_artifact(artifact) for artifact in artifacts],
+    }
+    return msgspec.json.encode({"id": str(number), key: {"download": mode, "update": mode, "chunks": [chunk]}})
+
+
+def render_artifacts(artifacts: tuple[Artifact, ...]) -> bytes:
+    """Render the files of one software module."""
+    return msgspec.json.encode([_artifact(artifact) for artifact in artifacts])
+
+
+def render_cancel(number: int) -> bytes:
+    """Render the question whether an action can be canceled; it stands under the action's own number."""
+    return msgspec.json.encode({"id": str(number), "cancelAction": {"stopId": str(number)}})
+
+
+def _artifact(artifact: Artifact) -> dict[str, Any]:
+    link = {"href": artifact.href}
+    return {
+        "filename": artifact.filename,
+        "hashes": {"sha1": artifact.sha1, "md5": artifact.md5, "sha256": artifact.sha256},
+        "size": artifact.size_bytes,
+        "_links": {"download": link, "download-http": link},
+    }
+
+
+def _parse(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise Invalid(f"The body cannot be read: {error}") from error

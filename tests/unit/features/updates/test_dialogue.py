@@ -1,0 +1,123 @@
+"""No interleaving of polls, feedback, cancels and retargets breaks the lifecycle of a DDI device's updates.
+
+A stateful test against the services on SQLite in memory. After every step: at most one update is open, a closed state
+never changed, numbers count from 1 without a gap, the report is an app that the device closed with success, and a device
+with nothing open is either at its target or failed towards it.
+"""
+
+import asyncio
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from tests.unit.features.fleet import fleet
+
+from fleetvisor.features.devices.model import DeviceChange, DeviceIdentity
+from fleetvisor.features.devices.polls import Polls
+from fleetvisor.features.updates.dialogue import Dialogue
+from fleetvisor.ground.errors import Gone, NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.pages import PageRequest
+from fleetvisor.protocol.lifecycle import State, is_open
+
+EXECUTIONS = ("closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download")
+
+
+class Conversation(RuleBasedStateMachine):
+    """One device, three apps, an operator, and a clock."""
+
+    @initialize()
+    def begin(self):
+        self.loop = asyncio.new_event_loop()
+        self.fleet = self.run(fleet())
+        self.sid = self.run(self.fleet.device())
+        self.who = (self.fleet.account, self.sid)
+        self.apps = [self.run(self.fleet.app(letter)) for letter in "abc"]
+        parts = {"db": self.fleet.db, "clock": self.fleet.clock, "limits": Limits(), "bus": self.fleet.bus}
+        self.dialogue, self.polls = Dialogue(**parts), Polls(**parts)
+        self.closed = {}
+        self.succeeded = {None}
+
+    def run(self, work):
+        return self.loop.run_until_complete(work)
+
+    def teardown(self):
+        if hasattr(self, "fleet"):
+            self.run(self.fleet.db.close())
+            self.loop.close()
+
+    @rule()
+    def poll(self):
+        answer = self.run(self.polls.get(DeviceIdentity(self.sid, self.fleet.account), b"/", "https://x"))
+        offered = [name for name in ("deploymentBase", "cancelAction", "confirmationBase") if name in str(answer.body)]
+        updates = self.updates()
+        assert len(offered) == (1 if updates and is_open(updates[-1].state) else 0)
+
+    @rule(app=st.sampled_from([0, 1, 2]), mode=st.sampled_from(["forced", "skip"]), confirm=st.booleans())
+    def target(self, app, mode, confirm):
+        change = DeviceChange(target_app=self.apps[app].app_sid, mode=mode, confirm=confirm)
+        self.run(self.fleet.devices.update(*self.who, change))
+
+    @rule()
+    def clear(self):
+        self.run(self.fleet.devices.update(*self.who, DeviceChange(target_app=None)))
+
+    @rule()
+    def cancel_update(self):
+        self.run(self.fleet.devices.update(*self.who, DeviceChange(cancel_update=True)))
+
+    @rule(execution=st.sampled_from(EXECUTIONS), finished=st.sampled_from(["success", "failure", "none"]))
+    def feedback(self, execution, finished):
+        self.say(lambda number: self.dialogue.feedback(
+            *self.who, number, execution=execution, finished=finished, lines=["a line"]
+        ))  # fmt: skip
+
+    @rule(execution=st.sampled_from(EXECUTIONS))
+    def answer_cancel(self, execution):
+        self.say(lambda n: self.dialogue.answer_cancel(*self.who, n, execution=execution, lines=[]))
+
+    @rule(confirmed=st.booleans())
+    def confirm(self, confirmed):
+        self.say(lambda n: self.dialogue.confirm(*self.who, n, confirmed=confirmed, lines=["no"]))
+
+    @rule(seconds=st.sampled_from([1, 599, 601, 3601]))
+    def wait(self, seconds):
+        self.fleet.clock.pass_s(seconds)
+        self.run(self.fleet.updates.expire())
+
+    def updates(self):
+        """Give all updates, the first first."""
+        return list(reversed(self.run(self.fleet.updates.list(*self.who, PageRequest(1000))).items))
+
+    def say(self, verb):
+        for number in range(1, len(self.updates()) + 2):
+            try:
+                self.run(verb(number))
+            except (Gone, NotFound):
+                continue
+            break
+
+    @invariant()
+    def lifecycle_holds(self):
+        if not hasattr(self, "fleet"):
+            return
+        updates = self.updates()
+        assert [update.number for update in updates] == list(range(1, len(updates) + 1))
+        assert sum(is_open(update.state) for update in updates) <= 1
+        assert all(not is_open(update.state) for update in updates[:-1])
+        for update in updates:
+            if not is_open(update.state):
+                assert self.closed.setdefault(update.number, update.state) == update.state
+            if update.state == State.SUCCEEDED:
+                self.succeeded.add(update.app_sid)
+        device = self.run(self.fleet.get(self.sid))
+        assert device.reported_sid in self.succeeded
+        if device.update_status == "pending":
+            assert updates
+            assert is_open(updates[-1].state)
+
+
+TestConversation = Conversation.TestCase
+TestConversation.settings = settings(
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
