@@ -166,12 +166,41 @@ def update(
     cancel_update: Annotated[
         bool, typer.Option("--cancel-update", help="Stop the update under way; what runs stays.")
     ] = False,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            "--mode", metavar="forced|attempt|skip", help="How --target is offered over DDI.", show_default=False
+        ),
+    ] = None,
+    confirm: Annotated[
+        bool | None,
+        typer.Option("--confirm/--no-confirm", help="Let --target wait for consent there (DDI).", show_default=False),
+    ] = None,
+    poll_interval: Annotated[
+        str | None,
+        typer.Option(
+            "--poll-interval", metavar="S", help="Seconds between its polls; '' takes the server's.", show_default=False
+        ),
+    ] = None,
+    access: Annotated[
+        str | None, typer.Option("--access", metavar="active|disabled", help="Let it in, or not.", show_default=False)
+    ] = None,
 ) -> None:
     """Change a device: all of what is given, or nothing."""
-    if name is None and target is None and logging is None and not restart and not cancel_update:
+    options = (name, target, logging, mode, confirm, poll_interval, access)
+    if all(option is None for option in options) and not restart and not cancel_update:
         raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
     changed = session.client.update_device(
-        device, name=name, target=target, logging=logging, restart=restart, cancel_update=cancel_update
+        device,
+        name=name,
+        target=target,
+        logging=logging,
+        restart=restart,
+        cancel_update=cancel_update,
+        mode=mode,
+        confirm=confirm,
+        poll_interval_s=poll_interval,
+        access=access,
     )
     session.out.record(changed.document, hidden=REPEATED)
 

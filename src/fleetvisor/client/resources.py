@@ -154,14 +154,22 @@ class Client:
         logging: bool | None = None,
         restart: bool = False,
         cancel_update: bool = False,
+        mode: str | None = None,
+        confirm: bool | None = None,
+        poll_interval_s: str | None = None,
+        access: str | None = None,
     ) -> Device:
-        """Change a device, all or nothing. An empty ``name`` or ``target`` clears it; ``None`` leaves it."""
+        """Change a device, all or nothing. An empty ``name``, ``target`` or interval clears it; ``None`` leaves it."""
         form = _form(
             UniqueName=name,
             TargetApp=target,
             LoggingEnabled=None if logging is None else str(logging).lower(),
             RestartApp="true" if restart else None,
             CancelUpdate="true" if cancel_update else None,
+            UpdateMode=mode,
+            Confirm=None if confirm is None else str(confirm).lower(),
+            PollInterval=poll_interval_s,
+            Access=access,
         )
         return _read(self._http.post(_device(ref), form), Device)
 

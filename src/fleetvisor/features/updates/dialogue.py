@@ -127,6 +127,8 @@ class Dialogue:
             return
         if state == State.SUCCEEDED:
             await store.set_installed(tx, update, reached=update.app_hash == assignment.target_hash, now=now)
+            if update.app_hash != assignment.reported_hash:
+                await updates.note_reported(tx, assignment, update.app_sid, update.app_hash, now)
         waited = update.app_sid != assignment.target_sid
         if update.mode == "skip" and state == State.CANCELED and not waited:
             await updates.put_back(tx, assignment, now)

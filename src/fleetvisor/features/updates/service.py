@@ -64,6 +64,21 @@ async def _close(tx: Tx, update: Update, state: State, now: Millis) -> None:
         await note(tx, update, state.value, now)
 
 
+async def note_reported(
+    tx: Tx, assignment: Assignment, app_sid: AppSid | None, manifest_hash: str | None, now: Millis
+) -> None:
+    """Append the event that a device reports another app than before."""
+    await events.append(
+        tx,
+        account_sid=assignment.account_sid,
+        type="device.reported",
+        subject_sid=assignment.device_sid,
+        device_sid=assignment.device_sid,
+        data={"app_sid": app_sid, "manifest": manifest_hash},
+        now=now,
+    )
+
+
 async def the_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment:
     """Read what a device should run and says it runs. Raises ``NotFound``."""
     assignment = await store.find_assignment(tx, account_sid, device_sid)
@@ -234,15 +249,7 @@ class Updates:
             now=now,
         )
         if reported_hash != assignment.reported_hash:
-            await events.append(
-                tx,
-                account_sid=account_sid,
-                type="device.reported",
-                subject_sid=device_sid,
-                device_sid=device_sid,
-                data={"app_sid": reported_sid, "manifest": reported_hash},
-                now=now,
-            )
+            await note_reported(tx, assignment, reported_sid, reported_hash, now)
         if again is not None:
             await make(tx, assignment, again, now)
         elif closed is not None and closed.app_sid != assignment.target_sid:  # the next target had to wait
