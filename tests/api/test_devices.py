@@ -48,6 +48,7 @@ async def test_a_registered_device_has_every_field_of_every_generation(hands):
         "access": "active",
         "date_last_seen": None,
         "update": None,
+        "poll_interval_s": None,
     }
 
 
@@ -74,7 +75,7 @@ async def test_what_is_no_device_sid_is_refused(hands, sid):
 
 @pytest.mark.parametrize(
     "name",
-    ["a" * 65, "a/b", "a?b", ".", "..", "UV" + "0" * 32, "KA" + "F" * 32, "tab\there", "line\n", "\x7f", "\u0085"],
+    ["a" * 257, "a/b", "a?b", ".", "..", "UV" + "0" * 32, "KA" + "F" * 32, "tab\there", "line\n", "\x7f", "\u0085"],
 )
 async def test_a_name_that_cannot_stand_in_a_path_is_refused(hands, name):
     assert (await hands.post("/v1/Devices", ok=400, UniqueName=name))["code"] == 20001
@@ -253,7 +254,7 @@ async def test_updates_are_listed_newest_first(hands):
     assert [[update["number"] for update in page] for page in pages] == [[5, 4], [3, 2], [1]]
     assert [update["state"] for page in pages for update in page] == ["pending"] + ["superseded"] * 4
     one = (await hands.get("/v1/Devices/d/Updates/3")).json
-    assert one == pages[1][0]
+    assert one == pages[1][0] | {"mode": "forced", "confirmation": "none", "log": []}
     assert one["app_sid"] == apps[2]["sid"]
     assert (await hands.get(f"/v1/Devices/{made['sid']}"))["update"] == pages[0][0]
 

@@ -181,7 +181,7 @@ async def test_a_layer_larger_than_the_memory_for_layers_is_read_in_pieces(world
     assert (await device.get(f"layers/{layers[0].digest}")).body == BIG
     part = await device.get(f"layers/{layers[0].digest}", ("Range", "bytes=5-300009"))
     assert part.body == BIG[5:300_010]
-    assert world.channel._download._cache.size_bytes == 0
+    assert world.channel.download._cache.size_bytes == 0
 
 
 async def test_concurrent_requests_read_a_layer_once(device, layer, monkeypatch):

@@ -213,14 +213,14 @@ class Ddi:
         if kind == "confirmationBase":
             said = ddi.parse_confirmation(raw)
             confirmed = said.confirmation == "confirmed"
-            await self._dialogue.confirm(*who, number, confirmed=confirmed, lines=said.details)
+            await self._dialogue.confirm(*who, number, confirmed=confirmed, lines=said.lines)
             return
         status = ddi.parse_feedback(raw).status
         if kind == "cancelAction":
-            await self._dialogue.answer_cancel(*who, number, execution=status.execution, lines=status.details)
+            await self._dialogue.answer_cancel(*who, number, execution=status.execution, lines=status.lines)
             return
         await self._dialogue.feedback(
-            *who, number, execution=status.execution, finished=status.result.finished, lines=status.details
+            *who, number, execution=status.execution, finished=status.result.finished, lines=status.lines
         )
 
     async def _deployment(self, place: _Place, update: Update, *, key: str = "deployment") -> Answer:

@@ -15,7 +15,7 @@ from fleetvisor.ground.errors import Invalid
 T = TypeVar("T")
 
 OPEN_SLEEP_S: Final = 5
-_SLEEP_MAX_S: Final = 99 * 3600 + 59 * 60 + 59
+_SLEEP_MAX_S: Final = 24 * 3600 - 1
 
 Execution = Literal["closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download"]
 Finished = Literal["success", "failure", "none"]
@@ -29,11 +29,16 @@ class Result(msgspec.Struct, frozen=True):
 
 
 class Status(msgspec.Struct, frozen=True):
-    """What a device says about an action; ``details`` are lines for people."""
+    """What a device says about an action; ``details`` are lines for people, or one line."""
 
     execution: Execution
     result: Result = Result()
-    details: tuple[str, ...] = ()
+    details: tuple[str, ...] | str = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """``details`` as lines."""
+        return (self.details,) if isinstance(self.details, str) else self.details
 
 
 class Feedback(msgspec.Struct, frozen=True):
@@ -53,7 +58,12 @@ class Confirmation(msgspec.Struct, frozen=True):
     """The body of a confirmation's feedback."""
 
     confirmation: Literal["confirmed", "denied"]
-    details: tuple[str, ...] = ()
+    details: tuple[str, ...] | str = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """``details`` as lines."""
+        return (self.details,) if isinstance(self.details, str) else self.details
 
 
 class Artifact(msgspec.Struct, frozen=True):
@@ -107,7 +117,10 @@ def parse_number(text: str) -> int | None:
 
 
 def sleep(seconds: int) -> str:
-    """Render a time between polls as exactly ``HH:MM:SS``, the only form that SWUpdate takes; 99:59:59 at most."""
+    """Render a time between polls as exactly ``HH:MM:SS``, the only form that SWUpdate takes.
+
+    23:59:59 at most: rauc-hawkbit 0.2.0 reads it as a time of day.
+    """
     seconds = min(max(seconds, 1), _SLEEP_MAX_S)
     return f"{seconds // 3600:02}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 

@@ -21,7 +21,15 @@ def test_sleep_is_always_hours_minutes_seconds_of_two_digits(seconds):
     text = ddi.sleep(seconds)
     hours, minutes, rest = map(int, text.split(":"))
     assert len(text) == 8
-    assert (hours * 60 + minutes) * 60 + rest == min(max(seconds, 1), 99 * 3600 + 59 * 60 + 59)
+    assert (hours * 60 + minutes) * 60 + rest == min(max(seconds, 1), 24 * 3600 - 1)
+
+
+@pytest.mark.parametrize(("details", "lines"), [('["a","b"]', ("a", "b")), ('"a"', ("a",)), ("[]", ())])
+def test_details_are_lines_or_one_line(details, lines):
+    assert (
+        ddi.parse_feedback(f'{{"status":{{"execution":"closed","details":{details}}}}}'.encode()).status.lines == lines
+    )
+    assert ddi.parse_confirmation(f'{{"confirmation":"denied","details":{details}}}'.encode()).lines == lines
 
 
 def test_a_poll_names_what_is_offered_and_comes_back_soon():
