@@ -452,3 +452,55 @@ async def test_closing_finishes_the_writes_under_way(database):
     await asyncio.sleep(0)
     await database.close()
     assert sorted(await asyncio.gather(*writes)) == list(range(1, 31))
+
+
+async def test_reads_beside_a_close_end_as_busy_at_worst(database):
+    """Reads go on while the last write is awaited; none of them meets a half-closed file."""
+    await bump(database)
+    closed = asyncio.Event()
+
+    async def reader():
+        while not closed.is_set():
+            assert await database.one(Number, READ, {"sid": "UV1"}) is not None
+            await asyncio.sleep(0)
+
+    readers = [asyncio.ensure_future(reader()) for _ in range(4)]
+    await asyncio.sleep(0.01)
+    await database.close()
+    closed.set()
+    results = await asyncio.gather(*readers, return_exceptions=True)
+    assert all(result is None or isinstance(result, DatabaseBusy) for result in results), results
+
+
+async def test_a_close_whose_caller_is_cancelled_is_finished_all_the_same(database):
+    await bump(database)
+    closing = asyncio.ensure_future(database.close())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.gather(closing, return_exceptions=True)
+    await database.close()
+    with pytest.raises(DatabaseBusy):
+        await database.check()
+
+
+@pytest.mark.parametrize("error", [OSError("no such port"), TimeoutError("too late"), KeyError("x"), ValueError("y")])
+async def test_what_a_body_raises_comes_out_as_it_is(database, error):
+    async def body(tx):
+        await tx.one(Number, BUMP, {"sid": "UV1"})
+        raise error
+
+    with pytest.raises(type(error)) as caught:
+        await database.write(body)
+    assert caught.value is error
+    assert await bump(database) == 1
+
+
+async def test_a_body_that_raises_stop_iteration_hurts_no_neighbour(database):
+    """A future takes no StopIteration: an answer with one would strand its whole commit."""
+
+    def body(_tx):
+        return next(iter(()))
+
+    results = await asyncio.gather(bump(database), database.write(body), bump(database, "UV2"), return_exceptions=True)
+    assert (results[0], results[2]) == (1, 1)
+    assert isinstance(results[1], RuntimeError)

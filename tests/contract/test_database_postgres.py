@@ -230,3 +230,23 @@ async def test_a_newer_schema_is_refused(url):
     await db.close()
     with pytest.raises(DatabaseFault, match="9999"):
         await open_postgres(url)
+
+
+async def test_waiting_for_a_connection_has_an_end(url, monkeypatch):
+    monkeypatch.setattr("fleetvisor.db.postgres._ACQUIRE_S", 0.1)
+    db = await open_postgres(url, pool_size=1)
+    go = asyncio.Event()
+
+    async def holding(tx):
+        await tx.one(Number, BUMP, {"sid": "UV1"})
+        await go.wait()
+
+    held = asyncio.ensure_future(db.write(holding))
+    await asyncio.sleep(0.05)
+    for waiting in (db.one(Number, READ, {"sid": "UV1"}), db.check(), bump(db)):
+        with pytest.raises(DatabaseBusy):
+            await asyncio.wait_for(waiting, 5)
+    go.set()
+    await held
+    assert await bump(db) == 2
+    await db.close()

@@ -258,3 +258,14 @@ async def test_a_file_that_is_no_database_is_refused(tmp_path):
         await open_sqlite(tmp_path / "x.db")
     with pytest.raises(DatabaseFault, match="open"):
         await open_sqlite(tmp_path / "missing" / "x.db")
+
+
+async def test_closing_ends_the_scan_that_runs_and_those_that_wait(tmp_path):
+    db = await open_sqlite(tmp_path / "x.db")
+    endless = """WITH RECURSIVE n(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM n LIMIT 4000000000)
+        SELECT count(*) AS number FROM n WHERE number < :max"""
+    scans = [asyncio.ensure_future(db.scan(Number, endless, {"max": 2})) for _ in range(20)]
+    await asyncio.sleep(0.05)
+    async with asyncio.timeout(5):
+        await db.close()
+    assert {type(found) for found in await asyncio.gather(*scans, return_exceptions=True)} == {DatabaseBusy}

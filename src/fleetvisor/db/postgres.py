@@ -7,8 +7,9 @@ happened, as after any lost answer. Spec: ``docs/adr/0001-database-port.md``.
 """
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs]
@@ -36,6 +37,7 @@ _MIGRATION_LOCK: Final = 0x666C6565
 _RETRY_S: Final = 10.0
 _TRIES: Final = 50
 _CONNECT_S: Final = 10.0
+_ACQUIRE_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
 _SETTINGS: Final = {
     "application_name": "fleetvisor",
@@ -148,6 +150,15 @@ class _Texts:
         return made
 
 
+@contextlib.contextmanager
+def _lost() -> Generator[None]:
+    """Tell a connection that was lost, or did not answer in time, from what a body raises itself."""
+    try:
+        yield
+    except (OSError, TimeoutError) as error:
+        raise DatabaseBusy(str(error) or type(error).__name__) from error
+
+
 class _PostgresTx:
     """Statements on one connection: the transaction that a body sees, and what reads use outside one."""
 
@@ -168,7 +179,8 @@ class _PostgresTx:
     async def run(self, sql: str, params: Params) -> int:
         """Run a statement; give the number of rows it changed."""
         text, names = self._texts.respell(sql)
-        status: str = await self._connection.execute(text, *[params[name] for name in names])
+        with _lost():
+            status: str = await self._connection.execute(text, *[params[name] for name in names])
         changed = _CHANGED.match(status)
         return int(changed[1]) if changed else 0
 
@@ -184,14 +196,17 @@ class _PostgresTx:
         if not rows:
             return 0
         text, names = self._texts.respell(f"{sql} RETURNING 1")
-        return len(await self._connection.fetchmany(text, [[params[name] for name in names] for params in rows]))
+        with _lost():
+            return len(await self._connection.fetchmany(text, [[params[name] for name in names] for params in rows]))
 
     async def _fetch(self, row: type[R], text: str, values: Sequence[Any]) -> list[R]:
         make = self._texts.find(text, row)
-        if make is None:
-            prepared = await self._connection.prepare(text)
-            make = self._texts.learn(text, row, [column.name for column in prepared.get_attributes()])
-        return [make(record) for record in await self._connection.fetch(text, *values)]
+        with _lost():
+            if make is None:
+                prepared = await self._connection.prepare(text)
+                make = self._texts.learn(text, row, [column.name for column in prepared.get_attributes()])
+            found = await self._connection.fetch(text, *values)
+        return [make(record) for record in found]
 
 
 class PostgresDatabase:
@@ -202,7 +217,7 @@ class PostgresDatabase:
         self._pool = pool
         self._texts = _Texts()
         self._writes: set[asyncio.Task[Any]] = set()
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""
@@ -211,8 +226,9 @@ class PostgresDatabase:
 
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Read a small, indexed result."""
+        self._refuse_if_closed()
         try:
-            async with self._pool.acquire() as connection:
+            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
                 found = await _PostgresTx(connection, self._texts).all(row, sql, params)
                 connection.went_well()
                 return found
@@ -225,8 +241,7 @@ class PostgresDatabase:
 
     async def write(self, body: Body[T]) -> T:
         """Run a body, in a task of its own that a cancelled caller does not end."""
-        if self._closed:
-            raise DatabaseBusy("The database is closed.")
+        self._refuse_if_closed()
         task: asyncio.Task[T] = asyncio.create_task(self._write(body), name="postgres-write")
         self._writes.add(task)
         task.add_done_callback(self._ended)
@@ -240,36 +255,52 @@ class PostgresDatabase:
 
     async def _write(self, body: Body[T]) -> T:
         """Try a body until it meets no other change, for a bounded time."""
+        own: Exception | None = None
         try:
             async for attempt in stamina.retry_context(
                 on=_Race(), attempts=_TRIES, timeout=_RETRY_S, wait_initial=0.001, wait_max=0.25, wait_jitter=0.01
             ):
                 with attempt:
-                    async with self._pool.acquire() as connection:
+                    async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
                         async with connection.transaction(isolation="serializable"):
                             run = cast("Coroutine[Any, Any, T]", body(_PostgresTx(connection, self._texts)))
-                            result = await run
+                            try:
+                                result = await run
+                            except (OSError, TimeoutError) as error:
+                                own = error
+                                raise
                         connection.went_well()
                         return result
         except _ERRORS as error:
+            if error is own:
+                raise
             raise _fault(error) from error
         raise AssertionError("a retry ends by a result or by an error")
 
     async def check(self) -> None:
         """Prove that the database answers."""
+        self._refuse_if_closed()
         try:
-            await self._pool.fetchval("SELECT 1")
+            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+                await connection.fetchval("SELECT 1")
+                connection.went_well()
         except _ERRORS as error:
             raise _fault(error) from error
 
     async def close(self) -> None:
-        """Finish the writes under way, then close the connections."""
-        if self._closed:
-            return
-        self._closed = True
+        """Finish the writes under way, then close the connections, also when the caller is cancelled meanwhile."""
+        if self._closing is None:
+            self._closing = asyncio.create_task(self._let_go(), name="postgres-close")
+        await asyncio.shield(self._closing)
+
+    async def _let_go(self) -> None:
         while self._writes:
             await asyncio.wait(self._writes)
         await self._pool.close()
+
+    def _refuse_if_closed(self) -> None:
+        if self._closing is not None:
+            raise DatabaseBusy("The database is closed.")
 
 
 async def _migrate(url: str) -> None:

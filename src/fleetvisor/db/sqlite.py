@@ -7,12 +7,13 @@ Spec: ``docs/adr/0001-database-port.md``.
 """
 
 import asyncio
+import concurrent.futures
 import contextlib
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import apsw
 import msgspec
@@ -20,6 +21,8 @@ import msgspec
 from fleetvisor.db.database import Body, DatabaseBusy, Params
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain, fault, finish, migrate
 from fleetvisor.db.sqlite_writer import Job, Writer
+
+_STOP_S: Final = 0.02
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
@@ -41,7 +44,7 @@ class SqliteDatabase:
         self._loop = asyncio.get_running_loop()
         self._writer = Writer(self._write_connection, self._loop)
         self._writer.start()
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     @property
     def commits(self) -> int:
@@ -55,6 +58,7 @@ class SqliteDatabase:
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key, on the event loop."""
+        self._refuse_if_closed()
         try:
             return self._reader.one(row, sql, params)
         except apsw.Error as error:
@@ -62,6 +66,7 @@ class SqliteDatabase:
 
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Read a small, indexed result, on the event loop."""
+        self._refuse_if_closed()
         try:
             return self._reader.all(row, sql, params)
         except apsw.Error as error:
@@ -71,9 +76,13 @@ class SqliteDatabase:
         """Read something larger, on the read thread."""
         self._refuse_if_closed()
         try:
-            return await self._loop.run_in_executor(self._pool, self._scanner.all, row, sql, params)
+            return await self._loop.run_in_executor(self._pool, self._scan, row, sql, params)
         except apsw.Error as error:
             raise fault(error) from error
+
+    def _scan(self, row: type[R], sql: str, params: Params) -> list[R]:
+        self._refuse_if_closed()  # it may have waited for its turn until then
+        return self._scanner.all(row, sql, params)
 
     async def write(self, body: Body[T]) -> T:
         """Run a body in the next transaction of the writer; return when it is durable."""
@@ -85,30 +94,34 @@ class SqliteDatabase:
 
     async def check(self) -> None:
         """Prove that the file answers."""
+        self._refuse_if_closed()
         try:
             drain(self._reader.connection, "SELECT 1 FROM schema_version LIMIT 1")
         except apsw.Error as error:
             raise fault(error) from error
 
     async def close(self) -> None:
-        """Finish the writes under way, then close the file."""
-        if self._closed:
-            return
-        self._closed = True
-        self._writer.jobs.put(None)
-        self._scanner.connection.interrupt()
-        await self._loop.run_in_executor(None, self._let_go)
+        """Finish the writes under way, then close the file, also when the caller is cancelled meanwhile."""
+        if self._closing is None:
+            self._closing = self._loop.create_task(asyncio.to_thread(self._let_go), name="sqlite-close")
+            self._writer.jobs.put(None)
+        await asyncio.shield(self._closing)
 
     def _refuse_if_closed(self) -> None:
-        if self._closed:
+        if self._closing is not None:
             raise DatabaseBusy("The database is closed.")
 
     def _let_go(self) -> None:
         """Wait for both threads, then close: the writer last, because the last one to close empties the log."""
-        self._writer.join()
-        self._pool.shutdown()
-        for connection in (self._reader.connection, self._scanner.connection, self._write_connection):
-            connection.close()
+        with contextlib.ExitStack() as connections:
+            for connection in (self._write_connection, self._scanner.connection, self._reader.connection):
+                connections.callback(connection.close)
+            self._writer.join()
+            scans_ended = self._pool.submit(bool)
+            # Again and again: an interruption that comes just before a statement begins is lost.
+            while not concurrent.futures.wait([scans_ended], _STOP_S).done:
+                self._scanner.connection.interrupt()
+            self._pool.shutdown()
 
 
 class MemoryDatabase:

@@ -33,7 +33,9 @@ class Job:
         """Give the caller its result or error; one that went away gets nothing."""
         if self.future.cancelled():
             return
-        if self.error is not None:
+        if isinstance(self.error, StopIteration):  # no future takes one
+            self.future.set_exception(RuntimeError(f"{self.body!r} raised StopIteration"))
+        elif self.error is not None:
             self.future.set_exception(self.error)
         else:
             self.future.set_result(self.result)
