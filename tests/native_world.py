@@ -11,6 +11,7 @@ from tests.bundles import simple_bundle
 
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.sqlite import memory
+from fleetvisor.features.apps.model import Upload
 from fleetvisor.features.devices.model import DeviceChange
 from fleetvisor.ground.limits import Limits
 from fleetvisor.pki.seal import Seal
@@ -162,7 +163,7 @@ class Worlds:
         """Upload a bundle of one layer; give the app and its layers."""
         path = self.folder / "bundle.zip"
         path.write_bytes(simple_bundle(firmware, **options))
-        app = await world.apps.create(account_sid, path, name)
+        app = await world.apps.create(account_sid, path, Upload(name))
         return app, await world.apps.layers(account_sid, app.app_sid)
 
 

@@ -59,6 +59,12 @@ async def test_an_uploaded_bundle_is_an_app(hands):
         "url": url,
         "links": {"app_manifests": f"{url}/Manifest"},
         "signed": False,
+        "kind": "bundle",
+        "version": None,
+        "hardware_class": None,
+        "hardware_compatibility": [],
+        "security_counter": None,
+        "size_bytes": app["size_bytes"],
     }
     assert "location" not in reply.headers
     for ref in (app["sid"], app["sid"][:2] + app["sid"][2:].upper(), "thermostat-1.4.2"):
@@ -199,7 +205,7 @@ async def test_an_empty_name_is_no_name(upload):
 
 
 async def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(tmp_path):
-    async with serving(memory(), tmp_path, bundle_bytes_max=4096) as server:
+    async with serving(memory(), tmp_path, firmware_bytes_max=4096) as server:
         read = []
 
         async def body():
@@ -214,7 +220,7 @@ async def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(tmp_path
 
 async def test_a_stream_over_the_limit_is_cut_off(tmp_path):
     """Without a length the bytes are counted, of the part and of the whole; what was spooled is removed."""
-    async with serving(memory(), tmp_path, bundle_bytes_max=4096) as server:
+    async with serving(memory(), tmp_path, bundle_bytes_max=4096, firmware_bytes_max=8192) as server:
         taken = 0
 
         async def endless(start):
@@ -225,6 +231,9 @@ async def test_a_stream_over_the_limit_is_cut_off(tmp_path):
                 yield b"y" * 1000
 
         head = part(b"File", b"")[:-2]
+        reply = await server.hands.post("/v1/Apps", ok=413, content=endless(head + b"PK\x03\x04"), headers=TYPE)
+        assert taken < 6000
+        assert "Kind=raw" in reply["detail"]
         await server.hands.post("/v1/Apps", ok=413, content=endless(head), headers=TYPE)
         await server.hands.post("/v1/Apps", ok=413, content=endless(b"a long preamble"), headers=TYPE)
         assert taken < 3 * (64 << 10) + 8192

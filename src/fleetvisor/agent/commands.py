@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from fleetvisor.agent.state import Record
-from fleetvisor.protocol.native import Desired, DesiredLayer, Report
+from fleetvisor.protocol.native import Desired, FlashLayer, Report
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Program:
 class Verify:
     """Read the inactive slot back and compare both hashes of each layer. Answer: Checked, FlashBroken."""
 
-    layers: tuple[DesiredLayer, ...]
+    layers: tuple[FlashLayer, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ from fleetvisor.agent.talk import Options, Talk
 from fleetvisor.ground.clock import Entropy
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.protocol.lifecycle import State as UpdateState
-from fleetvisor.protocol.native import Desired, DesiredApp, UpdateReport
+from fleetvisor.protocol.native import Desired, DesiredApp, UpdateReport, flash_layers
 
 _PROGRESS_REPORTS = 8
 
@@ -147,7 +147,7 @@ class Core:
             if talk.take_news():
                 yield from talk.insist(UpdateReport(number=app.update, state=UpdateState.SUCCEEDED))
             return False
-        if outcome is not None and outcome.code and (outcome.number, outcome.manifest) == (app.update, app.manifest):
+        if outcome is not None and outcome.code and (outcome.number, outcome.manifest) == (app.update, _identity(app)):
             if talk.take_news():
                 yield from self._settle(outcome)
             return False
@@ -156,8 +156,8 @@ class Core:
         except _Stopped:
             return True
         except _UpdateFailed as failure:
-            yield from talk.keep(Failed(app.update, app.manifest, failure.code))
-            yield from self._settle(Outcome(app.update, app.manifest, failure.code))
+            yield from talk.keep(Failed(app.update, _identity(app), failure.code))
+            yield from self._settle(Outcome(app.update, _identity(app), failure.code))
         return False
 
     def _settle(self, outcome: Outcome) -> Script[None]:
@@ -189,15 +189,18 @@ class Core:
         """Bring the inactive slot to ``app`` and reboot into it; raise ``_Stopped`` or ``_UpdateFailed``."""
         talk = self._talk
         talk.take_news()
+        layers = flash_layers(app)
+        if layers is None:
+            raise _UpdateFailed(ErrorCode.INCOMPATIBLE_HARDWARE)
         try:
-            plan = Plan(app.layers, self._geometry)
+            plan = Plan(layers, self._geometry)
         except Misfit:
             raise _UpdateFailed(ErrorCode.DOES_NOT_FIT) from None
         if talk.state.download is None:
-            yield from talk.keep(Started(number, Image(app.manifest, app.sid)))
+            yield from talk.keep(Started(number, Image(_identity(app), app.sid)))
         yield from self._download(app, number, plan)
         yield from self._mention(number, UpdateState.INSTALLING)
-        match (yield Verify(app.layers)):
+        match (yield Verify(layers)):
             case Checked(good):
                 if not good:
                     raise _UpdateFailed(ErrorCode.HASH_MISMATCH)
@@ -295,6 +298,11 @@ class Core:
             raise _Stopped
         if (desired.app.update, desired.app.manifest) != (app.update, app.manifest):
             raise _Stopped
+
+
+def _identity(app: DesiredApp) -> str:
+    """Give what tells an app from another in the journal: its manifest's hash, or its file's."""
+    return app.manifest or app.layers[0].sha256
 
 
 def _names(desired: Desired, download: Download) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from fleetvisor.protocol.native import DesiredLayer
+from fleetvisor.protocol.native import FlashLayer
 
 
 class Misfit(Exception):
@@ -52,7 +52,7 @@ class Geometry:
         """Give the address at which a slot starts."""
         return 2 * self.journal_bytes + slot * self.slot_bytes
 
-    def place(self, layer: DesiredLayer) -> int:
+    def place(self, layer: FlashLayer) -> int:
         """Give where in the slot a layer's region starts."""
         return layer.region_start + (self.internal_bytes if layer.region == "external" else 0)
 
@@ -79,7 +79,7 @@ class Block:
 class Plan:
     """The sectors that an app covers, in ascending order."""
 
-    def __init__(self, layers: Sequence[DesiredLayer], geometry: Geometry) -> None:
+    def __init__(self, layers: Sequence[FlashLayer], geometry: Geometry) -> None:
         """Lay the layers out; raise ``Misfit`` when they leave the slot, their regions, or overlap."""
         if not layers:
             raise Misfit("an app without layers cannot run")

@@ -17,7 +17,7 @@ from fleetvisor.agent.journal import Journal
 from fleetvisor.agent.plan import Geometry
 from fleetvisor.agent.state import Record, Snapshot, State
 from fleetvisor.ground.clock import Entropy
-from fleetvisor.protocol.native import DesiredLayer
+from fleetvisor.protocol.native import FlashLayer
 
 _CHUNK: Final = 64 << 10
 
@@ -68,7 +68,7 @@ class Slots:
         if content:
             self._flash.write(start, content.ljust(-(-len(content) // unit) * unit, b"\xff"))
 
-    def verify(self, layers: Sequence[DesiredLayer]) -> bool:
+    def verify(self, layers: Sequence[FlashLayer]) -> bool:
         """Tell whether the inactive slot, as read back, holds these layers: both hashes of each.
 
         ``sha256`` is over the layer's bytes; ``measurement`` over its whole region, padded with 0xff.
@@ -76,7 +76,7 @@ class Slots:
         base = self._geometry.slot_start(self.state.inactive)
         return all(self._holds(base + self._geometry.place(layer), layer) for layer in layers)
 
-    def _holds(self, start: int, layer: DesiredLayer) -> bool:
+    def _holds(self, start: int, layer: FlashLayer) -> bool:
         hashed = hashlib.sha256()
         content = None if layer.size_bytes else hashed.hexdigest()
         for offset, size in _chunks(layer.size_bytes, layer.region_size):
@@ -85,7 +85,7 @@ class Slots:
                 content = hashed.hexdigest()
         return content == layer.sha256 and hashed.hexdigest() == layer.measurement
 
-    def read(self, slot: int, layer: DesiredLayer) -> bytes:
+    def read(self, slot: int, layer: FlashLayer) -> bytes:
         """Give a layer's whole region as the slot holds it."""
         return self._flash.read(self._geometry.slot_start(slot) + self._geometry.place(layer), layer.region_size)
 

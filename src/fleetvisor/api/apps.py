@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from pathlib import Path
+from typing import Final
 
 from fleetvisor.api import paging, uploads
 from fleetvisor.api.routes import Call, Param, Route
@@ -10,8 +11,17 @@ from fleetvisor.features.apps.service import Apps
 from fleetvisor.ground.clock import Entropy
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
+from fleetvisor.protocol.images import KINDS
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.urls import Urls
+
+_PARAMS: Final = (
+    Param("File", "The bundle, or firmware of another kind.", "file", required=True),
+    Param("UniqueName", "A name for the App."),
+    Param("Kind", f"What the File must be: {', '.join(KINDS)}; by default told by its content, which raw skips."),
+    Param("Version", "The version of a File that states none."),
+    Param("HardwareClass", "The hardware class of a File that states none."),
+)
 
 
 class AppHandlers:
@@ -32,12 +42,11 @@ class AppHandlers:
         """Give the operations."""
         tags = ("MicrovisorV1App",)
         one = "/v1/Apps/{Sid}"
-        params = (Param("File", "The bundle.", "file", required=True), Param("UniqueName", "A name for the App."))
         return [
             Route(
-                "POST", "/v1/Apps", "CreateApp", "Upload a bundle as a new App.", self._create, AppShape,
-                status=201, params=params, errors=(400, 401, 409, 413, 415, 429), upload=True, extension=True,
-                tags=tags,
+                "POST", "/v1/Apps", "CreateApp", "Upload a bundle or other firmware as a new App.", self._create,
+                AppShape, status=201, params=_PARAMS, errors=(400, 401, 409, 413, 415, 429), upload=True,
+                extension=True, tags=tags,
             ),
             Route(
                 "GET", "/v1/Apps", "ListApp", "Retrieve a list of all Apps of the account.", self._list, AppShape,
@@ -57,8 +66,8 @@ class AppHandlers:
     async def _create(self, call: Call) -> Answer:
         spooled = self._spool / f"upload-{self._entropy.token(16).hex()}"
         try:
-            name = await uploads.receive(call.request, spooled, self._limits, self._offload)
-            app = await self._apps.create(call.caller.account_sid, spooled, name)
+            upload = await uploads.receive(call.request, spooled, self._limits, self._offload)
+            app = await self._apps.create(call.caller.account_sid, spooled, upload)
         finally:
             await self._offload(lambda: spooled.unlink(missing_ok=True))
         return json_answer(app_shape(app, self._urls), 201)

@@ -42,11 +42,15 @@ _UPDATE_PARAMS: Final = (
     Param("UpdateMode", "How the update is offered over DDI: forced (default), attempt or skip.", extension=True),
     Param("Confirm", "Whether somebody at the Device must consent first (DDI).", "boolean", extension=True),
     Param("PollInterval", "Seconds between the Device's polls; empty takes the server's.", "integer", extension=True),
+    Param(
+        "HardwareClass", "What kind of board it is: Apps of another class are refused; empty clears.", extension=True
+    ),
     Param("Access", "active, or disabled: then the Device is refused at once.", extension=True),
 )
 _CREATE_PARAMS: Final = (
     Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
     Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
+    Param("HardwareClass", "What kind of board it is: Apps of another class are refused.", extension=True),
 )
 
 
@@ -119,7 +123,12 @@ class DeviceHandlers:
 
     async def _create(self, call: Call) -> Answer:
         name = find_text(call.form, "UniqueName")
-        made = await self._devices.create(call.caller.account_sid, name, find_text(call.form, "Sid") or None)
+        made = await self._devices.create(
+            call.caller.account_sid,
+            name,
+            find_text(call.form, "Sid") or None,
+            hardware_class=find_text(call.form, "HardwareClass") or None,
+        )
         return json_answer(new_device_shape(made.device, made.device_token, self._urls), 201)
 
     async def _delete(self, call: Call) -> Answer:
@@ -157,6 +166,7 @@ def _change(form: Fields) -> DeviceChange:
     if target is not None and alias is not None and target != alias:
         raise Invalid("TargetApp and its old alias AppSid differ: send one of them.")
     target = alias if target is None else target
+    hardware_class = find_text(form, "HardwareClass")
     return DeviceChange(
         unique_name=UNSET if name is None else name or None,
         target_app=UNSET if target is None else target or None,
@@ -167,6 +177,7 @@ def _change(form: Fields) -> DeviceChange:
         confirm=find_flag(form, "Confirm"),
         poll_interval_s=_interval(form),
         access=_access(form),
+        hardware_class=UNSET if hardware_class is None else hardware_class or None,
     )
 
 

@@ -19,6 +19,7 @@ from fleetvisor.features.updates.log import LogLine
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import iso, iso_or_none
 from fleetvisor.ground.sids import DeviceSid
+from fleetvisor.protocol.images import Kind
 from fleetvisor.web.urls import Urls, segment
 
 AccountSidText = Annotated[str, Meta(pattern="^AC[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
@@ -115,6 +116,7 @@ class DeviceShape(msgspec.Struct):
     date_last_seen: Annotated[Date | None, _EXTENSION]
     update: Annotated[UpdateShape | None, _EXTENSION]
     poll_interval_s: Annotated[int | None, _EXTENSION]
+    hardware_class: Annotated[str | None, _EXTENSION]
 
 
 class NewDeviceShape(DeviceShape):
@@ -130,7 +132,7 @@ class AppLinks(msgspec.Struct):
 
 
 class AppShape(msgspec.Struct):
-    """An App; ``signed`` is an extension."""
+    """An App; from ``signed`` on the fields are extensions."""
 
     sid: AppSidText
     account_sid: AccountSidText
@@ -141,6 +143,12 @@ class AppShape(msgspec.Struct):
     url: Url
     links: AppLinks
     signed: Annotated[bool, _EXTENSION]
+    kind: Annotated[Kind, _EXTENSION]
+    version: Annotated[str | None, _EXTENSION]
+    hardware_class: Annotated[str | None, _EXTENSION]
+    hardware_compatibility: Annotated[list[str], _EXTENSION]
+    security_counter: Annotated[int | None, _EXTENSION]
+    size_bytes: Annotated[int, _EXTENSION]
 
 
 class ManifestShape(msgspec.Struct):
@@ -276,6 +284,7 @@ def device_shape(device: Device, urls: Urls) -> DeviceShape:
         date_last_seen=iso_or_none(device.date_last_seen),
         update=None if device.update is None else update_shape(device.update),
         poll_interval_s=device.poll_interval_s,
+        hardware_class=device.hardware_class,
     )
 
 
@@ -299,6 +308,12 @@ def app_shape(app: App, urls: Urls) -> AppShape:
         url=url,
         links=AppLinks(urls.app_manifest(app.app_sid)),
         signed=app.signed,
+        kind=app.kind,
+        version=app.version,
+        hardware_class=app.hardware_class,
+        hardware_compatibility=msgspec.json.decode(app.hardware_compatibility, type=list[str]),
+        security_counter=app.security_counter,
+        size_bytes=app.size_bytes,
     )
 
 

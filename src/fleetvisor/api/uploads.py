@@ -1,4 +1,4 @@
-"""An upload read as it streams: one ``File`` part into a spool file, one optional ``UniqueName``.
+"""An upload read as it streams: one ``File`` part into a spool file, and what is said of it in a few fields.
 
 The multipart syntax is python-multipart's; this module decides which parts there may be and keeps the bounds, so
 that memory does not grow with the file. The part's file name and type are ignored. Spec: the API reference, 3.1.
@@ -10,27 +10,32 @@ from typing import BinaryIO, Final
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from fleetvisor.features.apps.model import Upload
 from fleetvisor.ground.errors import Invalid, TooLarge, UnsupportedMediaType
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import is_text
 from fleetvisor.ground.offload import Offload
+from fleetvisor.protocol.images import KINDS, ZIP_MAGICS, Kind
 from fleetvisor.web.requests import Request
 
 _OVERHEAD_MAX: Final = 64 << 10
 _FIELD_MAX: Final = 4096
 _PARTS_MAX: Final = 16
 _HEADERS_MAX: Final = 8 << 10
+_FIELDS: Final = frozenset({"UniqueName", "Kind", "Version", "HardwareClass"})
+_MAGIC_BYTES: Final = 4
 
 
 class _Parts:
-    """Takes the parser's callbacks: keeps what belongs to ``File`` and ``UniqueName``, counts the rest."""
+    """Takes the parser's callbacks: keeps what belongs to ``File`` and to the fields, counts the rest."""
 
-    def __init__(self, file_bytes_max: int) -> None:
+    def __init__(self, limits: Limits) -> None:
         self.block: list[bytes] = []
         self.names: list[str] = []
         self.file_bytes = 0
         self.ended = False
-        self._file_bytes_max = file_bytes_max
+        self._limits = limits
+        self._magic = b""
         self._field = bytearray()
         self._fields: dict[str, str] = {}
         self._name = ""
@@ -38,9 +43,16 @@ class _Parts:
         self._header_name = b""
         self._header_value = b""
 
-    def text(self, name: str) -> str | None:
-        """Give a field's text."""
-        return self._fields.get(name)
+    def upload(self) -> Upload:
+        """Give what the fields say of the file; an empty one says nothing. Raises ``Invalid``."""
+        fields = self._fields
+        asked = fields.get("Kind") or None
+        kind: Kind | None = next((known for known in KINDS if known == asked), None)
+        if asked is not None and kind is None:
+            raise Invalid(f"Kind must be one of {', '.join(KINDS)}.")
+        return Upload(
+            fields.get("UniqueName") or None, kind, fields.get("Version") or None, fields.get("HardwareClass") or None
+        )
 
     def on_part_begin(self) -> None:
         self._name = ""
@@ -69,7 +81,7 @@ class _Parts:
     def on_headers_finished(self) -> None:
         if not self._name:
             raise Invalid("A part has no Content-Disposition: form-data with a name.")
-        if self._name in self.names and self._name in {"File", "UniqueName"}:
+        if self._name in self.names and self._name in {"File", *_FIELDS}:
             raise Invalid(f"There is more than one part {self._name}; send one.")
         self.names.append(self._name)
         if len(self.names) > _PARTS_MAX:
@@ -77,18 +89,31 @@ class _Parts:
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name == "File":
-            self.file_bytes += end - start
-            if self.file_bytes > self._file_bytes_max:
-                raise TooLarge(f"The File part is larger than {self._file_bytes_max} bytes.")
-            self.block.append(data[start:end])
+            self._take(data[start:end])
             return
         self._field += data[start:end]
         if len(self._field) > _FIELD_MAX:
             raise Invalid(f"The part {self._name!a} has more than {_FIELD_MAX} bytes.")
 
+    def _take(self, piece: bytes) -> None:
+        self.file_bytes += len(piece)
+        if len(self._magic) < _MAGIC_BYTES:
+            self._magic = (self._magic + piece)[:_MAGIC_BYTES]
+        if self.file_bytes > self._limits.firmware_bytes_max:
+            raise TooLarge(f"The File part is larger than {self._limits.firmware_bytes_max} bytes.")
+        if self.file_bytes > self._limits.bundle_bytes_max and self._is_bundle():
+            raise TooLarge(
+                f"The File part is a zip larger than a bundle of {self._limits.bundle_bytes_max} bytes. "
+                "To keep it as a file of the kind raw, send Kind=raw before the File."
+            )
+        self.block.append(piece)
+
+    def _is_bundle(self) -> bool:
+        return self._magic in ZIP_MAGICS and self._fields.get("Kind") != "raw"
+
     def on_part_end(self) -> None:
-        if self._name == "UniqueName":
-            self._fields[self._name] = _decode(bytes(self._field), "UniqueName")
+        if self._name in _FIELDS:
+            self._fields[self._name] = _decode(bytes(self._field), self._name)
 
     def on_end(self) -> None:
         self.ended = True
@@ -135,36 +160,39 @@ class _Reader:
             raise Invalid(f"The multipart body is malformed: {error}.") from None
 
 
-async def receive(request: Request, spooled: Path, limits: Limits, offload: Offload) -> str | None:
-    """Read a multipart upload: its ``File`` into ``spooled`` (a new file, the caller's from then on); give its name.
+async def receive(request: Request, spooled: Path, limits: Limits, offload: Offload) -> Upload:
+    """Read a multipart upload: its ``File`` into ``spooled`` (a new file, the caller's from then on); give its fields.
 
     Raises ``UnsupportedMediaType``, ``Invalid``, ``TooLarge`` (before reading, when the length says so),
     ``Unavailable`` (too slow) and ``Disconnected``.
     """
-    parts = _Parts(limits.bundle_bytes_max)
+    parts = _Parts(limits)
     reader = _Reader(_boundary(request), parts)
-    most = limits.bundle_bytes_max + _OVERHEAD_MAX
+    most = limits.firmware_bytes_max + _OVERHEAD_MAX
     if (request.content_length() or 0) > most:
-        raise TooLarge(f"The upload is larger than a bundle of {limits.bundle_bytes_max} bytes can make it.")
+        raise TooLarge(f"The upload is larger than a file of {limits.firmware_bytes_max} bytes can make it.")
+    around = 0
     file = await offload(lambda: spooled.open("xb"))
     try:
         async for chunk in request.chunks(most, what="The upload", time_s=limits.upload_time_s):
             reader.feed(chunk)
+            around += len(chunk)
+            if around - parts.file_bytes > _OVERHEAD_MAX:
+                raise TooLarge(f"There are more than {_OVERHEAD_MAX} bytes beside the File part.")
             await _keep(parts, file, offload)
     finally:
         await offload(file.close)
     if not parts.ended:
         raise Invalid("The multipart body is truncated: its closing boundary is missing.")
     if "File" not in parts.names:
-        raise Invalid("There is no part named File; it holds the bundle.")
-    name = parts.text("UniqueName")
-    return name or None
+        raise Invalid("There is no part named File; it holds the bundle or other firmware.")
+    return parts.upload()
 
 
 def _boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.header(b"content-type") or b"")
     if kind != b"multipart/form-data":
-        raise UnsupportedMediaType("Upload a bundle as multipart/form-data with a part named File.")
+        raise UnsupportedMediaType("Upload firmware as multipart/form-data with a part named File.")
     boundary = options.get(b"boundary")
     if not boundary:
         raise Invalid("The Content-Type multipart/form-data has no boundary.")

@@ -12,7 +12,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
-from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from fleetvisor.ground.clock import Millis
@@ -21,6 +21,7 @@ from fleetvisor.ground.offload import Offload
 Fsync = Callable[[int], None]
 
 _STAGED: Final = "*#*"  # LocalStore writes NAME#1, then renames or links it to NAME
+_PART_BYTES: Final = 1 << 20
 _FAULTS: Final = (OSError, ValueError, BaseError)
 
 
@@ -80,13 +81,10 @@ class Blobs:
 
     def _put(self, name: str, source: Path, digest: str, size_bytes: int) -> None:
         try:
-            with source.open("rb") as file:
-                try:
-                    self._store.put(name, file, mode="create")
-                except AlreadyExistsError:
-                    if not self._holds(name, digest, size_bytes):
-                        file.seek(0)
-                        self._store.put(name, file, mode="overwrite")
+            if not self._holds(name, digest, size_bytes):
+                with source.open("rb") as file:
+                    # In parts, because obstore reads a file into memory that it puts in one piece.
+                    self._store.put(name, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=2)
             self._sync(self._directory / name)
             self._sync_folders(name)
         except _FAULTS as error:
@@ -114,7 +112,7 @@ class Blobs:
 
     def _holds(self, name: str, digest: str, size_bytes: int) -> bool:
         path = self._directory / name
-        if path.stat().st_size != size_bytes:
+        if not path.exists() or path.stat().st_size != size_bytes:
             return False
         with path.open("rb") as file:
             return file_digest(file, "sha256").hexdigest() == digest

@@ -227,7 +227,7 @@ class Ddi:
         app = await self._apps.get(place.identity.account_sid, update.app_sid)
         files = await self._files(place, app.app_sid)
         name = app.unique_name or app.app_sid
-        version = app.manifest_hash[:12]
+        version = app.version or app.manifest_hash[:12]
         return _json(ddi.render_deployment(update.number, update.mode, name, version, files, key=key))
 
     async def _files(self, place: _Place, app_sid: str) -> tuple[ddi.Artifact, ...]:

@@ -60,6 +60,8 @@ class LayerCache:
             yield await self._blobs.get_range(layer.blob, place, stop) if whole is None else whole[place:stop]
 
     def _make_room(self, size: int) -> bool:
+        if size > self._bytes_max // 4:  # one large file may not push out what a whole fleet asks for
+            return False
         while self._bytes + size > self._bytes_max and self._kept:
             _, oldest = self._kept.popitem(last=False)
             self._bytes -= len(oldest)

@@ -12,7 +12,7 @@ import typer
 from fleetvisor.cli.devices import removed
 from fleetvisor.cli.options import Failure, Session, command, group
 
-app = group("Make, check, upload, list, show and remove apps: firmware bundles.")
+app = group("Make, check, upload, list, show and remove apps: firmware for devices.")
 
 _PEM = "KEY.pem"
 Bundle = Annotated[
@@ -105,12 +105,34 @@ def verify(
 @command(app, "create")
 def create(
     session: Session,
-    bundle: Bundle,
+    firmware: Annotated[
+        Path,
+        typer.Argument(
+            metavar="BUNDLE",
+            help="A bundle, or a SWUpdate, RAUC or MCUboot file.",
+            exists=True,
+            dir_okay=False,
+            readable=True,
+        ),
+    ],
     name: Annotated[str | None, typer.Argument(help="Its unique name, such as app-1.4.2.", show_default=False)] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="What it must be; raw takes any file as it is.", show_default=False),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Its version, if the file states none.", show_default=False)
+    ] = None,
+    hardware_class: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="The devices it is for, if the file does not say.", show_default=False),
+    ] = None,
 ) -> None:
-    """Upload a bundle: it becomes an app that devices can be given."""
-    with session.out.upload(bundle) as progress:
-        made = session.client.create_app(bundle, name, progress)
+    """Upload a bundle or other firmware: it becomes an app that devices can be given."""
+    with session.out.upload(firmware) as progress:
+        made = session.client.create_app(
+            firmware, name, progress, kind=kind, version=version, hardware_class=hardware_class
+        )
     session.out.record(made.document, hidden=("links",))
 
 
@@ -122,8 +144,10 @@ def list_all(session: Session) -> None:
         for item in found:
             session.out.line(item.document)
         return
-    rows = [(a.unique_name, a.sid, a.hash.removeprefix("sha256:")[:12], a.date_created) for a in found]
-    session.out.table(("name", "sid", "hash", "created"), rows)
+    rows = [
+        (a.unique_name, a.sid, a.kind, a.version, a.hash.removeprefix("sha256:")[:12], a.date_created) for a in found
+    ]
+    session.out.table(("name", "sid", "kind", "version", "hash", "created"), rows)
 
 
 Ref = Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)]

@@ -20,6 +20,15 @@ REPEATED: Final = ("logging_enabled", "date_logging_expires", "app_update", "inf
 _LOOKUPS_MAX: Final = 20
 
 Ref = Annotated[str, typer.Argument(metavar="DEVICE", help="A device's SID or unique name.", show_default=False)]
+Class = Annotated[
+    str | None,
+    typer.Option(
+        "--hardware-class",
+        metavar="CLASS",
+        help="What kind of board it is: apps of another are refused.",
+        show_default=False,
+    ),
+]
 
 
 class AppNames:
@@ -83,6 +92,7 @@ def create(
         str | None,
         typer.Option("--sid", metavar="UV…", help="The SID that the board already has.", show_default=False),
     ] = None,
+    hardware_class: Class = None,
 ) -> None:
     """Register devices. Each one's token is shown this once: it is what the device proves itself with.
 
@@ -97,7 +107,7 @@ def create(
         with session.out.counter("Registering devices", total) as progress:
             for number in range(1, total + 1):
                 numbered = name if name is None or count is None else f"{name}-{number}"
-                device = session.client.create_device(numbered, sid)
+                device = session.client.create_device(numbered, sid, hardware_class)
                 made.append(device)
                 if session.out.json:
                     session.out.line(device.document)
@@ -185,9 +195,10 @@ def update(
     access: Annotated[
         str | None, typer.Option("--access", metavar="active|disabled", help="Let it in, or not.", show_default=False)
     ] = None,
+    hardware_class: Class = None,
 ) -> None:
     """Change a device: all of what is given, or nothing."""
-    options = (name, target, logging, mode, confirm, poll_interval, access)
+    options = (name, target, logging, mode, confirm, poll_interval, access, hardware_class)
     if all(option is None for option in options) and not restart and not cancel_update:
         raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
     changed = session.client.update_device(
@@ -201,6 +212,7 @@ def update(
         confirm=confirm,
         poll_interval_s=poll_interval,
         access=access,
+        hardware_class=hardware_class,
     )
     session.out.record(changed.document, hidden=REPEATED)
 

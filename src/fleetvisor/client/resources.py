@@ -83,11 +83,13 @@ class Device(Resource, kw_only=True):
 
 
 class App(Resource, kw_only=True):
-    """One uploaded bundle."""
+    """One uploaded bundle, or other firmware."""
 
     sid: str
     unique_name: str | None = None
     hash: str
+    kind: str = "bundle"
+    version: str | None = None
     date_created: str | None = None
 
     @property
@@ -133,9 +135,12 @@ class Client:
 
     # devices
 
-    def create_device(self, name: str | None = None, sid: str | None = None) -> Device:
+    def create_device(
+        self, name: str | None = None, sid: str | None = None, hardware_class: str | None = None
+    ) -> Device:
         """Register a device; the answer holds its token."""
-        return _read(self._http.post("/v1/Devices", _form(UniqueName=name, Sid=sid)), Device)
+        form = _form(UniqueName=name, Sid=sid, HardwareClass=hardware_class)
+        return _read(self._http.post("/v1/Devices", form), Device)
 
     def devices(self) -> Iterator[Device]:
         """Walk all devices, newest first."""
@@ -158,8 +163,9 @@ class Client:
         confirm: bool | None = None,
         poll_interval_s: str | None = None,
         access: str | None = None,
+        hardware_class: str | None = None,
     ) -> Device:
-        """Change a device, all or nothing. An empty ``name``, ``target`` or interval clears it; ``None`` leaves it."""
+        """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none."""
         form = _form(
             UniqueName=name,
             TargetApp=target,
@@ -170,6 +176,7 @@ class Client:
             Confirm=None if confirm is None else str(confirm).lower(),
             PollInterval=poll_interval_s,
             Access=access,
+            HardwareClass=hardware_class,
         )
         return _read(self._http.post(_device(ref), form), Device)
 
@@ -179,9 +186,19 @@ class Client:
 
     # apps
 
-    def create_app(self, bundle: Path, name: str | None = None, progress: "Progress | None" = None) -> App:
-        """Upload a bundle. Raises ``OSError`` when it cannot be read."""
-        return _read(self._http.upload("/v1/Apps", bundle, _form(UniqueName=name), progress), App)
+    def create_app(
+        self,
+        file: Path,
+        name: str | None = None,
+        progress: "Progress | None" = None,
+        *,
+        kind: str | None = None,
+        version: str | None = None,
+        hardware_class: str | None = None,
+    ) -> App:
+        """Upload a bundle or other firmware. Raises ``OSError`` when it cannot be read."""
+        form = _form(UniqueName=name, Kind=kind, Version=version, HardwareClass=hardware_class)
+        return _read(self._http.upload("/v1/Apps", file, form, progress), App)
 
     def apps(self) -> Iterator[App]:
         """Walk all apps, newest first."""

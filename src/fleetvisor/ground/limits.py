@@ -17,6 +17,7 @@ class Limits:
     """The bounds in force."""
 
     bundle_bytes_max: int = _bound(16 << 20, "413, 20413", "size of an uploaded bundle")
+    firmware_bytes_max: int = _bound(2 << 30, "413, 20413", "size of uploaded firmware of another kind")
     bundle_entries_max: int = _bound(64, "400, 20001", "entries in a bundle's zip")
     bundle_inflated_bytes_max: int = _bound(64 << 20, "400, 20001", "inflated size of all entries of a bundle")
     manifest_bytes_max: int = _bound(64 << 10, "400, 20001", "size of a manifest")
@@ -31,13 +32,14 @@ class Limits:
     keys_per_account_max: int = _bound(100, "409, 20409", "API keys of one account")
     unique_name_chars_max: int = _bound(64, "400, 20001", "characters of an App's unique name")
     device_name_chars_max: int = _bound(256, "400, 20001", "characters of a Device's unique name")
+    label_chars_max: int = _bound(128, "400, 20001", "characters of a version or hardware class")
     page_size_max: int = _bound(1000, "clamped", "items of one page")
     page_size_default: int = _bound(50, "none", "items of one page when PageSize is absent")
     form_bytes_max: int = _bound(64 << 10, "413, 20413", "body of a form request")
     device_body_bytes_max: int = _bound(64 << 10, "413, 20413", "body of a device request")
     header_bytes_max: int = _bound(16 << 10, "431 or a closed connection", "header block of a request")
     request_time_s: int = _bound(30, "503, 20503", "time in which a request's body must arrive and be answered")
-    upload_time_s: int = _bound(600, "503, 20503", "time in which an upload must arrive")
+    upload_time_s: int = _bound(3600, "503, 20503", "time in which an upload must arrive")
     wait_s_max: int = _bound(300, "clamped", "time a poll may be held")
     held_polls_max: int = _bound(100_000, "answered at once", "polls held at one time by one server")
     layer_cache_bytes: int = _bound(256 << 20, "read from disk", "memory for layers that devices download")

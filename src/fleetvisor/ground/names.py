@@ -61,3 +61,10 @@ def has_control(text: str) -> bool:
 def is_text(text: str) -> bool:
     """Tell whether both database engines can store ``text``: no NUL, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def check_label(what: str, text: str, chars_max: int) -> str:
+    """Give back a version or hardware class that may be one. Raises ``Invalid``."""
+    if not 0 < len(text) <= chars_max or not text.isprintable():
+        raise Invalid(f"{what} must have 1 to {chars_max} printable characters.")
+    return text

@@ -17,23 +17,53 @@ Uint63 = Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
 
 
 class DesiredLayer(msgspec.Struct, frozen=True):
-    """One layer to fetch: its content's digest and bytes, and the flash region it goes to."""
+    """One layer to fetch: its content's digest and bytes, and the flash region it goes to.
+
+    Firmware that is no Microvisor bundle is one layer without measurement and region: the file.
+    """
 
     sha256: Sha256
     size_bytes: int
-    measurement: Sha256
+    measurement: Sha256 | None
+    region: Literal["internal", "external"] | None
+    region_start: int | None
+    region_size: int | None
+
+
+class FlashLayer(msgspec.Struct, frozen=True):
+    """A layer that goes to a region of flash, as a bundle's layers do."""
+
+    sha256: str
+    size_bytes: int
+    measurement: str
     region: Literal["internal", "external"]
     region_start: int
     region_size: int
 
 
 class DesiredApp(msgspec.Struct, frozen=True):
-    """The target app. ``update`` is the number of the open update to it; ``None``: there is nothing to do."""
+    """The target app. ``update`` is the number of the open update to it; ``None``: there is nothing to do.
+
+    ``manifest`` is ``None`` for firmware that is no Microvisor bundle.
+    """
 
     sid: str
-    manifest: Sha256
+    manifest: Sha256 | None
     update: int | None
     layers: tuple[DesiredLayer, ...]
+
+
+def flash_layers(app: DesiredApp) -> tuple[FlashLayer, ...] | None:
+    """Give the layers of a bundle; ``None`` when the app is a file for another kind of installer."""
+    found: list[FlashLayer] = []
+    for layer in app.layers:
+        if layer.measurement is None or layer.region is None or layer.region_start is None or layer.region_size is None:
+            return None
+        flash = FlashLayer(
+            layer.sha256, layer.size_bytes, layer.measurement, layer.region, layer.region_start, layer.region_size
+        )
+        found.append(flash)
+    return None if app.manifest is None else tuple(found)
 
 
 class DesiredLogging(msgspec.Struct, frozen=True):

@@ -5,13 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetvisor.agent.plan import Geometry, Misfit, Plan
-from fleetvisor.protocol.native import DesiredLayer
+from fleetvisor.protocol.native import FlashLayer
 
 GEOMETRY = Geometry(sector_bytes=64, unit_bytes=8, journal_bytes=512, internal_bytes=1024, external_bytes=512)
 
 
-def layer(start: int, size: int, region: int, *, external: bool = False) -> DesiredLayer:
-    return DesiredLayer(
+def layer(start: int, size: int, region: int, *, external: bool = False) -> FlashLayer:
+    return FlashLayer(
         sha256="0" * 64,
         size_bytes=size,
         measurement="0" * 64,
@@ -22,8 +22,8 @@ def layer(start: int, size: int, region: int, *, external: bool = False) -> Desi
 
 
 @st.composite
-def fitting_layers(draw: st.DrawFn) -> list[DesiredLayer]:
-    layers: list[DesiredLayer] = []
+def fitting_layers(draw: st.DrawFn) -> list[FlashLayer]:
+    layers: list[FlashLayer] = []
     for external, room in ((False, 1024), (True, 512)):
         place = 0
         for _ in range(draw(st.integers(0, 3))):
@@ -37,7 +37,7 @@ def fitting_layers(draw: st.DrawFn) -> list[DesiredLayer]:
 
 
 @given(fitting_layers(), st.integers(1, 400))
-def test_the_blocks_of_a_plan_write_every_layer_where_it_belongs(layers: list[DesiredLayer], block_bytes: int) -> None:
+def test_the_blocks_of_a_plan_write_every_layer_where_it_belongs(layers: list[FlashLayer], block_bytes: int) -> None:
     """Filling a dirty slot block by block gives the layers' bytes, 0xff in the rest of their regions, nothing twice."""
     contents = [bytes([number + 1]) * each.size_bytes for number, each in enumerate(layers)]
     slot = bytearray(b"\x00" * GEOMETRY.slot_bytes)
@@ -79,7 +79,7 @@ def test_the_blocks_of_a_plan_write_every_layer_where_it_belongs(layers: list[De
         [layer(0, -1, 100)],
     ],
 )
-def test_layers_that_do_not_fit_are_refused_before_anything_is_fetched(layers: list[DesiredLayer]) -> None:
+def test_layers_that_do_not_fit_are_refused_before_anything_is_fetched(layers: list[FlashLayer]) -> None:
     with pytest.raises(Misfit):
         Plan(layers, GEOMETRY)
 

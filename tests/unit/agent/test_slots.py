@@ -8,7 +8,7 @@ from fleetvisor.agent.plan import Geometry
 from fleetvisor.agent.runner import memory_flash
 from fleetvisor.agent.slots import Slots
 from fleetvisor.agent.state import Armed, Booted, Confirmed, Image, Marked, Started
-from fleetvisor.protocol.native import DesiredLayer
+from fleetvisor.protocol.native import FlashLayer
 from fleetvisor.sim.loop import SeededEntropy
 
 LAYERS = app("v1", 1).layers
@@ -71,7 +71,7 @@ def test_an_external_layer_lies_behind_the_internal_flash() -> None:
     slots = open_slots(memory_flash(GEOMETRY))
     slots.keep(Started(1, Image(manifest("v1"), "KA" + "0" * 32)))
     slots.program(512 // 64, 1, b"\x01" * 64)
-    layer = DesiredLayer("0" * 64, 64, "0" * 64, "external", 0, 64)
+    layer = FlashLayer("0" * 64, 64, "0" * 64, "external", 0, 64)
     assert slots.read(0, layer) == b"\x01" * 64
 
 
@@ -81,7 +81,7 @@ def test_an_empty_layer_is_its_region_erased() -> None:
     slots = open_slots(memory_flash(GEOMETRY))
     slots.keep(Started(1, Image(manifest("v1"), "KA" + "0" * 32)))
     blank = hashlib.sha256(b"\xff" * 64).hexdigest()
-    assert slots.verify([DesiredLayer(hashlib.sha256().hexdigest(), 0, blank, "internal", 0, 64)])
+    assert slots.verify([FlashLayer(hashlib.sha256().hexdigest(), 0, blank, "internal", 0, 64)])
 
 
 def test_a_program_never_leaves_its_slot() -> None:

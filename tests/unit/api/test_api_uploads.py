@@ -8,6 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fleetvisor.api import uploads
+from fleetvisor.features.apps.model import Upload
 from fleetvisor.ground.errors import Problem
 from fleetvisor.ground.limits import Limits
 from fleetvisor.reality import RealClock, inline
@@ -63,7 +64,7 @@ def test_a_file_arrives_as_it_was_however_it_is_cut(folder, data, cuts, preamble
     before = preamble + b"\r\n" if preamble else b""
     body = before + HEAD + data + b'\r\n--b\r\nContent-Disposition: form-data; name="UniqueName"\r\n\r\nn\r\n--b--\r\n'
     path = spool(folder)
-    assert asyncio.run(receive(body, path, cuts=cuts)) == "n"
+    assert asyncio.run(receive(body, path, cuts=cuts)) == Upload("n")
     assert path.read_bytes() == data
 
 

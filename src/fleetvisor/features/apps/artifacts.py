@@ -1,7 +1,8 @@
 """An app as files, for protocols that speak of files: one for each layer, with the digests that they ask for.
 
-SHA-1 and MD5 prove nothing here; clients that want them get them. They are computed from the stored bytes when first
-asked for, once for each layer, and kept in memory. Deliberately no URLs.
+SHA-1 and MD5 prove nothing here; clients that want them get them. Those of a firmware file were computed at its upload;
+those of a bundle's layers are computed from the stored bytes when first asked for, and kept in memory. Deliberately no
+URLs.
 """
 
 import asyncio
@@ -12,12 +13,14 @@ from typing import Final
 import msgspec
 
 from fleetvisor.blobs.store import Blobs
+from fleetvisor.features.apps.model import AppLayer
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.sids import AccountSid, AppSid
 
 _CHUNK_BYTES: Final = 256 << 10
 _KEPT_MAX: Final = 100_000
+_SUFFIXES: Final = {"swupdate": "swu", "rauc": "raucb"}
 
 
 class AppFile(msgspec.Struct, frozen=True):
@@ -45,11 +48,18 @@ class Artifacts:
         layers = await self._apps.layers(account_sid, app_sid)
         if not layers:
             raise NotFound("No App of this account has this SID.")
-        files: list[AppFile] = []
-        for place, layer in enumerate(layers, 1):
-            old = await self._digests(account_sid, layer.digest)
-            files.append(AppFile(f"{app_sid}-{place}.bin", layer.digest, *old, layer.size_bytes))
-        return tuple(files)
+        if layers[0].region is None:
+            name = f"{app_sid}.{_SUFFIXES.get((await self._apps.get(account_sid, app_sid)).kind, 'bin')}"
+            return (await self._file(account_sid, name, layers[0]),)
+        return tuple(
+            [await self._file(account_sid, f"{app_sid}-{place}.bin", layer) for place, layer in enumerate(layers, 1)]
+        )
+
+    async def _file(self, account_sid: AccountSid, name: str, layer: AppLayer) -> AppFile:
+        sha1_text, md5_text = layer.sha1, layer.md5
+        if sha1_text is None or md5_text is None:
+            sha1_text, md5_text = await self._digests(account_sid, layer.digest)
+        return AppFile(name, layer.digest, sha1_text, md5_text, layer.size_bytes)
 
     async def _digests(self, account_sid: AccountSid, digest: str) -> tuple[str, str]:
         known = self._known.get(digest)

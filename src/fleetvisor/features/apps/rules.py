@@ -1,12 +1,64 @@
-"""What a proved bundle becomes: the app, its layers, and the names of their bytes.
+"""What a proved upload becomes: the app, its layers, and the names of their bytes.
 
-Deliberately judges no bundle: ``protocol/bundle`` did. Spec: ``docs/adr/0002-layers-and-their-removal.md`` for names.
+Deliberately judges no content: ``protocol/bundle`` and ``protocol/images`` did.
+Spec: ``docs/adr/0002-layers-and-their-removal.md`` for names.
 """
 
-from fleetvisor.features.apps.model import App, AppLayer
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from fleetvisor.features.apps.model import App, AppLayer, Content, Upload
 from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.errors import Conflict, Invalid
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import check_label, check_unique_name
 from fleetvisor.ground.sids import AccountSid, AppSid
 from fleetvisor.protocol.bundle import ParsedBundle, ParsedLayer
+from fleetvisor.protocol.images import KINDS, Kind, ParsedImage
+
+
+class Birth(NamedTuple):
+    """Which app is made, whose, and when."""
+
+    app_sid: AppSid
+    account_sid: AccountSid
+    now: Millis
+
+
+def check_upload(upload: Upload, limits: Limits) -> None:
+    """Refuse what an uploader may not say of a file. Raises ``Invalid``."""
+    if upload.unique_name is not None:
+        check_unique_name(upload.unique_name, limits.unique_name_chars_max)
+    for what, text in (("Version", upload.version), ("HardwareClass", upload.hardware_class)):
+        if text is not None:
+            check_label(what, text, limits.label_chars_max)
+
+
+def check_kind(found: Kind | None, asked: Kind | None) -> Kind:
+    """Give the kind that a file is taken as. Raises ``Invalid``."""
+    if asked == "raw":
+        return "raw"
+    if found is None:
+        raise Invalid(
+            "The File is no Microvisor bundle (a zip), SWUpdate image, RAUC bundle or MCUboot image. "
+            "Send Kind=raw to keep any file."
+        )
+    if asked is not None and asked != found:
+        raise Invalid(
+            f"The File is of the kind {found}, not {asked}: leave Kind out, or send one of {', '.join(KINDS)}."
+        )
+    return found
+
+
+def check_classes(app_class: str | None, device_class: str | None) -> None:
+    """Refuse an app for a device of another hardware class; where a side has none, all goes. Raises ``Conflict``."""
+    if app_class is not None and device_class is not None and app_class != device_class:
+        raise Conflict(
+            f"The App is for the hardware class {app_class!a} and the Device's is {device_class!a}: "
+            "choose another App, or correct the Device's HardwareClass."
+        )
 
 
 def blob_name(digest: str, generation: str) -> str:
@@ -14,27 +66,49 @@ def blob_name(digest: str, generation: str) -> str:
     return f"layers/{digest[:2]}/{digest}-{generation}"
 
 
-def app_of(
-    parsed: ParsedBundle, *, app_sid: AppSid, account_sid: AccountSid, unique_name: str | None, now: Millis
-) -> App:
+def app_of(parsed: ParsedBundle, upload: Upload, birth: Birth) -> App:
     """Give the app that a bundle becomes; its size is what a device downloads, layer by layer."""
     return App(
-        app_sid=app_sid,
-        account_sid=account_sid,
-        unique_name=unique_name,
+        app_sid=birth.app_sid,
+        account_sid=birth.account_sid,
+        unique_name=upload.unique_name,
         manifest_hash=parsed.manifest_hash,
         signed=parsed.signed,
         size_bytes=sum(layer.size_bytes for layer in parsed.layers),
         politeness_s=parsed.politeness_s,
         connection_grace_s=parsed.connection_grace_s,
         check_in_s=parsed.check_in_s,
-        date_created=now,
+        date_created=birth.now,
+        version=upload.version,
+        hardware_class=upload.hardware_class,
     )
 
 
-def layer_of(layer: ParsedLayer) -> AppLayer:
-    """Give what is kept of a layer: all but where its bytes lay in the spool."""
-    return AppLayer(
+def app_of_image(parsed: ParsedImage, upload: Upload, birth: Birth) -> App:
+    """Give the app that another firmware file becomes. What the file states holds, whatever the uploader says."""
+    stated = parsed.stated
+    return App(
+        app_sid=birth.app_sid,
+        account_sid=birth.account_sid,
+        unique_name=upload.unique_name,
+        manifest_hash=parsed.sha256,
+        signed=stated.signed,
+        size_bytes=parsed.size_bytes,
+        politeness_s=0,
+        connection_grace_s=0,
+        check_in_s=0,
+        date_created=birth.now,
+        kind=parsed.kind,
+        version=stated.version or upload.version,
+        hardware_class=stated.hardware_class or upload.hardware_class,
+        hardware_compatibility=msgspec.json.encode(stated.hardware_compatibility).decode(),
+        security_counter=stated.security_counter,
+    )
+
+
+def content_of(layer: ParsedLayer) -> Content:
+    """Give what is kept of a bundle's layer, and where its bytes lie in the spool."""
+    kept = AppLayer(
         digest=layer.digest,
         size_bytes=layer.size_bytes,
         measurement=layer.measurement,
@@ -42,3 +116,10 @@ def layer_of(layer: ParsedLayer) -> AppLayer:
         region_start=layer.region_start,
         region_size=layer.region_size,
     )
+    return Content(kept, layer.path)
+
+
+def content_of_image(parsed: ParsedImage, path: Path) -> Content:
+    """Give the one layer of a firmware file: the file."""
+    layer = AppLayer(parsed.sha256, parsed.size_bytes, None, None, None, None, parsed.sha1, parsed.md5)
+    return Content(layer, path)

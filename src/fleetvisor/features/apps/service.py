@@ -1,28 +1,29 @@
 """Apps: uploaded, found, read back, removed.
 
-A bundle's layers are stored first, each durable before the next step; then one transaction makes the app and counts
-its uses of them. A failed upload leaves at most bytes that ``sweep`` takes. Deliberately reads no zip: that is
-``protocol/bundle``'s. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
+A bundle's layers (or the one file) are stored first, each durable before the next step; then one transaction makes the
+app and counts its uses of them. A failed upload leaves at most bytes that ``sweep`` takes. Deliberately reads no
+format: that is ``protocol/bundle``'s and ``protocol/images``'. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
 """
 
 from collections import OrderedDict
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Body, Database, ReferenceViolated, Tx
 from fleetvisor.features.apps import rules, store
-from fleetvisor.features.apps.model import App, AppLayer, LayerBlob, Manifest
+from fleetvisor.features.apps.model import App, AppLayer, Content, LayerBlob, Manifest, Upload
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy, Millis
 from fleetvisor.ground.errors import Conflict, NotFound, Unavailable
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.names import check_unique_name
 from fleetvisor.ground.offload import Offload
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, AppSid, new_app_sid
-from fleetvisor.protocol.bundle import ParsedBundle, ParsedLayer, parse
+from fleetvisor.protocol.bundle import ParsedBundle, parse
+from fleetvisor.protocol.images import Kind, ParsedImage, recognise
+from fleetvisor.protocol.images import parse as parse_image
 
 _TRIES: Final = 5
 _LAYER_LISTS_MAX: Final = 10_000
@@ -54,26 +55,26 @@ class Apps:
         self._spool = spool
         self._layers: OrderedDict[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = OrderedDict()
 
-    async def create(self, account_sid: AccountSid, bundle: Path, unique_name: str | None) -> App:
-        """Make an app of the bundle in the file ``bundle``, which stays the caller's.
+    async def create(self, account_sid: AccountSid, file: Path, upload: Upload) -> App:
+        """Make an app of the bundle or other firmware in ``file``, which stays the caller's.
 
-        Raises ``Invalid`` (what is wrong with the bundle or the name), ``TooLarge``, ``Conflict`` (the name is taken,
-        or the account has too many).
+        Raises ``Invalid`` (what is wrong with the file or with what is said of it), ``TooLarge``, ``Conflict`` (the
+        name is taken, or the account has too many).
         """
-        name = check_unique_name(unique_name, self._limits.unique_name_chars_max) if unique_name is not None else None
-        reading = _Reading(bundle, self._spool, self._limits)
+        rules.check_upload(upload, self._limits)
+        reading = _Reading(file, upload.kind, self._spool, self._limits)
         try:
             parsed = await self._offload(reading)
+            contents = _contents(parsed, file)
             for _ in range(_TRIES):
-                placed = await self._store_layers(parsed.layers)
-                app = rules.app_of(
-                    parsed,
-                    app_sid=new_app_sid(self._entropy),
-                    account_sid=account_sid,
-                    unique_name=name,
-                    now=self._clock.now(),
-                )
-                if await self._db.write(_insertion(app, parsed, placed, self._limits.apps_per_account_max)):
+                placed = await self._store_layers(contents)
+                birth = rules.Birth(new_app_sid(self._entropy), account_sid, self._clock.now())
+                if isinstance(parsed, ParsedBundle):
+                    app, manifest = rules.app_of(parsed, upload, birth), parsed.manifest
+                else:
+                    app, manifest = rules.app_of_image(parsed, upload, birth), b""
+                making = _Making(app, manifest, tuple(content.layer for content in contents), placed)
+                if await self._db.write(_insertion(making, self._limits.apps_per_account_max)):
                     return app
         finally:
             await self._offload(reading.discard)
@@ -99,7 +100,7 @@ class Apps:
         app = await self.get(account_sid, ref)
         manifest = await store.find_manifest(self._db, account_sid, app.app_sid)
         if manifest is None:
-            raise _missing()
+            raise NotFound("This App has no Manifest: it was not uploaded as a Microvisor bundle.")
         return manifest
 
     async def find_manifest(self, account_sid: AccountSid, manifest_hash: str) -> bytes | None:
@@ -144,33 +145,47 @@ class Apps:
         self._layers.pop((account_sid, app_sid), None)
         self._bus.ring((account_sid, app_sid))
 
-    async def _store_layers(self, layers: tuple[ParsedLayer, ...]) -> dict[str, str]:
+    async def _store_layers(self, contents: tuple[Content, ...]) -> dict[str, str]:
         """Put each distinct layer where its row says; give the blob names by digest."""
         placed: dict[str, str] = {}
-        for layer in layers:
+        for content in contents:
+            layer = content.layer
             if layer.digest not in placed:
-                row = await self._db.write(_renewal(layer, self._entropy.token(8).hex(), self._clock.now()))
+                row = await self._db.write(_renewal(content, self._entropy.token(8).hex(), self._clock.now()))
                 if not row.stored:
-                    await self._blobs.put_file(row.blob, layer.path, digest=layer.digest, size_bytes=layer.size_bytes)
+                    await self._blobs.put_file(row.blob, content.path, digest=layer.digest, size_bytes=layer.size_bytes)
                 placed[layer.digest] = row.blob
         return placed
 
 
+class _Making(NamedTuple):
+    """An app on its way into the database, with the blob names of its layers by digest."""
+
+    app: App
+    manifest: bytes
+    layers: tuple[AppLayer, ...]
+    placed: dict[str, str]
+
+
 class _Reading:
-    """The reading of one bundle, which leaves no file behind, also when its caller was cancelled meanwhile.
+    """The reading of one file, which leaves no other behind, also when its caller was cancelled meanwhile.
 
     A thread cannot be cancelled: then the reading ends after ``discard``, and discards for itself.
     """
 
-    def __init__(self, bundle: Path, spool: Path, limits: Limits) -> None:
-        self._bundle = bundle
+    def __init__(self, file: Path, asked: Kind | None, spool: Path, limits: Limits) -> None:
+        self._file = file
+        self._asked: Kind | None = asked
         self._spool = spool
         self._limits = limits
         self._paths: set[Path] = set()
         self._over = False
 
-    def __call__(self) -> ParsedBundle:
-        with self._bundle.open("rb") as source:
+    def __call__(self) -> ParsedBundle | ParsedImage:
+        kind = rules.check_kind(recognise(self._file), self._asked)
+        if kind != "bundle":
+            return parse_image(self._file, kind, self._limits)
+        with self._file.open("rb") as source:
             parsed = parse(source, self._spool, self._limits)
         self._paths = {layer.path for layer in parsed.layers}
         if self._over:
@@ -183,18 +198,24 @@ class _Reading:
             path.unlink(missing_ok=True)
 
 
-def _renewal(layer: ParsedLayer, generation: str, now: Millis) -> Body[store.LayerRow]:
+def _contents(parsed: ParsedBundle | ParsedImage, file: Path) -> tuple[Content, ...]:
+    if isinstance(parsed, ParsedBundle):
+        return tuple(rules.content_of(layer) for layer in parsed.layers)
+    return (rules.content_of_image(parsed, file),)
+
+
+def _renewal(content: Content, generation: str, now: Millis) -> Body[store.LayerRow]:
     """Give the body that makes or renews the row of one layer; a row that is made names bytes never named before."""
 
     async def body(tx: Tx) -> store.LayerRow:
-        blob = rules.blob_name(layer.digest, generation)
-        return await store.renew(tx, layer.digest, blob, layer.size_bytes, now)
+        return await store.renew(tx, content, rules.blob_name(content.layer.digest, generation), now)
 
     return body
 
 
-def _insertion(app: App, parsed: ParsedBundle, placed: dict[str, str], apps_max: int) -> Body[bool]:
+def _insertion(making: _Making, apps_max: int) -> Body[bool]:
     """Give the body that makes the app, its layers and their uses, and its event; false when a layer's row is gone."""
+    app, manifest, layers, placed = making
 
     async def body(tx: Tx) -> bool:
         lost = [blob for digest, blob in placed.items() if not await store.has_layer(tx, digest, blob)]
@@ -204,10 +225,10 @@ def _insertion(app: App, parsed: ParsedBundle, placed: dict[str, str], apps_max:
             return False
         if await store.count(tx, app.account_sid) >= apps_max:
             raise Conflict(f"The account has {apps_max} Apps, the most it may have.")
-        if not await store.insert(tx, app, parsed.manifest):
+        if not await store.insert(tx, app, manifest):
             raise Conflict("An App with this UniqueName exists already.")
-        for position, layer in enumerate(parsed.layers):
-            await store.use_layer(tx, app, position, rules.layer_of(layer), placed[layer.digest])
+        for position, layer in enumerate(layers):
+            await store.use_layer(tx, app, position, layer, placed[layer.digest])
         await events.append(
             tx,
             account_sid=app.account_sid,

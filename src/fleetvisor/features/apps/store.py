@@ -9,24 +9,27 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.apps.model import App, AppLayer, LayerBlob, Manifest
+from fleetvisor.features.apps.model import App, AppLayer, Content, LayerBlob, Manifest
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
 
 _COLUMNS: Final = """app_sid, account_sid, unique_name, manifest_hash, signed, size_bytes, politeness_s,
-    connection_grace_s, check_in_s, date_created"""
+    connection_grace_s, check_in_s, date_created, kind, version, hardware_class, hardware_compatibility,
+    security_counter"""
 _BY_SID: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND app_sid = :ref"
 _BY_NAME: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND unique_name = :ref"
 _BY_HASH: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND manifest_hash = :hash"
 _PAGE: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid"
 _INSERT: Final = """
 INSERT INTO apps (app_sid, account_sid, unique_name, manifest, manifest_hash, signed, size_bytes, politeness_s,
-    connection_grace_s, check_in_s, date_created)
+    connection_grace_s, check_in_s, date_created, kind, version, hardware_class, hardware_compatibility,
+    security_counter)
 VALUES (:app_sid, :account_sid, :unique_name, :manifest, :manifest_hash, :signed, :size_bytes, :politeness_s,
-    :connection_grace_s, :check_in_s, :date_created)
+    :connection_grace_s, :check_in_s, :date_created, :kind, :version, :hardware_class, :hardware_compatibility,
+    :security_counter)
 ON CONFLICT DO NOTHING RETURNING app_sid AS sid"""
 _LAYERS: Final = """
-SELECT l.digest, b.size_bytes, l.measurement, l.region, l.region_start, l.region_size
+SELECT l.digest, b.size_bytes, l.measurement, l.region, l.region_start, l.region_size, b.sha1, b.md5
 FROM app_layers l JOIN layers b ON b.digest = l.digest
 WHERE l.account_sid = :account_sid AND l.app_sid = :app_sid ORDER BY l.position"""
 _INSERT_LAYER: Final = """
@@ -36,9 +39,11 @@ _LAYER: Final = """
 SELECT digest, blob, size_bytes FROM layers WHERE digest = :digest AND stored = 1
     AND EXISTS (SELECT 1 FROM app_layers a WHERE a.account_sid = :account_sid AND a.digest = layers.digest)"""
 _RENEW: Final = """
-INSERT INTO layers (digest, blob, size_bytes, date_renewed) VALUES (:digest, :blob, :size_bytes, :now)
+INSERT INTO layers (digest, blob, size_bytes, date_renewed, sha1, md5)
+VALUES (:digest, :blob, :size_bytes, :now, :sha1, :md5)
 ON CONFLICT (digest) DO UPDATE SET date_renewed =
-    CASE WHEN excluded.date_renewed > layers.date_renewed THEN excluded.date_renewed ELSE layers.date_renewed END
+    CASE WHEN excluded.date_renewed > layers.date_renewed THEN excluded.date_renewed ELSE layers.date_renewed END,
+    sha1 = COALESCE(excluded.sha1, layers.sha1), md5 = COALESCE(excluded.md5, layers.md5)
 RETURNING digest, blob, size_bytes, stored"""
 _USE: Final = """
 UPDATE layers SET uses = uses + 1, stored = 1 WHERE digest = :digest AND blob = :blob"""
@@ -130,14 +135,15 @@ async def page(
 
 async def find_manifest(db: Database, account_sid: AccountSid, app_sid: AppSid) -> Manifest | None:
     """Read an app's manifest."""
-    sql = "SELECT app_sid, manifest_hash, manifest FROM apps WHERE account_sid = :account_sid AND app_sid = :app_sid"
+    sql = """SELECT app_sid, manifest_hash, manifest FROM apps
+        WHERE account_sid = :account_sid AND app_sid = :app_sid AND kind = 'bundle'"""
     return await db.one(Manifest, sql, {"account_sid": account_sid, "app_sid": app_sid})
 
 
 async def find_manifest_by_hash(db: Database, account_sid: AccountSid, manifest_hash: str) -> Manifest | None:
     """Read a manifest by its hash, if an app of the account has it."""
     sql = """SELECT app_sid, manifest_hash, manifest FROM apps
-        WHERE account_sid = :account_sid AND manifest_hash = :hash LIMIT 1"""
+        WHERE account_sid = :account_sid AND manifest_hash = :hash AND kind = 'bundle' LIMIT 1"""
     return await db.one(Manifest, sql, {"account_sid": account_sid, "hash": manifest_hash})
 
 
@@ -151,9 +157,16 @@ async def layers(db: Database, account_sid: AccountSid, app_sid: AppSid) -> list
     return await db.all(AppLayer, _LAYERS, {"account_sid": account_sid, "app_sid": app_sid})
 
 
-async def renew(tx: Tx, digest: str, blob: str, size_bytes: int, now: Millis) -> LayerRow:
+async def renew(tx: Tx, content: Content, blob: str, now: Millis) -> LayerRow:
     """Make the layer's row, named ``blob``, or renew the grace of the one that is there; give the row."""
-    params = {"digest": digest, "blob": blob, "size_bytes": size_bytes, "now": now}
+    params = {
+        "digest": content.layer.digest,
+        "blob": blob,
+        "size_bytes": content.layer.size_bytes,
+        "sha1": content.layer.sha1,
+        "md5": content.layer.md5,
+        "now": now,
+    }
     row = await tx.one(LayerRow, _RENEW, params)
     if row is None:
         raise AssertionError("an upsert that returns always returns a row")

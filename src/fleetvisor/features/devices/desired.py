@@ -146,4 +146,5 @@ class DesiredCache:
         )
         if not layers:  # the app went between the two reads: its target was cleared, so there is none
             return None
-        return DesiredApp(row.target_sid, row.target_hash, row.number, layers)
+        manifest = None if layers[0].region is None else row.target_hash
+        return DesiredApp(row.target_sid, manifest, row.number, layers)

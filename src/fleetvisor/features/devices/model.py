@@ -35,10 +35,11 @@ class Device(msgspec.Struct, frozen=True):
     date_last_seen: Millis | None
     update: Update | None
     poll_interval_s: int | None = None
+    hardware_class: str | None = None
 
 
 class DeviceChange(msgspec.Struct, frozen=True):
-    """What one POST asks for. ``None`` as name, target or interval clears it; ``UNSET`` leaves it alone.
+    """What one POST asks for. ``None`` as name, target, interval or class clears it; ``UNSET`` leaves it alone.
 
     ``mode`` and ``confirm`` go with a target: how a device is told whose protocol knows them.
     """
@@ -52,6 +53,7 @@ class DeviceChange(msgspec.Struct, frozen=True):
     confirm: bool | None = None
     poll_interval_s: int | UnsetType | None = UNSET
     access: Literal["active", "disabled"] | None = None
+    hardware_class: str | UnsetType | None = UNSET
 
 
 class NewDevice(msgspec.Struct, frozen=True):

@@ -4,18 +4,22 @@ from msgspec import UNSET
 
 from fleetvisor.features.devices.model import DeviceChange
 from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import check_label
 from fleetvisor.ground.sids import DeviceSid, is_sid
 
 
-def check_change(change: DeviceChange, poll_interval_s_max: int) -> None:
+def check_change(change: DeviceChange, limits: Limits) -> None:
     """Refuse a change that contradicts itself, or an interval out of bounds. Raises ``Invalid``."""
     if change.cancel_update and change.target_app is not UNSET:
         raise Invalid("CancelUpdate and TargetApp exclude each other: send one of them.")
     if (change.mode is not None or change.confirm is not None) and not isinstance(change.target_app, str):
         raise Invalid("UpdateMode and Confirm go with TargetApp: send the App as well.")
     interval = change.poll_interval_s
-    if isinstance(interval, int) and not 1 <= interval <= poll_interval_s_max:
-        raise Invalid(f"PollInterval must be from 1 to {poll_interval_s_max} seconds; empty takes the server's.")
+    if isinstance(interval, int) and not 1 <= interval <= limits.poll_interval_s_max:
+        raise Invalid(f"PollInterval must be from 1 to {limits.poll_interval_s_max} seconds; empty takes the server's.")
+    if isinstance(change.hardware_class, str):
+        check_label("HardwareClass", change.hardware_class, limits.label_chars_max)
 
 
 def is_empty(change: DeviceChange) -> bool:

@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx, UniqueViolated
+from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
@@ -24,7 +25,7 @@ from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.names import check_unique_name
+from fleetvisor.ground.names import check_label, check_unique_name
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
 from fleetvisor.pki.identity import new_token, token_hash
@@ -53,13 +54,17 @@ class Devices:
         self._rows: dict[str, store.DeviceRow] = {}
         bus.listen(self._hear)
 
-    async def create(self, account_sid: AccountSid, unique_name: str | None, sid: str | None) -> NewDevice:
+    async def create(
+        self, account_sid: AccountSid, unique_name: str | None, sid: str | None, *, hardware_class: str | None = None
+    ) -> NewDevice:
         """Register a device, under its own ``sid`` if the board has one already; its token is shown this once.
 
         Raises ``Invalid`` for a bad name or SID, ``Conflict`` when one is taken or the account is full.
         """
         name = check_unique_name(unique_name, self._limits.device_name_chars_max) if unique_name else None
         device_sid = rules.check_own_sid(sid) if sid else new_device_sid(self._entropy)
+        if hardware_class is not None:
+            check_label("HardwareClass", hardware_class, self._limits.label_chars_max)
         token = new_token(self._entropy, TOKEN_PREFIX)
         now = self._clock.now()
 
@@ -70,6 +75,7 @@ class Devices:
                 raise Conflict("A Device with this UniqueName or Sid exists already.")
             await store.insert_token(tx, device_sid, token_hash(token), now)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
+            await store.set_class(tx, account_sid, device_sid, hardware_class)
             await self._note(tx, account_sid, device_sid, "device.created", {"unique_name": name}, now)
             return await self._read(tx, account_sid, device_sid, now)
 
@@ -129,9 +135,9 @@ class Devices:
         """Apply one change, all or nothing, and give the device as it is then.
 
         Raises ``NotFound`` for the device, ``Invalid`` for an unknown app or a contradiction, ``Conflict`` for a
-        name that another device has.
+        name that another device has and for an app of another hardware class.
         """
-        rules.check_change(change, self._limits.poll_interval_s_max)
+        rules.check_change(change, self._limits)
         if isinstance(change.unique_name, str):
             check_unique_name(change.unique_name, self._limits.device_name_chars_max)
         if rules.is_empty(change):
@@ -193,6 +199,13 @@ class Devices:
             timeout_s = self._limits.cancel_timeout_s
             await updates.assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=timeout_s)
             data["target_sid"] = app.app_sid if app else None
+        if change.hardware_class is not UNSET:
+            await store.set_class(tx, account_sid, device_sid, change.hardware_class)
+            data["hardware_class"] = change.hardware_class
+        if isinstance(change.target_app, str) or isinstance(change.hardware_class, str):
+            classes = await store.find_classes(tx, account_sid, device_sid)
+            if classes is not None:
+                apps_rules.check_classes(classes.app_class, classes.device_class)
         if change.cancel_update:
             timeout_s = self._limits.cancel_timeout_s
             await updates.cancel(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)

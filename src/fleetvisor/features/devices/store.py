@@ -25,6 +25,7 @@ class DeviceRow(msgspec.Struct, frozen=True):
     unique_name: str | None
     access: str
     poll_interval_s: int | None
+    hardware_class: str | None
     date_created: Millis
     date_updated: Millis
     target_sid: AppSid | None
@@ -51,7 +52,8 @@ class DeviceRow(msgspec.Struct, frozen=True):
 
 
 _SELECT: Final = """
-SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.date_created, d.date_updated,
+SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.hardware_class,
+    d.date_created, d.date_updated,
     a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
@@ -85,9 +87,20 @@ UPDATE accounts SET device_count = device_count + 1
 WHERE account_sid = :account_sid AND device_count < :devices_max"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
+_CLASSES: Final = """
+SELECT d.hardware_class AS device_class, r.hardware_class AS app_class
+FROM devices d JOIN assignments a ON a.device_sid = d.device_sid LEFT JOIN apps r ON r.app_sid = a.target_sid
+WHERE d.account_sid = :account_sid AND d.device_sid = :device_sid"""
 _BY_TOKEN: Final = """
 SELECT d.device_sid, d.account_sid FROM device_tokens t JOIN devices d ON d.device_sid = t.device_sid
 WHERE t.token_hash = :token_hash AND d.access = 'active'"""
+
+
+class Classes(msgspec.Struct, frozen=True):
+    """The hardware classes of a device and of its target app; ``None`` where there is none."""
+
+    device_class: str | None
+    app_class: str | None
 
 
 class SidRow(msgspec.Struct, frozen=True):
@@ -144,6 +157,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
         date_last_seen=row.date_seen,
         update=update,
         poll_interval_s=row.poll_interval_s,
+        hardware_class=row.hardware_class,
     )
 
 
@@ -221,6 +235,18 @@ async def set_interval(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, s
     sql = """UPDATE devices SET poll_interval_s = :seconds
         WHERE account_sid = :account_sid AND device_sid = :device_sid"""
     await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "seconds": seconds})
+
+
+async def set_class(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, hardware_class: str | None) -> None:
+    """Set or clear a device's hardware class."""
+    sql = """UPDATE devices SET hardware_class = :hardware_class
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "hardware_class": hardware_class})
+
+
+async def find_classes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Classes | None:
+    """Read the hardware classes of a device and of the app that it should run."""
+    return await tx.one(Classes, _CLASSES, {"account_sid": account_sid, "device_sid": device_sid})
 
 
 async def set_access(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, access: str) -> None:

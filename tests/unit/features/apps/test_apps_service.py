@@ -9,6 +9,7 @@ from tests import bundles
 from tests.unit.features.apps.warehouse import apps_of, digest_of, firmware, warehouse
 
 from fleetvisor.blobs.store import BlobFault, Blobs
+from fleetvisor.features.apps.model import Upload
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from fleetvisor.ground.pages import PageRequest
 from fleetvisor.reality import inline
@@ -317,7 +318,7 @@ async def test_an_upload_that_is_cancelled_while_a_thread_reads_it_leaves_nothin
     apps = apps_of(house.at, tmp_path, house.blobs, offload=offload)
     path = tmp_path / "bundle"
     path.write_bytes(firmware(A, B))
-    task = asyncio.ensure_future(apps.create(house.at.account, path, None))
+    task = asyncio.ensure_future(apps.create(house.at.account, path, Upload()))
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

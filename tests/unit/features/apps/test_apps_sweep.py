@@ -14,6 +14,7 @@ from tests.unit.features.apps.warehouse import apps_of, digest_of, firmware, war
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.features.apps import rules
 from fleetvisor.features.apps import store as apps_store
+from fleetvisor.features.apps.model import Upload
 from fleetvisor.features.apps.sweep import sweep
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.reality import inline
@@ -183,7 +184,7 @@ class Nodes:
         elif move == "upload":
             path = self.house.directory / f"bundle-{number}"
             path.write_bytes(BUNDLES[number])
-            run = Run("upload", self.apps.create(self.house.at.account, path, None))
+            run = Run("upload", self.apps.create(self.house.at.account, path, Upload()))
             self.uploads.append(run)
             self.running.append(run)
         elif move == "sweep":

@@ -11,7 +11,7 @@ from tests.unit.features.stage import Stage, stage
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database
-from fleetvisor.features.apps.model import App
+from fleetvisor.features.apps.model import App, Upload
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
 from fleetvisor.ground.offload import Offload
@@ -47,7 +47,7 @@ class Warehouse:
         path = self.directory / "spool" / f"upload-{self.at.entropy.token(8).hex()}"
         path.write_bytes(bundle)
         try:
-            return await (apps or self.apps).create(account or self.at.account, path, name)
+            return await (apps or self.apps).create(account or self.at.account, path, Upload(name))
         finally:
             path.unlink()
 
