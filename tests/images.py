@@ -22,31 +22,35 @@ def cpio(entries, *, crc=True, trailer=True):
         out += (b"070702" if crc else b"070701") + b"".join(b"%08x" % field for field in fields) + raw
         out += b"\0" * (-len(out) % 4) + content
         out += b"\0" * (-len(out) % 4)
-    return bytes(out)
+    return bytes(out) + b"\0" * (-len(out) % 512 if trailer else 0)
 
 
-def description(files=(), *, version="1.0", compatible=("1.0",), extra=""):
-    """A sw-description: ``files`` are ``(name, content, path)``, copied raw by SWUpdate's handler for files."""
-    listed = ", ".join(
-        f'{{ filename = "{name}"; path = "{path}"; sha256 = "{hashlib.sha256(content).hexdigest()}"; }}'
-        for name, content, path in files
-    )
+def description(files=(), *, scripts=(), version="1.0", compatible=("1.0",), extra=""):
+    """A sw-description: ``files`` are ``(name, content, path)``, ``scripts`` are ``(name, content, type)``."""
+
+    def listed(entries, what):
+        return ", ".join(
+            f'{{ filename = "{name}"; {what} = "{value}"; sha256 = "{hashlib.sha256(content).hexdigest()}"; }}'
+            for name, content, value in entries
+        )
+
     revisions = ", ".join(f'"{text}"' for text in compatible)
     return f"""software =
 {{
     version = "{version}";
     hardware-compatibility: [ {revisions} ];
-    files: ( {listed} );
+    files: ( {listed(files, "path")} );
+    scripts: ( {listed(scripts, "type")} );
     {extra}
 }}
 """.encode()
 
 
-def swu(files=(("app.bin", b"firmware " * 100, "/tmp/app.bin"),), *, crc=True, sign=None, **stated):  # noqa: S108
+def swu(files=(("app.bin", b"firmware " * 100, "/tmp/app.bin"),), *, crc=True, sign=None, scripts=(), **stated):  # noqa: S108
     """A SWUpdate image, signed by ``sign(description)`` if given."""
-    told = description(files, **stated)
+    told = description(files, scripts=scripts, **stated)
     signature = [("sw-description.sig", sign(told))] if sign else []
-    contents = [(name, content) for name, content, _ in files]
+    contents = [(name, content) for name, content, _ in [*files, *scripts]]
     return cpio([("sw-description", told), *signature, *contents], crc=crc)
 
 
