@@ -187,24 +187,6 @@ def test_a_port_in_use_is_refused_also_when_our_own_kind_listens_there(server, t
     assert not (tmp_path / "other" / "credentials.json").exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        (["--public-url", "https://mv.example.com/fleet"], 2, "path"),
-        (["--tls-cert", "a.pem"], 2, "belong together"),
-        (["--tls-cert", "a.pem", "--tls-key", "a.key"], 1, "--tls-cert"),
-        (["--database", "postgresql://x/y"], 2, "--seal-key-file"),
-        (["--seal-key-file", "/nonexistent"], 1, "/nonexistent"),
-        (["--host", "no-such-host.invalid"], 1, "no-such-host.invalid"),
-        (["--port", "70000"], 2, "--port"),
-    ],
-)
-def test_a_start_that_cannot_work_is_refused_in_one_line(tmp_path, options, code, said):
-    done = serve("--data", tmp_path / "data", "--port", "0", *options)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-    assert said in done.stderr
-
-
 def test_without_a_data_directory_there_is_no_server():
     done = serve()
     assert done.returncode == 2
