@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 START_S = 30.0
 
@@ -88,3 +90,35 @@ def running(data: Path, *options: str, env: dict[str, str] | None = None) -> Ite
             except subprocess.TimeoutExpired:
                 server.process.kill()
                 server.process.wait()
+
+
+def address(server):
+    """Where it listens: host and port."""
+    parts = urlsplit(server.credentials["local_url"])
+    return parts.hostname, parts.port
+
+
+def context(server, **flags):
+    """A TLS context that trusts its CA; ``flags`` are set on it."""
+    made = ssl.create_default_context(cafile=server.ca_file)
+    for name, value in flags.items():
+        setattr(made, name, value)
+    return made
+
+
+def connect(server, made=None):
+    """A TLS connection to it."""
+    plain = socket.create_connection(address(server), timeout=20)
+    return (made or context(server)).wrap_socket(plain, server_hostname="localhost")
+
+
+def ask(connection, path="/healthz"):
+    """What it answers to a GET on that connection, as far as it comes at once."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+    return connection.recv(65536)
+
+
+def healthz(server, timeout=5):
+    """The status of its /healthz on a new connection."""
+    url = server.credentials["local_url"] + "/healthz"
+    return urllib.request.urlopen(url, context=context(server), timeout=timeout).status

@@ -19,18 +19,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleetvisor.ground.limits import Limits
 
+_PREFIX: Final = "FLEETVISOR_SERVE_"
 _LIMIT_PREFIX: Final = "FLEETVISOR_LIMIT_"
 _DIGITS_MAX: Final = 15
 _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}\.?\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
+_HOST_AND_PORT: Final = re.compile(r"([^:\[\]]*|\[[^\[\]]*\])(:[0-9]{1,5})?")
 _ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  (to know it, not to bind it)
 
 
 class Settings(BaseSettings):
     """What ``fleetvisor serve`` needs to know."""
 
-    model_config = SettingsConfigDict(env_prefix="FLEETVISOR_SERVE_", extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
     data: Path = Field(description="the data directory: made at first start, for one server at a time")
     host: str = Field("127.0.0.1", description="the address or host name to listen on; 0.0.0.0 is all of IPv4, :: all")
@@ -62,17 +64,37 @@ class Settings(BaseSettings):
         """Demand ``https://host[:port]`` without path, query or user; drop a final slash."""
         if text is None:
             return None
-        parts = urlsplit(text)
+        try:
+            parts = urlsplit(text)
+            parts.port  # noqa: B018  (reading it raises ValueError for one that is no port)
+        except ValueError as error:
+            raise ValueError(f"the public URL is not a URL ({error})") from None
         if parts.scheme != "https" or not parts.hostname:
             raise ValueError("the public URL must begin with https:// and name a host")
         if parts.path not in {"", "/"} or parts.query or parts.fragment or text.endswith(("?", "#")):
             raise ValueError("the public URL must not have a path: clients add /v1 and more to it")
         if parts.username is not None or parts.password is not None:
             raise ValueError("the public URL must not carry credentials")
-        if parts.port == 0:  # reading it also raises ValueError for a port that is none
+        if parts.port == 0:
             raise ValueError("the public URL's port must not be 0")
         host = _check_host(parts.hostname)
         return url_of(host, parts.port)
+
+    @field_validator("database")
+    @classmethod
+    def check_database(cls, text: str | None) -> str | None:
+        """Demand a PostgreSQL URL that can be taken apart; what is said of it never repeats it."""
+        if text is None:
+            return None
+        if not text.startswith(("postgresql://", "postgres://")):
+            raise ValueError("the database must be a postgresql:// URL")
+        try:
+            hosts = urlsplit(text).netloc.rpartition("@")[2]
+        except ValueError:
+            hosts = ":"
+        if not all(_HOST_AND_PORT.fullmatch(host) for host in hosts.split(",")):
+            raise ValueError("the database must be postgresql://user:password@host:port/name; write / as %2F, @ as %40")
+        return text
 
     @field_validator("host")
     @classmethod
@@ -87,8 +109,6 @@ class Settings(BaseSettings):
             raise ValueError("--tls-cert and --tls-key belong together")
         if self.database is None:
             return self
-        if not self.database.startswith(("postgresql://", "postgres://")):
-            raise ValueError("the database must be a postgresql:// URL")
         if not self.seal_key_file or self.blobs is None:
             raise ValueError("with --database, --seal-key-file and --blobs are required: all nodes share them")
         return self
@@ -163,6 +183,19 @@ def host_that_twilio_node_calls(host: str) -> str:
     domain = ".".join(host.split(".")[-2:])
     labels = host.partition("." + domain)[0].split(".")
     return host if len(labels) == 1 else ".".join([*labels[:3], domain])
+
+
+def variable_of(name: str) -> str:
+    """Give the variable of the environment that a setting may come from."""
+    return _PREFIX + name.upper()
+
+
+def check_variables(environ: Mapping[str, str] = os.environ) -> None:
+    """Raise ``ValueError`` for a variable that looks like a setting and is none: a slip, not to be passed over."""
+    for variable in environ:
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper().startswith(_PREFIX) and name.lower() not in Settings.model_fields:
+            raise ValueError(f"{variable}: there is no setting of this name; docs/reference/settings.md lists them")
 
 
 def limits_from(environ: Mapping[str, str] = os.environ) -> Limits:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from tests.server import launch, running
+from tests.server import address, connect, context, healthz, launch, running
 
 from fleetvisor.pki.ca import make_authority
 from fleetvisor.pki.serving import issue
@@ -31,37 +31,6 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 IDLE = 2000
 BACKUP_PAGE = Path(__file__).parents[2] / "docs/how-to/back-up.md"
 PROGRAM = [sys.executable, "-m", "fleetvisor.cli.main", "serve"]
-NODE = """
-require("https").get(process.argv[1] + "/healthz", {ca: require("fs").readFileSync(process.argv[2])},
-  (answer) => { console.log(answer.statusCode); answer.resume(); }).on("error", (error) => console.log(error.code));
-"""
-
-
-def address(server):
-    parts = urlsplit(server.credentials["local_url"])
-    return parts.hostname, parts.port
-
-
-def context(server, **flags):
-    made = ssl.create_default_context(cafile=server.ca_file)
-    for name, value in flags.items():
-        setattr(made, name, value)
-    return made
-
-
-def connect(server, made=None):
-    plain = socket.create_connection(address(server), timeout=20)
-    return (made or context(server)).wrap_socket(plain, server_hostname="localhost")
-
-
-def ask(connection, path="/healthz"):
-    connection.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
-    return connection.recv(65536)
-
-
-def healthz(server, timeout=5):
-    url = server.credentials["local_url"] + "/healthz"
-    return urllib.request.urlopen(url, context=context(server), timeout=timeout).status
 
 
 def serve(*options, seconds=20, **extra):
@@ -114,54 +83,6 @@ def test_anyone_may_fetch_the_ca(server):
     assert answer.content == (server.data / "ca.pem").read_bytes()
 
 
-def test_devices_that_speak_tls_1_2_only_are_served_and_older_ones_are_not(server):
-    with connect(server, context(server, maximum_version=ssl.TLSVersion.TLSv1_2)) as connection:
-        assert connection.version() == "TLSv1.2"
-        assert ask(connection).startswith(b"HTTP/1.1 200 ")
-    with connect(server) as connection:
-        assert connection.version() == "TLSv1.3"
-    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
-        old = context(server, minimum_version=ssl.TLSVersion.TLSv1_1, maximum_version=ssl.TLSVersion.TLSv1_1)
-    with pytest.raises((ssl.SSLError, ConnectionError)):
-        connect(server, old)
-
-
-def test_http_2_is_not_spoken_because_its_answers_carry_no_date(server):
-    made = context(server)
-    made.set_alpn_protocols(["h2", "http/1.1"])
-    with connect(server, made) as connection:
-        assert connection.selected_alpn_protocol() == "http/1.1"
-        assert ask(connection).lower().count(b"\r\ndate: ") == 1
-
-
-def test_strict_verifiers_take_the_certificate(server):
-    with connect(server, context(server, verify_flags=ssl.VERIFY_X509_STRICT)) as connection:
-        assert ask(connection).startswith(b"HTTP/1.1 200 ")
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
-def test_openssl_takes_the_certificate(server):
-    host, port = address(server)
-    command = ["openssl", "s_client", "-connect", f"{host}:{port}", "-verify_return_error", "-x509_strict"]
-    command += ["-CAfile", server.ca_file, "-verify_ip", "127.0.0.1", "-servername", "localhost"]
-    done = subprocess.run(command, input="", capture_output=True, text=True, timeout=20)
-    assert "Verify return code: 0 (ok)" in done.stdout, done.stdout + done.stderr
-
-
-@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_node_takes_the_certificate(server, host):
-    command = ["node", "-e", NODE, f"https://{host}:{address(server)[1]}", server.ca_file]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-    assert done.stdout.strip() == "200", done.stdout + done.stderr
-
-
-def test_plain_http_on_the_port_gets_no_service(server):
-    with socket.create_connection(address(server), timeout=20) as plain:
-        plain.sendall(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        assert b"HTTP" not in plain.recv(1000)
-
-
 def test_a_header_block_over_the_bound_is_refused(server):
     with connect(server) as connection:
         with contextlib.suppress(ConnectionError, ssl.SSLError):  # it may be refused before all of it is sent
@@ -185,24 +106,6 @@ def test_a_port_in_use_is_refused_also_when_our_own_kind_listens_there(server, t
     assert done.returncode == 5
     assert "in use" in done.stderr
     assert not (tmp_path / "other" / "credentials.json").exists()
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "said"),
-    [
-        (["--public-url", "https://mv.example.com/fleet"], 2, "path"),
-        (["--tls-cert", "a.pem"], 2, "belong together"),
-        (["--tls-cert", "a.pem", "--tls-key", "a.key"], 1, "--tls-cert"),
-        (["--database", "postgresql://x/y"], 2, "--seal-key-file"),
-        (["--seal-key-file", "/nonexistent"], 1, "/nonexistent"),
-        (["--host", "no-such-host.invalid"], 1, "no-such-host.invalid"),
-        (["--port", "70000"], 2, "--port"),
-    ],
-)
-def test_a_start_that_cannot_work_is_refused_in_one_line(tmp_path, options, code, said):
-    done = serve("--data", tmp_path / "data", "--port", "0", *options)
-    assert (done.returncode, "Traceback" in done.stderr) == (code, False), done.stderr
-    assert said in done.stderr
 
 
 def test_without_a_data_directory_there_is_no_server():

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from fleetvisor.ground.limits import Limits
-from fleetvisor.settings import Settings, host_that_twilio_node_calls, limits_from
+from fleetvisor.settings import Settings, check_variables, host_that_twilio_node_calls, limits_from
 
 
 def settings(**given):
@@ -141,3 +141,34 @@ def test_a_limit_that_is_no_whole_number_is_refused(text):
 def test_a_limit_of_an_unknown_name_is_refused():
     with pytest.raises(ValueError, match="FLEETVISOR_LIMIT_PAGES"):
         limits_from({"FLEETVISOR_LIMIT_PAGES": "1"})
+
+
+def test_a_variable_that_is_no_setting_is_a_slip_that_is_named():
+    check_variables(
+        {"FLEETVISOR_SERVE_PORT": "1", "fleetvisor_serve_tls_cert": "a", "FLEETVISOR_URL": "x", "HOME": "/"}
+    )
+    with pytest.raises(ValueError, match="FLEETVISOR_SERVE_TSL_CERT"):
+        check_variables({"FLEETVISOR_SERVE_TSL_CERT": "a"})
+
+
+SHARED = {"seal_key_file": ("k",), "blobs": "b"}
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://db/fleet",
+        "postgres://u:p%2Fw%40@db:5432/fleet",
+        "postgresql://u:p@w@[::1]:5432/fleet",
+        "postgresql://a:5432,b:5433,c/fleet?target_session_attrs=primary",
+        "postgresql:///fleet?host=/run/postgresql",
+    ],
+)
+def test_database_urls_that_postgresql_knows_are_taken(url):
+    assert settings(database=url, **SHARED).database == url
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p/w@db/fleet", "postgresql://db:5x/fleet", "postgresql://[::1/fleet"])
+def test_a_database_url_that_cannot_be_taken_apart_is_refused(url):
+    with pytest.raises(ValueError, match="write / as %2F"):
+        settings(database=url, **SHARED)

@@ -36,6 +36,7 @@ from fleetvisor.client.resources import App, Client, Device
 
 DEVICES: Final = 10
 VERSIONS: Final = ("blinker-v1", "blinker-v2")
+_SHIPPED: Final = Path(__file__).with_name("firmware")  # where the wheel has what a checkout has in examples/
 _CHECKOUT: Final = Path(__file__).parents[3] / "examples/firmware"
 _STAGE_S: Final = 25.0
 _LOOK_S: Final = 0.2
@@ -52,7 +53,7 @@ def demo(
         typer.Option(
             "--firmware",
             metavar="DIR",
-            help="Where blinker-v1.elf and blinker-v2.elf are, if not in the checkout.",
+            help="Other firmware: where a blinker-v1.elf and a blinker-v2.elf are.",
             show_default=False,
         ),
     ] = None,
@@ -69,7 +70,7 @@ def demo(
     with ExitStack() as stack:
         stack.enter_context(_stoppable())
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetvisor-demo-")))
-        bundles = [_pack((firmware or _CHECKOUT) / f"{version}.elf", directory) for version in VERSIONS]
+        bundles = [_pack((firmware or shipped_firmware()) / f"{version}.elf", directory) for version in VERSIONS]
         out.note("Starting a server on HTTPS, with SQLite in a temporary directory …")
         server = stack.enter_context(serving(directory / "data", out))
         client = Client(stack.enter_context(Http(server)))
@@ -96,12 +97,17 @@ def demo(
         out.note("Stopping.")
 
 
+def shipped_firmware() -> Path:
+    """Give the folder of the two firmwares that come with the program."""
+    return _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
+
+
 def _pack(elf: Path, directory: Path) -> Path:
     from fleetvisor.protocol.firmware import load_firmware
     from fleetvisor.protocol.pack import pack
 
     if not elf.exists():
-        raise Failure(f"{elf} is missing.", "Run the demo in a checkout of Fleetvisor, or give --firmware DIR.")
+        raise Failure(f"{elf} is missing.", "Give --firmware DIR, with both files in it.")
     bundle = directory / f"{elf.stem}.zip"
     bundle.write_bytes(pack(load_firmware(elf)))
     return bundle

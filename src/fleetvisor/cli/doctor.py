@@ -78,8 +78,13 @@ def doctor(session: Session) -> None:
 
 def _examine(session: Session) -> Iterator[Check]:
     if session.data is not None:
-        yield from directory_checks(session.data)
-        yield judge_disk(shutil.disk_usage(session.data).free if session.data.is_dir() else None)
+        try:
+            yield from directory_checks(session.data)
+            if session.data.is_dir():
+                yield judge_disk(shutil.disk_usage(session.data).free)
+        except OSError as error:
+            finding, advice = f"{error.filename}: {error.strerror}", "Run doctor as the user who runs the server."
+            yield Check("data directory", Verdict.FAIL, finding, advice)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield judge_descriptors(soft, hard)
     try:
@@ -96,9 +101,10 @@ def _examine(session: Session) -> Iterator[Check]:
 def directory_checks(directory: Path) -> Iterator[Check]:
     """Look at a data directory: its lock, and who may read its secrets."""
     if not directory.is_dir():
-        yield Check(
-            "data directory", Verdict.FAIL, f"{directory} is missing", f"Start: fleetvisor serve --data {directory}"
-        )
+        there = directory.exists()
+        finding = f"{directory} is {'not a directory' if there else 'missing'}"
+        advice = "Give the directory of a server." if there else f"Start: fleetvisor serve --data {directory}"
+        yield Check("data directory", Verdict.FAIL, finding, advice)
         return
     if locked(directory / "lock"):
         yield Check("lock", Verdict.OK, "a server runs on this data directory")
@@ -126,10 +132,8 @@ def directory_checks(directory: Path) -> Iterator[Check]:
         yield Check("sealing keys", Verdict.WARN, "none in the data directory", advice)
 
 
-def judge_disk(free_bytes: int | None) -> Check:
-    """Judge the room on the data directory's disk; ``None``: there is no directory."""
-    if free_bytes is None:
-        return Check("disk", Verdict.FAIL, "the data directory is missing")
+def judge_disk(free_bytes: int) -> Check:
+    """Judge the room on the data directory's disk."""
     finding = f"{free_bytes / (1 << 30):.1f} GiB free"
     advice = "Make room: a write that finds none is answered with 503."
     if free_bytes < DISK_FAIL_BYTES:

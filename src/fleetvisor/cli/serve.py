@@ -5,8 +5,9 @@ option is one of ``settings``, which the environment may give too.
 """
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
     from fleetvisor.server.run import Started
+
+_SEE: Final = "See: fleetvisor serve --help"
 
 
 def serve(
@@ -82,17 +85,25 @@ def _run(given: dict[str, Any], out: Output) -> None:
     import signal
 
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from fleetvisor.server.files import Occupied, StartFault
     from fleetvisor.server.run import serve as run_server
-    from fleetvisor.settings import Settings
+    from fleetvisor.settings import Settings, check_variables, limits_from, variable_of
 
     try:
+        check_variables()
         settings = Settings(**given)
+        limits = limits_from()
     except ValidationError as error:
-        raise _usage(error) from None
+        raise _usage(error, given) from None
+    except SettingsError:  # of the only variable that is not plain text
+        detail = f'{variable_of("seal_key_file")} must be a JSON list of files, such as ["/etc/fleetvisor/seal.key"].'
+        raise Usage(detail, _SEE) from None
+    except ValueError as error:
+        raise Usage(f"{error}.", _SEE) from None
     try:
-        told = run_server(settings, lambda started: announce(started, out))
+        told = run_server(settings, limits, lambda started: announce(started, out))
     except StartFault as fault:
         code = ExitCode.CONFLICT if isinstance(fault, Occupied) else ExitCode.FAILED
         raise Failure(str(fault), None, code) from fault
@@ -141,8 +152,10 @@ def how_to_call(started: "Started") -> list[str]:
     ]
 
 
-def _usage(error: "ValidationError") -> Usage:
-    """Say which option, or which variable of the environment, is wrong."""
+def _usage(error: "ValidationError", given: Mapping[str, Any]) -> Usage:
+    """Say which option, or which variable of the environment, is wrong; ``given`` are the options."""
+    from fleetvisor.settings import variable_of
+
     faults: list[str] = []
     for fault in error.errors():
         name = str(fault["loc"][0]) if fault["loc"] else ""
@@ -151,5 +164,5 @@ def _usage(error: "ValidationError") -> Usage:
             faults.append(f"{option} is missing")
         else:
             message = fault["msg"].removeprefix("Value error, ")
-            faults.append(f"{option}: {message}" if name else message)
-    return Usage("; ".join(faults) + ".", "See: fleetvisor serve --help")
+            faults.append(f"{option if name in given else variable_of(name)}: {message}" if name else message)
+    return Usage("; ".join(faults) + ".", _SEE)

@@ -152,9 +152,10 @@ def checked_url(url: str, source: str) -> str:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  (reading it raises ValueError for one that is no port)
+        (parts.hostname or "").encode("idna")  # UnicodeError, a ValueError, for one that is no host name
     except ValueError as error:
         raise NoServer(f"{source} holds {url!r}, which is not a URL.", hint) from error
-    extra = parts.path or parts.query or parts.fragment or parts.username or parts.password
+    extra = not url.isprintable() or parts.path or parts.query or parts.fragment or parts.username or parts.password
     if parts.scheme != "https" or not parts.hostname or extra:
         raise NoServer(f"{source} holds {url!r}, which is not the address of a server.", hint)
     return url

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
@@ -82,11 +83,22 @@ def render_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def load_authority(pem: bytes) -> Authority:
-    """Read a CA back from its certificate and its key, both PEM, in one text. Raises ``ValueError``."""
-    certificate = x509.load_pem_x509_certificate(pem)
-    key = serialization.load_pem_private_key(pem, password=None)
+    """Read a CA back from its certificate and its key, both PEM, in one text. Raises ``ValueError``.
+
+    The certificate's own signature is checked: with one bit changed, no device that knows the CA would trust it.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        certificate.verify_directly_issued_by(certificate)
+        held = certificate.public_key()
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+        raise ValueError("its certificate is missing or damaged") from error
+    try:
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise ValueError("its private key is missing or damaged") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ValueError("the key is not an EC key")  # noqa: TRY004  the file is wrong, not the caller
-    if certificate.public_key() != key.public_key():
+    if held != key.public_key():
         raise ValueError("the certificate belongs to another key")
     return Authority(certificate.public_bytes(serialization.Encoding.PEM), key)

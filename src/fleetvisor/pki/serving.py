@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -79,9 +79,10 @@ def must_renew(serving: Serving, authority: Authority, names: Sequence[str], now
         key = serialization.load_pem_private_key(serving.key_pem, password=None)
         certificate.verify_directly_issued_by(authority.certificate)
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        public_key = certificate.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion, x509.ExtensionNotFound):
         return True  # whatever is wrong with it, a new one is the cure
-    if certificate.public_key() != key.public_key() or set(held) != {_general(name) for name in names}:
+    if public_key != key.public_key() or set(held) != {_general(name) for name in names}:
         return True
     left = certificate.not_valid_after_utc - moment(now)
     return left < (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 3

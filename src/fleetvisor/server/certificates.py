@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 
 from fleetvisor.ground.clock import Clock
-from fleetvisor.pki.ca import Authority
+from fleetvisor.pki.ca import Authority, moment
 from fleetvisor.pki.serving import days_left
 from fleetvisor.server.files import DataDirectory, StartFault
 
@@ -68,7 +71,10 @@ class OwnCertificate:
 
 
 class GivenCertificate:
-    """The files of ``--tls-cert`` and ``--tls-key``: read again when they change on the disk."""
+    """The files of ``--tls-cert`` and ``--tls-key``: read again when they change on the disk.
+
+    What is served already goes on to its end and past it, with warnings; what ran out is never taken into use.
+    """
 
     def __init__(self, cert: Path, key: Path, clock: Clock) -> None:
         """Take the files."""
@@ -84,17 +90,46 @@ class GivenCertificate:
     def refresh(self) -> bool:
         """Read the files. Raises ``StartFault`` for files that cannot be served with."""
         cert, key = self._files
+        found = (_read("--tls-cert", cert), _read("--tls-key", key))
+        if found == self._served:
+            self._warn()
+            return False
+        self._check(*found)
         try:
-            found = (cert.read_bytes(), key.read_bytes())
-            if found == self._served:
-                self._warn()
-                return False
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_password)
         except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise StartFault(f"--tls-cert {cert} and --tls-key {key} cannot be served with: {error}") from error
+            raise StartFault(f"--tls-cert {cert} and --tls-key {key} cannot be served with: {error}.") from error
         self._served = found
         self._warn()
         return True
+
+    def _check(self, cert_pem: bytes, key_pem: bytes) -> None:
+        """Say in words what OpenSSL would say in codes. Raises ``StartFault``."""
+        cert, key = self._files
+        try:
+            certificate = x509.load_pem_x509_certificates(cert_pem)[0]
+            held = certificate.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
+            raise StartFault(
+                f"--tls-cert {cert} holds no certificate: give a chain in PEM, the server's first."
+            ) from error
+        if b"ENCRYPTED" in key_pem:
+            raise StartFault(f"--tls-key {key} is encrypted: give a key without a password.")
+        try:
+            private = serialization.load_pem_private_key(key_pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise StartFault(f"--tls-key {key} holds no private key: give the certificate's key in PEM.") from error
+        if private.public_key() != held:
+            raise StartFault(
+                f"--tls-key {key} is not the key of the first certificate in --tls-cert {cert}: give its own."
+            )
+        now = moment(self._clock.now())
+        if now > certificate.not_valid_after_utc:
+            ended = f"{certificate.not_valid_after_utc:%Y-%m-%d}"
+            raise StartFault(f"--tls-cert {cert} ran out on {ended}: renew it, since clients refuse it.")
+        if now < certificate.not_valid_before_utc:
+            begins = f"{certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+            raise StartFault(f"--tls-cert {cert} begins only on {begins}: set this machine's clock, or give another.")
 
     def days_left(self) -> float:
         """Give the days until the certificate ends."""
@@ -104,6 +139,13 @@ class GivenCertificate:
         left = self.days_left()
         if left < WARN_DAYS:
             _log.warning("certificate.ends", days=round(left, 1), file=str(self._files[0]))
+
+
+def _read(option: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StartFault(f"{option} {path} cannot be read: {error.strerror}.") from error
 
 
 def _no_password() -> str:

@@ -57,7 +57,18 @@ class DataDirectory:
             for folder in (self.keys, self.tls, self.spool):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StartFault(f"The data directory {self.root} cannot be made: {error.strerror}.") from error
+            raise self._unusable("made", error) from error
+
+    def _unusable(self, what: str, error: OSError) -> StartFault:
+        match error:
+            case FileExistsError() | NotADirectoryError():
+                why = f"{error.filename} is not a directory, or lies in a file; give another --data"
+            case PermissionError():
+                place = error.filename or self.root
+                why = f"{place} may not be written; run as the user who owns it, or give another --data"
+            case _:
+                why = f"{error.strerror}; give another --data"
+        return StartFault(f"The data directory {self.root} cannot be {what}: {why}.")
 
     def _close_to_others(self) -> None:
         """Make a directory that was there already 0700, if it is ours or empty; refuse any other."""
@@ -106,8 +117,11 @@ class DataDirectory:
         return self.root / "credentials.json"
 
     def hold(self) -> None:
-        """Take the lock until this process ends. Raises ``Occupied`` naming who holds it."""
-        descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        """Take the lock until this process ends. Raises ``Occupied`` naming who holds it, or ``StartFault``."""
+        try:
+            descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise self._unusable("locked", error) from error
         for _ in range(_LOCK_TRIES):
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +171,10 @@ class DataDirectory:
         try:
             return load_authority(path.read_bytes())
         except (OSError, ValueError) as error:
-            raise StartFault(f"The CA in {path} cannot be read ({error}): restore the file from a backup.") from error
+            raise StartFault(
+                f"The CA in {path} cannot be read ({error}): restore the file from a backup. No other is made in its"
+                " place, because devices trust the old one."
+            ) from error
 
     def publish(self, authority: Authority) -> Path:
         """Write the CA's certificate for clients, if what is there differs; give its path."""

@@ -34,6 +34,10 @@ _BUFFER_MIN: Final = 8192  # hyper refuses less
 _RUNTIME_THREADS_MAX: Final = 4
 _START_S: Final = 10.0
 _PAUSE_S: Final = 0.01
+_ADVICE: Final = {
+    errno.EADDRNOTAVAIL: "the address is none of this machine's; give another --host, 0.0.0.0 for all",
+    errno.EACCES: "ports below 1024 need a privilege; give another --port",
+}
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -58,7 +62,7 @@ def resolve(host: str) -> str:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise StartFault(f"The host {host} has no address: {error.strerror}.") from error
+        raise StartFault(f"The host {host} has no address ({error.strerror}): give another --host.") from error
     addresses = sorted({str(entry[4][0]) for entry in found}, key=lambda text: (ip_address(text).version, text))
     return addresses[0]
 
@@ -88,7 +92,8 @@ class Doors:
             if error.errno == errno.EADDRINUSE:
                 advice = "stop the program that listens there, or give another --port"
                 raise Occupied(f"Port {port} of {self._address} is in use: {advice}.") from error
-            raise StartFault(f"Port {port} of {self._address} cannot be used: {error.strerror}.") from error
+            advice = _ADVICE.get(error.errno or 0, "give another --host or --port")
+            raise StartFault(f"Port {port} of {self._address} cannot be used ({error.strerror}): {advice}.") from error
         self._taken = taken
         return int(taken.getsockname()[1])
 
@@ -115,9 +120,13 @@ class Doors:
         pending: set[asyncio.Task[None]] = set()
         if leaving:
             _, pending = await asyncio.wait(leaving, timeout=drain_s)
+        self.release()
+        return not pending
+
+    def release(self) -> None:
+        """Give the port back; harmless when it is given back already."""
         if self._taken is not None:
             self._taken.close()
-        return not pending
 
     def _server(self, app: Asgi, cert: Path, key: Path, port: int) -> Any:  # noqa: ANN401  (Granian's types are incomplete)
         try:

@@ -1,8 +1,9 @@
 """``fleetvisor serve``, from the data directory to the last answer: one process, one event loop (uvloop).
 
-The order of a start: lock, sealing keys, database, CA, port, services, account, certificate, ``credentials.json``,
-doors open. So ``/healthz`` answers 200 only when the credentials file is complete. The order of an end: every held
-poll is answered, no new connection is accepted, answers under way get ten seconds, what is noted is written, the
+The order of a start: the files and the host that were named, lock, port, database, sealing keys, CA, services,
+account, certificate, metrics, ``credentials.json``, doors open. So a start is refused before it made anything, as far
+as that can be, and ``/healthz`` answers 200 only when the credentials file is complete. The order of an end: every
+held poll is answered, no new connection is accepted, answers under way get ten seconds, what is noted is written, the
 database is closed, the lock given back. Deliberately no wiring of services: ``server/build`` has it.
 """
 
@@ -10,8 +11,9 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -32,7 +34,7 @@ from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCer
 from fleetvisor.server.files import Credentials, DataDirectory, StartFault
 from fleetvisor.server.listener import Doors, connections_bound, raise_descriptors, resolve
 from fleetvisor.server.telemetry import Telemetry
-from fleetvisor.settings import Settings, limits_from
+from fleetvisor.settings import Settings
 
 DRAIN_S: Final = 10.0
 _RENEWAL_S: Final = 3600.0
@@ -53,25 +55,54 @@ class Started:
     warnings: tuple[str, ...]
 
 
-def serve(settings: Settings, announce: Callable[[Started], None]) -> signal.Signals:
+def serve(settings: Settings, limits: Limits, announce: Callable[[Started], None]) -> signal.Signals:
     """Serve until SIGTERM or SIGINT, and give which it was. Raises ``StartFault`` when it cannot start."""
     os.umask(0o077)
     logs.configure(settings.log_level)
+    named = _Named.check(settings)
     data = DataDirectory(settings.data)
     data.hold()
     try:
         data.clear_leftovers()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Process(settings, data, announce).run())
+            return runner.run(_Process(settings, named, _bounded(limits), data, announce).run())
     finally:
         data.release()
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What the settings name and a start can look at before it makes anything."""
+
+    address: str
+    certificate: GivenCertificate | None
+
+    @classmethod
+    def check(cls, settings: Settings) -> "_Named":
+        """Look at it all. Raises ``StartFault``."""
+        if settings.seal_key_file:
+            _load_seal(settings.seal_key_file, RealEntropy())
+        certificate = None
+        if settings.tls_cert is not None and settings.tls_key is not None:
+            certificate = GivenCertificate(settings.tls_cert, settings.tls_key, RealClock())
+            certificate.refresh()
+        return cls(resolve(settings.host), certificate)
 
 
 class _Process:
     """The one server of this process."""
 
-    def __init__(self, settings: Settings, data: DataDirectory, announce: Callable[[Started], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        named: _Named,
+        limits: Limits,
+        data: DataDirectory,
+        announce: Callable[[Started], None],
+    ) -> None:
         self._settings = settings
+        self._named = named
+        self._limits = limits
         self._data = data
         self._announce = announce
         self._clock = RealClock()
@@ -83,51 +114,58 @@ class _Process:
         told: asyncio.Future[signal.Signals] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _tell, told, number)
-        limits = self._limits()
-        db = await self._open_database()
+        doors = Doors(
+            address=self._named.address,
+            connections_max=self._limits.connections_max,
+            header_bytes_max=self._limits.header_bytes_max,
+        )
+        port = doors.take(self._settings.port)
         try:
-            seal = await self._seal(db)
-            authority = await self._authority(db, seal)
-            return await self._serve(db, seal, authority, limits, told)
+            blobs = self._blobs()
+            db = await self._open_database()
+            try:
+                seal = await self._seal(db)
+                authority = await self._authority(db, seal)
+                return await self._serve(doors, port, db, blobs, seal, authority, told)
+            finally:
+                await db.close()
         except DatabaseFault as error:
             raise StartFault(f"The database failed: {error}") from error
         finally:
-            await db.close()
+            doors.release()
 
     async def _serve(
         self,
+        doors: Doors,
+        port: int,
         db: Database,
+        blobs: Blobs,
         seal: Seal,
         authority: Authority | None,
-        limits: Limits,
         told: asyncio.Future[signal.Signals],
     ) -> signal.Signals:
-        settings = self._settings
-        doors = Doors(
-            address=resolve(settings.host),
-            connections_max=limits.connections_max,
-            header_bytes_max=limits.header_bytes_max,
-        )
-        port = doors.take(settings.port)
         world = build(
             db=db,
-            blobs=self._blobs(),
+            blobs=blobs,
             seal=seal,
-            limits=limits,
+            limits=self._limits,
             clock=self._clock,
             entropy=self._entropy,
             offload=in_thread,
             spool=self._data.spool,
-            base_url=settings.base_url(port),
+            base_url=self._settings.base_url(port),
             ca_pem=authority.pem if authority else None,
         )
         account = await world.accounts.ensure_first()
         certificate = self._certificate(authority)
-        certificate.refresh()
-        self._write_credentials(account, authority, port)
         telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port)
-        jobs = (*world.jobs, *telemetry.jobs, *await self._jobs(world, doors, certificate, telemetry.app))
-        await doors.open(telemetry.app, *certificate.files)
+        try:
+            jobs = (*world.jobs, *telemetry.jobs, *await self._jobs(world, doors, certificate, telemetry.app))
+            self._write_credentials(account, authority, port)
+            await doors.open(telemetry.app, *certificate.files)
+        except BaseException:
+            telemetry.close()
+            raise
         running = asyncio.create_task(run_jobs(jobs, self._clock, telemetry.metrics.job_failed), name="jobs")
         world.ready = True
         self._tell_how_to_call(account, authority, port)
@@ -144,29 +182,16 @@ class _Process:
             if not drained:  # what still goes on would hold the process for as long as its client likes
                 _leave_now(told)
 
-    def _limits(self) -> Limits:
-        """Give the limits, with the bounds that this machine sets."""
-        try:
-            limits = limits_from()
-        except ValueError as error:
-            raise StartFault(f"{error}.") from error
-        connections = connections_bound(limits.connections_max, raise_descriptors())
-        if limits.connections_max > connections:
-            _log.warning("connections.bound", asked=limits.connections_max, allowed=connections)
-        held = min(limits.held_polls_max, int(connections * _HELD_SHARE))
-        return replace(limits, connections_max=connections, held_polls_max=held)
-
     async def _open_database(self) -> Database:
-        try:
-            if self._settings.database is None:
-                from fleetvisor.db.sqlite import open_sqlite
-
-                return await open_sqlite(self._data.database)
-            from fleetvisor.db.postgres import open_postgres
-
-            return await open_postgres(self._settings.database)
-        except DatabaseFault as error:
-            raise StartFault(f"The database cannot be opened: {error}") from error
+        if self._settings.database is not None:
+            return await _open_shared(self._settings.database)
+        path = self._data.database
+        if self._data.seal_keys() and path.is_file() and path.stat().st_size == 0:
+            raise StartFault(
+                f"The database {path} is empty, and {self._data.keys} holds the key of one that was not: restore it"
+                " from a backup, or remove the file to begin anew."
+            )
+        return await _open_local(path)
 
     async def _seal(self, db: Database) -> Seal:
         """Load the sealing keys; only a database that needs none yet may have its first one made."""
@@ -176,10 +201,7 @@ class _Process:
             if named:
                 raise shared.missing_key(named[0])
             files = [self._data.make_seal_key(self._entropy)]
-        try:
-            seal = Seal.load(files, self._entropy)
-        except SealFault as error:
-            raise StartFault(str(error)) from error
+        seal = _load_seal(files, self._entropy)
         await shared.check_seal_keys(db, seal, self._clock)
         return seal
 
@@ -195,17 +217,24 @@ class _Process:
         return authority
 
     def _certificate(self, authority: Authority | None) -> Certificate:
-        cert, key = self._settings.tls_cert, self._settings.tls_key
-        if cert is not None and key is not None:
-            return GivenCertificate(cert, key, self._clock)
+        """Give the certificate, ready to serve with."""
+        if self._named.certificate is not None:
+            return self._named.certificate
         if authority is None:
             raise AssertionError("there is a CA unless there is a certificate")
-        return OwnCertificate(self._data, authority, self._settings.certificate_names(), self._clock)
+        own = OwnCertificate(self._data, authority, self._settings.certificate_names(), self._clock)
+        own.refresh()
+        return own
 
     def _blobs(self) -> Blobs:
-        blobs = Blobs(self._settings.blobs or self._data.blobs, offload=in_thread)
-        if self._settings.database is None:  # alone with the directory: what is unfinished is an earlier process's
-            blobs.clear_leftovers()
+        directory = self._settings.blobs or self._data.blobs
+        try:
+            blobs = Blobs(directory, offload=in_thread)
+            if self._settings.database is None:  # alone with the directory: what is unfinished is an earlier process's
+                blobs.clear_leftovers()
+        except OSError as error:
+            advice = "give --blobs a directory that the server may write"
+            raise StartFault(f"The blob directory {directory} cannot be used ({error.strerror}): {advice}.") from error
         return blobs
 
     async def _jobs(self, world: World, doors: Doors, certificate: Certificate, app: Asgi) -> tuple[Job, ...]:
@@ -254,6 +283,48 @@ class _Process:
             await world.close()
         except DatabaseFault as error:  # the last second of presence: documented as what may be lost
             _log.warning("server.closing", reason=str(error))
+
+
+def _bounded(limits: Limits) -> Limits:
+    """Give the limits, with the bounds that this machine sets."""
+    connections = connections_bound(limits.connections_max, raise_descriptors())
+    if limits.connections_max > connections:
+        _log.warning("connections.bound", asked=limits.connections_max, allowed=connections)
+    held = min(limits.held_polls_max, int(connections * _HELD_SHARE))
+    return replace(limits, connections_max=connections, held_polls_max=held)
+
+
+def _load_seal(files: Sequence[Path], entropy: RealEntropy) -> Seal:
+    try:
+        return Seal.load(files, entropy)
+    except SealFault as error:
+        advice = "Restore it from where the sealing keys are kept: without it no secret can be read."
+        raise StartFault(f"{error} {advice}") from error
+
+
+async def _open_local(path: Path) -> Database:
+    from fleetvisor.db.sqlite import open_sqlite
+
+    try:
+        return await open_sqlite(path)
+    except DatabaseFault as error:
+        if error.__cause__ is None:  # the port's own words, which say what to do
+            raise StartFault(f"The database {path} cannot be opened: {error}") from error
+        advice = "If it is damaged, restore it from a backup (docs/how-to/back-up.md)."
+        raise StartFault(f"The database {path} cannot be opened: {error}. {advice}") from error
+
+
+async def _open_shared(url: str) -> Database:
+    """Open a PostgreSQL database; its URL, which may hold a password, is never told."""
+    from fleetvisor.db.postgres import open_postgres
+
+    try:
+        return await open_postgres(url)
+    except DatabaseFault as error:
+        if error.__cause__ is None:
+            raise StartFault(f"The database cannot be opened: {error}") from error
+        advice = "Check that PostgreSQL runs, and the host, the port, the name and the password in --database."
+        raise StartFault(f"The database cannot be opened: {error}. {advice}") from error
 
 
 def _tell(told: asyncio.Future[signal.Signals], number: signal.Signals) -> None:

@@ -1,5 +1,7 @@
 """The local CA is what strict verifiers demand of one."""
 
+from random import Random
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -48,3 +50,22 @@ def test_what_is_not_a_ca_is_refused():
     for text in (b"", b"nonsense", first.pem, render_key(first.key), first.pem + render_key(second.key)):
         with pytest.raises(ValueError):
             load_authority(text)
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # of serial numbers
+def test_a_ca_with_any_byte_changed_is_refused_or_the_same():
+    """Text around the two blocks may change; what is in them may not: devices know this CA and no other."""
+    made = make_authority(NOW)
+    whole = made.pem + render_key(made.key)
+    chance = Random(7)
+    for _ in range(1000):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 5))):
+            damaged[chance.randrange(len(whole))] = chance.choice(b"AQgz09+/=\n-")
+        try:
+            found = load_authority(
+                bytes(damaged[: chance.choice((len(whole), len(whole), chance.randrange(len(whole))))])
+            )
+        except ValueError:
+            continue
+        assert (found.pem, found.key.private_numbers()) == (made.pem, made.key.private_numbers())

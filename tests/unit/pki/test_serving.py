@@ -3,6 +3,7 @@
 import contextlib
 import ipaddress
 import ssl
+from random import Random
 
 import pytest
 from cryptography import x509
@@ -96,3 +97,15 @@ def _shake_hands(both, client, name):
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
     assert ends[0].getpeercert()
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # of serial numbers
+def test_whatever_byte_is_changed_it_is_judged(authority, serving):
+    """A damaged file is no reason not to start: a new one is the cure."""
+    whole = serving.pem + serving.key_pem
+    chance = Random(7)
+    for _ in range(1000):
+        damaged = bytearray(whole)
+        for _ in range(chance.choice((1, 2, 5))):
+            damaged[chance.randrange(len(whole))] = chance.choice(b"AQgz09+/=\n-")
+        must_renew(Serving(bytes(damaged), bytes(damaged)), authority, NAMES, NOW)

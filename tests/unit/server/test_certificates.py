@@ -76,5 +76,5 @@ def test_files_that_cannot_be_served_with_are_refused(given, tmp_path):
         (tmp_path / "absent", key),
         (cert, encrypted),
     ):
-        with pytest.raises(StartFault, match="--tls-cert"):
+        with pytest.raises(StartFault, match="--tls-(cert|key)"):
             GivenCertificate(*files, RealClock()).refresh()
