@@ -3,6 +3,7 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /src
 COPY requirements.lock pyproject.toml README.md ./
 COPY src ./src
+COPY examples/firmware/*.elf ./examples/firmware/
 RUN python -m venv /opt/fleetvisor \
     && /opt/fleetvisor/bin/python -m pip install --no-cache-dir --require-hashes -r requirements.lock \
     && /opt/fleetvisor/bin/python -m pip install --no-cache-dir --no-deps .
