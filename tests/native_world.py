@@ -12,7 +12,7 @@ from tests.bundles import simple_bundle
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.sqlite import memory
 from fleetvisor.features.apps.model import Upload
-from fleetvisor.features.devices.model import DeviceChange
+from fleetvisor.features.devices.model import DeviceChange, Registration
 from fleetvisor.ground.limits import Limits
 from fleetvisor.pki.seal import Seal
 from fleetvisor.reality import RealClock, RealEntropy, inline
@@ -156,7 +156,7 @@ class Worlds:
         """Register a device, in the first account unless told."""
         if account_sid is None:
             account_sid = (await world.accounts.ensure_first()).account_sid
-        new = await world.devices.create(account_sid, name, None)
+        new = await world.devices.create(account_sid, Registration(name))
         return Device(world, new.device.device_sid, new.device_token, account_sid)
 
     async def app(self, world: World, account_sid: str, firmware: bytes = b"firmware " * 500, name=None, **options):

@@ -304,6 +304,15 @@ async def test_a_feedback_that_is_none_is_400(hands, board, body):
     await board.call("POST", "/deploymentBase/1/feedback", ok=400, body=body)
 
 
+async def test_json_that_is_nested_without_end_is_400(hands, board):
+    await target(hands, board, await hands.app())
+    auth = {"authorization": f"TargetToken {board.token}"}
+    for path in ("/deploymentBase/1/feedback", "/configData"):
+        method = "PUT" if path == "/configData" else "POST"
+        answer = await board.http.request(method, board.url + path, headers=auth, content=b'{"more": ' + b"[" * 9000)
+        assert answer.status_code == 400, answer.text
+
+
 async def test_paths_that_are_none_are_404_and_wrong_methods_405(board):
     for path in ("/x", "/x/1", "/x/1/feedback", "/deploymentBase", "/deploymentBase/x", "/cancelAction/0", "/a/b/c/d"):
         await board.call("GET", path, ok=404)

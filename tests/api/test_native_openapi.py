@@ -33,6 +33,7 @@ async def test_it_has_every_call_and_only_those(document):
           for path in ("desired", "layers/{sha256}", "manifests/{sha256}")),
         ("post", f"{base}/report"),
         ("post", f"{base}/configs/fetch"),
+        ("post", f"{base}/enroll"),
         ("get", f"{base}/openapi.json"),
     }  # fmt: skip
 

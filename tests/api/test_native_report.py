@@ -76,7 +76,7 @@ async def test_a_wrong_field_is_400_and_named(device, change, field):
 @pytest.mark.parametrize(
     "body",
     [b"", b"{", b"[]", b"null", b"\xff", b'{"journal": "\xff"}', b"nope", b"{}", json.dumps(REPORT).encode() + b"x"]
-    + [b'{"journal": "\\ud800"}', b"[" * 60_000],
+    + [b'{"journal": "\\ud800"}', b"[" * 60_000, b'{"more": ' + b"[" * 60_000],
 )
 @pytest.mark.parametrize("path", ["report", "configs/fetch"])
 async def test_a_body_that_is_no_json_of_the_right_shape_is_400(device, path, body):

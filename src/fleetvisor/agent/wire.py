@@ -93,7 +93,7 @@ def parse(command: Poll | Fetch | Tell, response: Response) -> Event:
             case _:
                 text = response.body[:_DETAIL_CHARS_MAX].decode("utf-8", "replace")
                 return Failure(status, text or f"status {status}", _retry_after(response))
-    except msgspec.MsgspecError as fault:
+    except (msgspec.MsgspecError, RecursionError) as fault:
         return Failure(None, f"the answer of status {status} cannot be read: {fault}")
 
 

@@ -5,7 +5,7 @@ from typing import Final, Literal
 from msgspec import UNSET, UnsetType
 
 from fleetvisor.api import paging
-from fleetvisor.api.forms import find_flag, find_text
+from fleetvisor.api.forms import all_texts, find_flag, find_text
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.api.shapes import (
     AttributesShape,
@@ -20,7 +20,7 @@ from fleetvisor.api.shapes import (
     update_shape,
 )
 from fleetvisor.features.devices.attributes import Attributes
-from fleetvisor.features.devices.model import DeviceChange
+from fleetvisor.features.devices.model import DeviceChange, Registration
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.errors import Invalid, NotFound
@@ -45,12 +45,14 @@ _UPDATE_PARAMS: Final = (
     Param(
         "HardwareClass", "What kind of board it is: Apps of another class are refused; empty clears.", extension=True
     ),
+    Param("Labels", "key=value sets a label, key- removes it; may be repeated.", extension=True, repeated=True),
     Param("Access", "active, or disabled: then the Device is refused at once.", extension=True),
 )
 _CREATE_PARAMS: Final = (
     Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
     Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
     Param("HardwareClass", "What kind of board it is: Apps of another class are refused.", extension=True),
+    Param("Labels", "key=value: a label; may be repeated.", extension=True, repeated=True),
 )
 
 
@@ -122,13 +124,13 @@ class DeviceHandlers:
         return json_answer(device_shape(device, self._urls))
 
     async def _create(self, call: Call) -> Answer:
-        name = find_text(call.form, "UniqueName")
-        made = await self._devices.create(
-            call.caller.account_sid,
-            name,
+        wanted = Registration(
+            find_text(call.form, "UniqueName") or None,
             find_text(call.form, "Sid") or None,
-            hardware_class=find_text(call.form, "HardwareClass") or None,
+            find_text(call.form, "HardwareClass") or None,
+            all_texts(call.form, "Labels"),
         )
+        made = await self._devices.create(call.caller.account_sid, wanted)
         return json_answer(new_device_shape(made.device, made.device_token, self._urls), 201)
 
     async def _delete(self, call: Call) -> Answer:
@@ -178,6 +180,7 @@ def _change(form: Fields) -> DeviceChange:
         poll_interval_s=_interval(form),
         access=_access(form),
         hardware_class=UNSET if hardware_class is None else hardware_class or None,
+        labels=all_texts(form, "Labels"),
     )
 
 

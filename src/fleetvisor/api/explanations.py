@@ -29,7 +29,16 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
         "The API key was removed.",
         "A device's token is wrong, or the Device was removed or disabled.",
     ),
-    20006: ("Only the first account's Auth Token may make accounts: an API key or another account tried.",),
+    20013: (
+        "A device's token has ended, or begins in the future, by more than the 5 minutes that clocks may differ.",
+        "An enrolment's proof was issued more than 5 minutes before or after the server's time.",
+        "The device's clock is wrong: every answer has a Date header to set it by.",
+    ),
+    20006: (
+        "Only the first account's Auth Token may make accounts: an API key or another account tried.",
+        "An enrolment token is used up, over or revoked, or the key was a Device's that is removed or disabled.",
+        "A Device that registered itself is not accepted yet: it may only poll. Or too many wait already.",
+    ),
     20404: (
         "Nothing has this path, SID, unique name, key or number; names are case-sensitive.",
         "It belongs to another account: what is another's does not exist for you.",
@@ -91,7 +100,7 @@ def reference_page() -> str:
         "`code` is one of these, `status` the HTTP status again, `detail` a sentence about this very request,",
         "`more_info` a page of the server that explains the code; `/docs/errors.json` lists them all. The header",
         "`Twilio-Request-Id` names the request, in the answer and in the server's log. The numbers are those of the",
-        "original API where it had one; 20413 and 20416 are ours.",
+        "original API where it had one; 20013, 20413 and 20416 are ours.",
         "",
         "Generated from `ground/errors.py` and `api/explanations.py` by `make docs`.",
         "",

@@ -17,6 +17,11 @@ def find_text(form: Fields, name: str) -> str | None:
     return next(iter(values))
 
 
+def all_texts(form: Fields, name: str) -> tuple[str, ...]:
+    """Give every value of a parameter that may be repeated, in order."""
+    return tuple(form.get(name) or ())
+
+
 def get_text(form: Fields, name: str) -> str:
     """Give a parameter that must be there. Raises ``Invalid``."""
     value = find_text(form, name)

@@ -27,6 +27,7 @@ _PATH: Final = {
     "AppSid": "The App's SID or unique name.",
     "Key": "The key.",
     "Number": "The update's number.",
+    "Fingerprint": "The SHA-256 of a token or of a key's uncompressed point, in hex.",
 }
 _HEADERS: Final = {
     "Twilio-Request-Id": "The id of this request, as it stands in the server's log.",
@@ -104,6 +105,8 @@ def _body(route: Route) -> Json:
 
 def _property(param: Param) -> Json:
     schema: Json = {"type": param.kind, "description": param.about}
+    if param.repeated:
+        schema |= {"type": "array", "items": {"type": param.kind}}
     if param.kind == "file":
         schema |= {"type": "string", "contentMediaType": "application/octet-stream"}
     if param.chars_max is not None:

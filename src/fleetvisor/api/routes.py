@@ -41,6 +41,7 @@ class Param:
     extension: bool = False
     chars_max: int | None = None
     deprecated: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class DeviceShape(msgspec.Struct):
     update: Annotated[UpdateShape | None, _EXTENSION]
     poll_interval_s: Annotated[int | None, _EXTENSION]
     hardware_class: Annotated[str | None, _EXTENSION]
+    labels: Annotated[dict[str, str], _EXTENSION]
 
 
 class NewDeviceShape(DeviceShape):
@@ -285,6 +286,7 @@ def device_shape(device: Device, urls: Urls) -> DeviceShape:
         update=None if device.update is None else update_shape(device.update),
         poll_interval_s=device.poll_interval_s,
         hardware_class=device.hardware_class,
+        labels=msgspec.json.decode(device.labels, type=dict[str, str]),
     )
 
 

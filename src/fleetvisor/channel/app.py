@@ -23,7 +23,8 @@ from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.desired import DesiredCache
 from fleetvisor.features.devices.presence import Presence
-from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.identity.enrollment import Enrollment
+from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import MethodNotAllowed, NotFound
@@ -50,7 +51,8 @@ class Channel:
     def __init__(
         self,
         *,
-        devices: Devices,
+        proofs: Proofs,
+        enrollment: Enrollment,
         desired: DesiredCache,
         updates: Updates,
         apps: Apps,
@@ -71,7 +73,8 @@ class Channel:
         self._date = DateHeader()
         self._hub = Hub(bus=bus, held_max=limits.held_polls_max)
         self._native = Native(
-            devices=devices,
+            proofs=proofs,
+            enrollment=enrollment,
             desired=desired,
             updates=updates,
             configs=configs,
@@ -83,7 +86,7 @@ class Channel:
             date=self._date,
         )
         self.download = Download(
-            devices=devices,
+            proofs=proofs,
             apps=apps,
             cache=LayerCache(blobs=blobs, bytes_max=limits.layer_cache_bytes),
             presence=presence,
@@ -92,11 +95,7 @@ class Channel:
             date=self._date,
         )
         document = msgspec.json.encode(openapi.document(urls.base, items_max=limits.config_fetch_items_max))
-        self._routes: dict[str, tuple[tuple[str, ...], Handler]] = {
-            f"{BASE}/report": (_WRITE, self._native.report),
-            f"{BASE}/configs/fetch": (_WRITE, self._native.fetch),
-            f"{BASE}/openapi.json": (_READ, _constant(Answer(200, document, (JSON,)))),
-        }
+        self._routes = _routes(self._native, document)
         self._skin: Callable[[Handler], Edge] = partial(
             Edge,
             clock=clock,
@@ -165,6 +164,15 @@ class Channel:
             await send(message)
 
         return dated
+
+
+def _routes(native: Native, document: bytes) -> dict[str, tuple[tuple[str, ...], Handler]]:
+    return {
+        f"{BASE}/report": (_WRITE, native.report),
+        f"{BASE}/configs/fetch": (_WRITE, native.fetch),
+        f"{BASE}/enroll": (_WRITE, native.enroll),
+        f"{BASE}/openapi.json": (_READ, _constant(Answer(200, document, (JSON,)))),
+    }
 
 
 def _constant(answer: Answer) -> Handler:

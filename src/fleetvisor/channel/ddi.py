@@ -19,15 +19,17 @@ from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.polls import PollAnswer, Polls
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.identity.gateway import Gateway, GatewayIdentity
+from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import MethodNotAllowed, NotFound, Unauthenticated
+from fleetvisor.ground.errors import AccessDenied, MethodNotAllowed, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.sids import AppSid, is_sid
+from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
 from fleetvisor.protocol import ddi
 from fleetvisor.web.answers import JSON, Answer, Header
-from fleetvisor.web.auth import TARGET_CHALLENGE, parse_target_token
+from fleetvisor.web.auth import TARGET_CHALLENGE, parse_gateway_token, parse_target_token
 from fleetvisor.web.conditional import matches
 from fleetvisor.web.problems import Edge, Handler, render_problem
 from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
@@ -57,6 +59,8 @@ class Ddi:
         *,
         accounts: Accounts,
         devices: Devices,
+        proofs: Proofs,
+        gateway: Gateway,
         polls: Polls,
         dialogue: Dialogue,
         attributes: Attributes,
@@ -73,6 +77,8 @@ class Ddi:
         """Keep what the calls need."""
         self._accounts = accounts
         self._devices = devices
+        self._proofs = proofs
+        self._gateway = gateway
         self._polls = polls
         self._dialogue = dialogue
         self._attributes = attributes
@@ -119,12 +125,34 @@ class Ddi:
                 authorization = value if authorization is None else authorization + b", " + value
             elif name == b"if-none-match":
                 match = value if match is None else match + b", " + value
-        identity = await self._devices.authenticate(parse_target_token(authorization))
+        gateway_token = parse_gateway_token(authorization)
+        if gateway_token is None:
+            identity = await self._proofs.authenticate(parse_target_token(authorization))
+        else:
+            request = Request(scope, receive, clock=self._clock)
+            by_gateway = await self._by_gateway(gateway_token, request.segments())
+            if by_gateway.waiting:
+                await self._send_wait(send, scope, by_gateway, match)
+                return
+            identity = by_gateway.device
         answer = self._polls.find(identity.device_sid, raw)
         if answer is None:
             place = await self._place(Request(scope, receive, clock=self._clock), identity)
             answer = await self._polls.get(identity, raw, place.base)
         self._presence.note(identity.device_sid, self._clock.now())
+        await self._send_poll(send, answer, unchanged=matches(match, answer.etag), head=scope["method"] == "HEAD")
+
+    async def _by_gateway(self, token: str, segments: tuple[str, ...]) -> GatewayIdentity:
+        return await self._gateway.authenticate(token, await self._tenant(segments[0]), segments[3])
+
+    async def _tenant(self, tenant: str) -> AccountSid | None:
+        return await self._accounts.find_first() if tenant.upper() == _DEFAULT else AccountSid(tenant)
+
+    async def _send_wait(self, send: Send, scope: Scope, found: GatewayIdentity, match: bytes | None) -> None:
+        """Answer the poll of a device that nobody accepted yet: when to come again, and nothing else."""
+        self._presence.note(found.device.device_sid, self._clock.now())
+        body = ddi.render_poll("", ddi.Poll(self._limits.poll_interval_s), "")
+        answer = PollAnswer(b"", b'"waiting"', body)
         await self._send_poll(send, answer, unchanged=matches(match, answer.etag), head=scope["method"] == "HEAD")
 
     async def _send_poll(self, send: Send, answer: PollAnswer, *, unchanged: bool, head: bool) -> None:
@@ -246,7 +274,15 @@ class Ddi:
         raise NotFound("No artifact has this name.")
 
     async def _who(self, request: Request) -> _Place:
-        identity = await self._devices.authenticate(parse_target_token(request.header(b"authorization")))
+        authorization = request.header(b"authorization")
+        gateway_token = parse_gateway_token(authorization)
+        if gateway_token is None:
+            identity = await self._proofs.authenticate(parse_target_token(authorization))
+        else:
+            by_gateway = await self._by_gateway(gateway_token, request.segments())
+            if by_gateway.waiting:
+                raise AccessDenied("The Device waits to be accepted: it may only poll.")
+            identity = by_gateway.device
         self._presence.note(identity.device_sid, self._clock.now())
         return await self._place(request, identity)
 
@@ -254,7 +290,7 @@ class Ddi:
         """Tell what a path names. Raises ``Unauthenticated`` when it is not the device that was proven."""
         tenant, _, _, controller, *rest = request.segments()
         is_default = tenant.upper() == _DEFAULT
-        account_sid = await self._accounts.find_first() if is_default else tenant
+        account_sid = await self._tenant(tenant)
         if account_sid != identity.account_sid or not await self._is(identity, controller):
             raise Unauthenticated("The token belongs to another device.")
         base = f"{self._urls.base}/{_DEFAULT if is_default else tenant}/controller/v1/{segment(controller)}"

@@ -16,7 +16,7 @@ from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
 from fleetvisor.features.apps.model import LayerBlob
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.devices.presence import Presence
-from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import NotFound, RangeNotSatisfiable
 from fleetvisor.ground.sids import AccountSid
@@ -64,7 +64,7 @@ class Download:
     def __init__(
         self,
         *,
-        devices: Devices,
+        proofs: Proofs,
         apps: Apps,
         cache: LayerCache,
         presence: Presence,
@@ -73,7 +73,7 @@ class Download:
         date: DateHeader,
     ) -> None:
         """Keep what the calls need, and listen to the bells of apps."""
-        self._devices = devices
+        self._proofs = proofs
         self._apps = apps
         self._cache = cache
         self._presence = presence
@@ -107,7 +107,7 @@ class Download:
         await self._serve(send, asked, LayerBlob(digest, "", len(manifest)), manifest)
 
     async def _authenticate(self, asked: _Asked) -> AccountSid:
-        identity = await self._devices.authenticate(parse_bearer(asked.token))
+        identity = await self._proofs.authenticate(parse_bearer(asked.token))
         self._presence.note(identity.device_sid, self._clock.now())
         return identity.account_sid
 

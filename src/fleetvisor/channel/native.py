@@ -16,12 +16,13 @@ from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.desired import DesiredAnswer, DesiredCache
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.presence import Presence
-from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.identity.enrollment import Enrollment
+from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import Invalid, UnsupportedMediaType
 from fleetvisor.ground.limits import Limits
-from fleetvisor.protocol.native import FetchRequest, Report, ReportAnswer
+from fleetvisor.protocol.native import EnrollAnswer, EnrollRequest, FetchRequest, Report, ReportAnswer
 from fleetvisor.web.answers import JSON, Answer, Header, json_answer
 from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches
@@ -37,6 +38,7 @@ _ACTIVE_S: Final = 0.001
 
 _report: Final = msgspec.json.Decoder(Report)
 _fetch: Final = msgspec.json.Decoder(FetchRequest)
+_enroll: Final = msgspec.json.Decoder(EnrollRequest)
 
 
 class _Poll(msgspec.Struct, frozen=True):
@@ -54,7 +56,8 @@ class Native:
     def __init__(
         self,
         *,
-        devices: Devices,
+        proofs: Proofs,
+        enrollment: Enrollment,
         desired: DesiredCache,
         updates: Updates,
         configs: Configs,
@@ -66,7 +69,8 @@ class Native:
         date: DateHeader,
     ) -> None:
         """Keep what the calls need."""
-        self._devices = devices
+        self._proofs = proofs
+        self._enrollment = enrollment
         self._desired = desired
         self._updates = updates
         self._configs = configs
@@ -90,7 +94,7 @@ class Native:
             elif name == b"prefer":
                 prefer = value if prefer is None else prefer + b", " + value
         token = parse_bearer(authorization)
-        identity = await self._devices.authenticate(token)
+        identity = await self._proofs.authenticate(token)
         self._presence.note(identity.device_sid, self._clock.now())
         answer = self._desired.find(identity.device_sid) or await self._desired.get(identity)
         head = scope["method"] == "HEAD"
@@ -122,9 +126,16 @@ class Native:
         answer = await self._configs.fetch(identity.account_sid, identity.device_sid, items)
         return json_answer(answer, headers=((b"cache-control", b"no-store"),))
 
+    async def enroll(self, request: Request) -> Answer:
+        """Answer ``POST /device/v1/enroll``: 201 with the SID of a new device, 200 with the one that its key has."""
+        asked = await self._decode(request, _enroll)
+        enrolled = await self._enrollment.enroll(asked.token, asked.public_key, asked.proof)
+        answer = EnrollAnswer(enrolled.device_sid)
+        return json_answer(answer, 201 if enrolled.new else 200, headers=((b"cache-control", b"no-store"),))
+
     async def authenticate(self, request: Request) -> DeviceIdentity:
         """Give the device that a request's token proves, and note that it was there. Raises ``Unauthenticated``."""
-        identity = await self._devices.authenticate(parse_bearer(request.header(b"authorization")))
+        identity = await self._proofs.authenticate(parse_bearer(request.header(b"authorization")))
         self._presence.note(identity.device_sid, self._clock.now())
         return identity
 
@@ -155,7 +166,7 @@ class Native:
         """
         end = self._clock.monotonic() + wait_s
         while True:
-            identity = await self._devices.authenticate(poll.token)
+            identity = await self._proofs.authenticate(poll.token)
             answer = await self._desired.get(identity)
             if answer.etag != first.etag:
                 return Wake.BELL, answer
@@ -203,7 +214,7 @@ class Native:
         raw = await request.body(self._limits.device_body_bytes_max)
         try:
             return decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"The body cannot be read: {error}") from error
 
 

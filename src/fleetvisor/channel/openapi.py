@@ -9,7 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from fleetvisor import __version__
-from fleetvisor.protocol.native import Desired, FetchAnswer, FetchRequest, Report, ReportAnswer
+from fleetvisor.protocol.native import (
+    Desired,
+    EnrollAnswer,
+    EnrollRequest,
+    FetchAnswer,
+    FetchRequest,
+    Report,
+    ReportAnswer,
+)
 from fleetvisor.web.problems import ProblemBody
 
 Json = dict[str, Any]
@@ -35,7 +43,7 @@ _DIGEST: Final[Json] = {
 
 def document(base: str, *, items_max: int) -> Json:
     """Make the document; ``base`` is the server's public URL, ``items_max`` how many values one request may ask for."""
-    kinds = [Desired, FetchAnswer, FetchRequest, ProblemBody, Report, ReportAnswer]
+    kinds = [Desired, EnrollAnswer, EnrollRequest, FetchAnswer, FetchRequest, ProblemBody, Report, ReportAnswer]
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["FetchRequest"]["properties"]["items"] |= {"minItems": 1, "maxItems": items_max}
     schemas["FetchItem"]["properties"]["key"] |= {"pattern": "^[^\\u0000]*$"}
@@ -59,13 +67,22 @@ def document(base: str, *, items_max: int) -> Json:
             "/device/v1/configs/fetch": {
                 "post": _post("fetchConfigs", "Fetch values of configs and secrets", "FetchRequest", "FetchAnswer")
             },
+            "/device/v1/enroll": {"post": _enroll()},
             "/device/v1/openapi.json": {"get": _self()},
         },
         "components": {
             "schemas": schemas,
-            "securitySchemes": {"deviceToken": {"type": "http", "scheme": "bearer", "bearerFormat": "fvd_…"}},
+            "securitySchemes": {"deviceToken": {"type": "http", "scheme": "bearer", "bearerFormat": "fvd_… or JWT"}},
         },
     }
+
+
+def _enroll() -> Json:
+    post = _post("enroll", "Enrol by a token and the proof of a key", "EnrollRequest", "EnrollAnswer")
+    created = {**post["responses"]["200"], "description": "A new Device."}
+    refused = {**post["responses"]["401"], "description": "The token is over, or the key is refused."}
+    responses = {**post["responses"], "201": created, "403": refused}
+    return {**post, "security": [], "responses": dict(sorted(responses.items()))}
 
 
 def _desired(method: str) -> Json:

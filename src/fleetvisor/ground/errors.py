@@ -51,6 +51,13 @@ class Unauthenticated(Problem):
     hint = "Use HTTP Basic with the Account SID and Auth Token, or an API key SID and its secret."
 
 
+class ClockSkew(Unauthenticated):
+    """Authentication Error - The device's clock and the server's differ too much."""
+
+    code = 20013
+    hint = "Set the device's clock by the Date header of this answer, and sign a new token."
+
+
 class AccessDenied(Problem):
     """Access denied."""
 

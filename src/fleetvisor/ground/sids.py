@@ -13,6 +13,7 @@ AccountSid = NewType("AccountSid", str)
 DeviceSid = NewType("DeviceSid", str)
 AppSid = NewType("AppSid", str)
 KeySid = NewType("KeySid", str)
+EnrollmentTokenSid = NewType("EnrollmentTokenSid", str)
 RequestSid = NewType("RequestSid", str)
 
 _SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
@@ -43,6 +44,11 @@ def new_app_sid(entropy: Entropy) -> AppSid:
 def new_key_sid(entropy: Entropy) -> KeySid:
     """Make the SID of a new API key."""
     return KeySid("SK" + entropy.token(16).hex())
+
+
+def new_enrollment_token_sid(entropy: Entropy) -> EnrollmentTokenSid:
+    """Make the SID of a new enrolment token."""
+    return EnrollmentTokenSid("ET" + entropy.token(16).hex())
 
 
 def new_request_sid(entropy: Entropy) -> RequestSid:

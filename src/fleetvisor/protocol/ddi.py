@@ -179,5 +179,5 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
 def _parse(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
     try:
         return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(f"The body cannot be read: {error}") from error

@@ -129,6 +129,24 @@ class ReportAnswer(msgspec.Struct, frozen=True):
     taken: bool
 
 
+class EnrollRequest(msgspec.Struct, frozen=True):
+    """The body of ``POST /device/v1/enroll``.
+
+    ``public_key`` is a P-256 key: PEM, or its 65-byte uncompressed point as base64 or hex. ``proof`` is a JWS (ES256)
+    by its private half over ``sub`` (the token's SID), ``aud`` and ``iat``.
+    """
+
+    token: Annotated[str, msgspec.Meta(max_length=200)]
+    public_key: Annotated[str, msgspec.Meta(max_length=2000)]
+    proof: Annotated[str, msgspec.Meta(max_length=4096)]
+
+
+class EnrollAnswer(msgspec.Struct, frozen=True):
+    """The answer to an enrolment: the device's SID, which is the ``iss`` of its tokens from now on."""
+
+    sid: str
+
+
 class FetchItem(msgspec.Struct, frozen=True):
     """One value asked for by ``POST /device/v1/configs/fetch``."""
 

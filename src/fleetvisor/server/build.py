@@ -16,7 +16,9 @@ from fleetvisor.api.accounts import AccountHandlers
 from fleetvisor.api.app import Api
 from fleetvisor.api.apps import AppHandlers
 from fleetvisor.api.configs import ConfigHandlers
+from fleetvisor.api.credentials import CredentialHandlers
 from fleetvisor.api.devices import DeviceHandlers
+from fleetvisor.api.enrollment import EnrollmentHandlers
 from fleetvisor.api.pages import Pages
 from fleetvisor.api.routes import Route, Routes
 from fleetvisor.blobs.store import Blobs
@@ -34,6 +36,10 @@ from fleetvisor.features.devices.desired import DesiredCache
 from fleetvisor.features.devices.polls import Polls
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.identity.credentials import Credentials
+from fleetvisor.features.identity.enrollment import Enrollment
+from fleetvisor.features.identity.gateway import Gateway
+from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
@@ -59,6 +65,7 @@ class World:
     apps: Apps
     configs: Configs
     devices: Devices
+    proofs: Proofs
     updates: Updates
     presence: Presence
     channel: Channel
@@ -86,10 +93,14 @@ def build(
     offload: Offload,
     spool: Path,
     base_url: str,
+    audiences: tuple[str, ...] = (),
     ca_pem: bytes | None = None,
     log: Any = None,  # noqa: ANN401  (structlog's bound loggers have no common type)
 ) -> World:
-    """Build a server; ``spool`` is a folder for uploads on their way, ``base_url`` the public one."""
+    """Build a server; ``spool`` is a folder for uploads on their way, ``base_url`` the public one.
+
+    ``audiences`` are whom devices' signed tokens may be for; without any it is the public URL.
+    """
     log = log or structlog.get_logger()
     bus = Bus()
     urls = Urls(base_url)
@@ -101,6 +112,11 @@ def build(
     devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
     attributes = Attributes(db=db, clock=clock, limits=limits, bus=bus)
+    audiences = audiences or (urls.base,)
+    proofs = Proofs(db=db, clock=clock, limits=limits, bus=bus, audiences=audiences)
+    credentials = Credentials(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
+    enrollment = Enrollment(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, audiences=audiences)
+    gateway = Gateway(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
     routes = _routes(
@@ -108,9 +124,12 @@ def build(
         AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
+        CredentialHandlers(devices=devices, credentials=credentials, limits=limits, urls=urls),
+        EnrollmentHandlers(enrollment=enrollment, gateway=gateway, limits=limits, urls=urls),
     )
     channel = Channel(
-        devices=devices,
+        proofs=proofs,
+        enrollment=enrollment,
         desired=desired,
         updates=updates,
         apps=apps,
@@ -127,6 +146,8 @@ def build(
     hawkbit = Ddi(
         accounts=accounts,
         devices=devices,
+        proofs=proofs,
+        gateway=gateway,
         polls=Polls(db=db, clock=clock, limits=limits, bus=bus),
         dialogue=Dialogue(db=db, clock=clock, limits=limits, bus=bus),
         attributes=attributes,
@@ -164,6 +185,7 @@ def build(
         apps=apps,
         configs=configs,
         devices=devices,
+        proofs=proofs,
         updates=updates,
         presence=presence,
         channel=channel,

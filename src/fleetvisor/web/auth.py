@@ -14,6 +14,7 @@ BASIC_CHALLENGE: Final = b'Basic realm="Fleetvisor API", charset="UTF-8"'
 BEARER_CHALLENGE: Final = b'Bearer realm="Fleetvisor device API"'
 
 TARGET_CHALLENGE: Final = b'TargetToken realm="Fleetvisor DDI"'
+_GATEWAY_CHARS: Final = len(b"gatewaytoken ")
 
 
 class NoCredentials(Unauthenticated):
@@ -53,6 +54,16 @@ def parse_target_token(header: bytes | None) -> str:
     token = _of_scheme(header, b"targettoken", "Send the device token as Authorization: TargetToken.")
     if not token.isascii():
         raise Unauthenticated("The device token is not ASCII.")
+    return token.decode("ascii")
+
+
+def parse_gateway_token(header: bytes | None) -> str | None:
+    """Give the gateway token of a DDI request; ``None`` when it is of another scheme. Raises ``Unauthenticated``."""
+    if header is None or header[:_GATEWAY_CHARS].lower() != b"gatewaytoken ":
+        return None
+    token = header[_GATEWAY_CHARS:].strip()
+    if not token or not token.isascii():
+        raise Unauthenticated("The gateway token is empty or not ASCII.")
     return token.decode("ascii")
 
 

@@ -7,7 +7,7 @@ from fleetvisor.db.sqlite import MemoryDatabase, memory
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
-from fleetvisor.features.devices.model import DeviceChange
+from fleetvisor.features.devices.model import DeviceChange, Registration
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events.store import tail
 from fleetvisor.features.updates.service import Updates
@@ -61,7 +61,7 @@ class Fleet:
         return app
 
     async def device(self, name=None, account=None):
-        return (await self.devices.create(account or self.account, name, None)).device.device_sid
+        return (await self.devices.create(account or self.account, Registration(name))).device.device_sid
 
     async def target(self, sid, app):
         return await self.devices.update(self.account, sid, DeviceChange(target_app=app.app_sid if app else None))

@@ -15,7 +15,7 @@ class Device(msgspec.Struct, frozen=True):
     """One board with everything the API shows of it. Hashes are lower-case hex, without ``sha256:``.
 
     ``logging_expires`` is already judged: ``None`` when logging is off or over. ``update`` is the newest update,
-    open or closed. ``update_status`` is ``up-to-date``, ``pending`` or ``error``.
+    open or closed. ``update_status`` is ``up-to-date``, ``pending`` or ``error``. ``labels`` is a JSON object.
     """
 
     device_sid: DeviceSid
@@ -36,12 +36,14 @@ class Device(msgspec.Struct, frozen=True):
     update: Update | None
     poll_interval_s: int | None = None
     hardware_class: str | None = None
+    labels: str = "{}"
 
 
 class DeviceChange(msgspec.Struct, frozen=True):
     """What one POST asks for. ``None`` as name, target, interval or class clears it; ``UNSET`` leaves it alone.
 
-    ``mode`` and ``confirm`` go with a target: how a device is told whose protocol knows them.
+    ``labels`` are changes: ``key=value``, ``key-``. ``mode`` and ``confirm`` go with a target: how a device is told
+    whose protocol knows them.
     """
 
     unique_name: str | UnsetType | None = UNSET
@@ -54,6 +56,16 @@ class DeviceChange(msgspec.Struct, frozen=True):
     poll_interval_s: int | UnsetType | None = UNSET
     access: Literal["active", "disabled"] | None = None
     hardware_class: str | UnsetType | None = UNSET
+    labels: tuple[str, ...] = ()
+
+
+class Registration(msgspec.Struct, frozen=True):
+    """What a new device is registered with; ``sid`` is the one that the board has already, if it has one."""
+
+    unique_name: str | None = None
+    sid: str | None = None
+    hardware_class: str | None = None
+    labels: tuple[str, ...] = ()
 
 
 class NewDevice(msgspec.Struct, frozen=True):

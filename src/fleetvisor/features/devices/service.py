@@ -1,7 +1,7 @@
-"""Devices: registered, found, changed in one piece, removed; and their tokens proven.
+"""Devices: registered, found, changed in one piece, removed.
 
-Deliberately does not decide what an update does: ``features/updates`` does. ``update`` is all-or-nothing: one
-transaction of name, target, cancel, logging and restart. Bells ring after the commit.
+Deliberately proves none: ``features/identity`` does; nor decides what an update does: ``features/updates`` does.
+``update`` is all-or-nothing: one transaction of name, target, cancel, logging and restart. Bells ring after the commit.
 """
 
 from collections.abc import Iterable
@@ -15,23 +15,23 @@ from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
-from fleetvisor.features.devices import rules, store
-from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice
+from fleetvisor.features.devices import labels, rules, store
+from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
+from fleetvisor.features.identity import store as identity_store
+from fleetvisor.features.identity.credentials import TOKEN_PREFIX
 from fleetvisor.features.logs import store as logs_store
 from fleetvisor.features.updates import service as updates
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
-from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated
+from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import check_label, check_unique_name
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
 from fleetvisor.pki.identity import new_token, token_hash
 
-TOKEN_PREFIX: Final = "fvd_"
-_PROVEN_MAX: Final = 1_000_000
 _ROWS_MAX: Final = 10_000
 
 
@@ -43,28 +43,27 @@ class Devices:
     """The verbs on devices."""
 
     def __init__(self, *, db: Database, clock: Clock, entropy: Entropy, limits: Limits, bus: Bus) -> None:
-        """Keep what the verbs need, and forget proven tokens of devices whose bell rings."""
+        """Keep what the verbs need, and forget what is kept of devices whose bell rings."""
         self._db = db
         self._clock = clock
         self._entropy = entropy
         self._limits = limits
         self._bus = bus
-        self._proven: dict[str, DeviceIdentity] = {}
-        self._tokens: dict[str, list[str]] = {}
         self._rows: dict[str, store.DeviceRow] = {}
         bus.listen(self._hear)
 
-    async def create(
-        self, account_sid: AccountSid, unique_name: str | None, sid: str | None, *, hardware_class: str | None = None
-    ) -> NewDevice:
+    async def create(self, account_sid: AccountSid, wanted: Registration) -> NewDevice:
         """Register a device, under its own ``sid`` if the board has one already; its token is shown this once.
 
         Raises ``Invalid`` for a bad name or SID, ``Conflict`` when one is taken or the account is full.
         """
-        name = check_unique_name(unique_name, self._limits.device_name_chars_max) if unique_name else None
-        device_sid = rules.check_own_sid(sid) if sid else new_device_sid(self._entropy)
-        if hardware_class is not None:
-            check_label("HardwareClass", hardware_class, self._limits.label_chars_max)
+        name = wanted.unique_name or None
+        if name is not None:
+            check_unique_name(name, self._limits.device_name_chars_max)
+        device_sid = rules.check_own_sid(wanted.sid) if wanted.sid else new_device_sid(self._entropy)
+        if wanted.hardware_class is not None:
+            check_label("HardwareClass", wanted.hardware_class, self._limits.label_chars_max)
+        changes = labels.parse(wanted.labels, self._limits)
         token = new_token(self._entropy, TOKEN_PREFIX)
         now = self._clock.now()
 
@@ -73,9 +72,10 @@ class Devices:
                 raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
             if not await store.insert(tx, account_sid, device_sid, name, now):
                 raise Conflict("A Device with this UniqueName or Sid exists already.")
-            await store.insert_token(tx, device_sid, token_hash(token), now)
+            await identity_store.insert_token(tx, device_sid, token_hash(token), now)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
-            await store.set_class(tx, account_sid, device_sid, hardware_class)
+            await store.set_class(tx, account_sid, device_sid, wanted.hardware_class)
+            await labels.change(tx, account_sid, device_sid, changes, self._limits)
             await self._note(tx, account_sid, device_sid, "device.created", {"unique_name": name}, now)
             return await self._read(tx, account_sid, device_sid, now)
 
@@ -113,17 +113,22 @@ class Devices:
         rows = await store.page(self._db, account_sid, now, key=key, limit=page.size + 1, newer=newer)
         return page_of(rows, page, lambda device: (device.date_created, device.device_sid))
 
+    async def identify(self, account_sid: AccountSid, ref: str) -> DeviceIdentity:
+        """Give the identity of the device that ``ref`` names. Raises ``NotFound``."""
+        return DeviceIdentity(await self.resolve(account_sid, ref), account_sid)
+
     async def resolve(self, account_sid: AccountSid, ref: str) -> DeviceSid:
         """Give the SID of the device that ``ref`` (a SID or unique name) names. Raises ``NotFound``."""
         return await self._resolve(self._db, account_sid, ref)
 
     async def delete(self, account_sid: AccountSid, ref: str) -> None:
-        """Remove a device with its tokens, configs, secrets and updates. Raises ``NotFound``."""
+        """Remove a device with its tokens, configs, secrets and updates; its keys are refused. Raises ``NotFound``."""
         now = self._clock.now()
 
         async def body(tx: Tx) -> DeviceSid:
             device_sid = await self._resolve(tx, account_sid, ref)
             await configs_store.delete_of_device(tx, account_sid, device_sid)
+            await identity_store.refuse_keys(tx, account_sid, device_sid)
             await store.delete(tx, account_sid, device_sid)
             await store.count_down(tx, account_sid)
             await self._note(tx, account_sid, device_sid, "device.deleted", {}, now)
@@ -138,6 +143,7 @@ class Devices:
         name that another device has and for an app of another hardware class.
         """
         rules.check_change(change, self._limits)
+        changes = labels.parse(change.labels, self._limits)
         if isinstance(change.unique_name, str):
             check_unique_name(change.unique_name, self._limits.device_name_chars_max)
         if rules.is_empty(change):
@@ -146,6 +152,7 @@ class Devices:
 
         async def body(tx: Tx) -> Device:
             device_sid = await self._resolve(tx, account_sid, ref)
+            await labels.change(tx, account_sid, device_sid, changes, self._limits)
             await self._apply(tx, account_sid, device_sid, change, now)
             return await self._read(tx, account_sid, device_sid, now)
 
@@ -156,35 +163,8 @@ class Devices:
         self._bus.ring((device.device_sid,))
         return device
 
-    async def authenticate(self, token: str) -> DeviceIdentity:
-        """Give the active device that a device token proves. Raises ``Unauthenticated``.
-
-        Answered from memory while the bus is fresh; a bell of the device forgets what was proven. The database
-        is asked by the token's SHA-256, so the time tells nothing about tokens that exist.
-        """
-        known = self._proven.get(token) if self._bus.fresh else None
-        if known is not None:
-            return known
-        with self._bus.watch() as rung:
-            identity = await store.find_by_token(self._db, token_hash(token))
-        if identity is None:
-            raise Unauthenticated("The device token is not known, or its Device is disabled.")
-        if identity.device_sid not in rung:
-            self._remember(token, identity)
-        return identity
-
-    def _remember(self, token: str, identity: DeviceIdentity) -> None:
-        if len(self._proven) >= _PROVEN_MAX:
-            self._proven.clear()
-            self._tokens.clear()
-        self._proven[token] = identity
-        self._tokens.setdefault(identity.device_sid, []).append(token)
-
     def _hear(self, sids: frozenset[str]) -> None:
         self.forget(sids)
-        for sid in sids:
-            for token in self._tokens.pop(sid, ()):
-                self._proven.pop(token, None)
 
     async def _apply(
         self, tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, change: DeviceChange, now: Millis
@@ -222,6 +202,8 @@ class Devices:
         if change.access is not None:
             await store.set_access(tx, account_sid, device_sid, change.access)
             data["access"] = change.access
+        if change.labels:
+            data["labels"] = ",".join(change.labels)
         await store.touch(tx, account_sid, device_sid, now, restarts=int(change.restart))
         await self._note(tx, account_sid, device_sid, "device.updated", data, now)
 

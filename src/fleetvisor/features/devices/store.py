@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.devices.model import Device, DeviceIdentity
+from fleetvisor.features.devices.model import Device
 from fleetvisor.features.logs import rules as logs_rules
 from fleetvisor.features.updates.model import Update
 from fleetvisor.features.updates.rules import LastUpdate, update_status
@@ -26,6 +26,7 @@ class DeviceRow(msgspec.Struct, frozen=True):
     access: str
     poll_interval_s: int | None
     hardware_class: str | None
+    labels: str
     date_created: Millis
     date_updated: Millis
     target_sid: AppSid | None
@@ -52,7 +53,7 @@ class DeviceRow(msgspec.Struct, frozen=True):
 
 
 _SELECT: Final = """
-SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.hardware_class,
+SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.hardware_class, d.labels,
     d.date_created, d.date_updated,
     a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
     l.date_expires AS logging_expires, p.date_seen,
@@ -91,9 +92,6 @@ _CLASSES: Final = """
 SELECT d.hardware_class AS device_class, r.hardware_class AS app_class
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid LEFT JOIN apps r ON r.app_sid = a.target_sid
 WHERE d.account_sid = :account_sid AND d.device_sid = :device_sid"""
-_BY_TOKEN: Final = """
-SELECT d.device_sid, d.account_sid FROM device_tokens t JOIN devices d ON d.device_sid = t.device_sid
-WHERE t.token_hash = :token_hash AND d.access = 'active'"""
 
 
 class Classes(msgspec.Struct, frozen=True):
@@ -158,6 +156,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
         update=update,
         poll_interval_s=row.poll_interval_s,
         hardware_class=row.hardware_class,
+        labels=row.labels,
     )
 
 
@@ -201,12 +200,6 @@ async def insert(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, unique_
     """Make a device; false when its SID (in any account) or its name (in this one) is taken."""
     params = {"device_sid": device_sid, "account_sid": account_sid, "unique_name": unique_name, "now": now}
     return await tx.one(SidRow, _INSERT, params) is not None
-
-
-async def insert_token(tx: Tx, device_sid: DeviceSid, token_hash: bytes, now: Millis) -> None:
-    """Let a token (by its SHA-256) prove this device."""
-    sql = "INSERT INTO device_tokens (token_hash, device_sid, date_created) VALUES (:token_hash, :device_sid, :now)"
-    await tx.run(sql, {"token_hash": token_hash, "device_sid": device_sid, "now": now})
 
 
 async def delete(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> bool:
@@ -253,8 +246,3 @@ async def set_access(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, acc
     """Let a device in (``active``) or keep it out (``disabled``)."""
     sql = "UPDATE devices SET access = :access WHERE account_sid = :account_sid AND device_sid = :device_sid"
     await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "access": access})
-
-
-async def find_by_token(db: Database, token_hash: bytes) -> DeviceIdentity | None:
-    """Read which active device a token (by its SHA-256) proves."""
-    return await db.one(DeviceIdentity, _BY_TOKEN, {"token_hash": token_hash})

@@ -3,8 +3,8 @@
 import pytest
 from tests.unit.features.fleet import fleet
 
-from fleetvisor.features.devices.model import DeviceChange
-from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated
+from fleetvisor.features.devices.model import DeviceChange, Registration
+from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.pages import PageRequest
 
 
@@ -40,22 +40,10 @@ async def test_two_accounts_may_use_the_same_name():
 async def test_a_board_keeps_its_own_sid_and_no_other_account_can_take_it():
     at = await fleet()
     sid = "UV" + "ab" * 16
-    made = await at.devices.create(at.account, None, sid.upper().replace("UV", "UV"))
+    made = await at.devices.create(at.account, Registration(sid=sid.upper()))
     assert made.device.device_sid == sid
     with pytest.raises(Conflict):
-        await at.devices.create(at.other, None, sid)
-
-
-async def test_a_token_proves_its_device_until_the_device_is_removed():
-    at = await fleet()
-    made = await at.devices.create(at.account, None, None)
-    for _ in range(2):  # from the database, then from memory
-        assert (await at.devices.authenticate(made.device_token)).device_sid == made.device.device_sid
-    with pytest.raises(Unauthenticated):
-        await at.devices.authenticate(made.device_token + "x")
-    await at.devices.delete(at.account, made.device.device_sid)
-    with pytest.raises(Unauthenticated):
-        await at.devices.authenticate(made.device_token)
+        await at.devices.create(at.other, Registration(sid=sid))
 
 
 async def test_a_change_is_all_or_nothing():
@@ -161,7 +149,7 @@ async def test_an_update_number_is_never_used_again_for_the_same_sid():
     sid, app = await at.device(), await at.app("a")
     assert (await at.target(sid, app)).update.number == 1
     await at.devices.delete(at.account, sid)
-    await at.devices.create(at.account, None, sid)
+    await at.devices.create(at.account, Registration(sid=sid))
     assert (await at.target(sid, app)).update.number == 2
 
 

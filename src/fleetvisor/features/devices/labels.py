@@ -1,0 +1,97 @@
+"""Labels: short keys and values by which people group devices. Rules without clock or storage, and their rows.
+
+A change is written as the API and the command line give it: ``key=value`` sets, ``key-`` removes. The device's row
+holds its labels as the API shows them; ``device_labels`` holds the same to select by. Spec:
+``docs/reference/labels.md``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Tx
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import AccountSid, DeviceSid
+
+RESERVED: Final = frozenset(("app", "target", "status", "access", "hardware", "seen", "name", "sid", "in", "not"))
+
+_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
+
+
+class _Labels(msgspec.Struct, frozen=True):
+    labels: str
+
+
+def parse(texts: Iterable[str], limits: Limits) -> dict[str, str | None]:
+    """Give the changes by key, ``None`` to remove. Raises ``Invalid`` with the rule that a text breaks."""
+    changes: dict[str, str | None] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            if not key.endswith("-"):
+                raise Invalid(f"Labels: {text[:80]!a} is neither key=value nor key- (to remove it).")
+            key = key[:-1]
+        check(key, value if equals else "x", limits)
+        if key in changes:
+            raise Invalid(f"Labels: {key!a} is given more than once.")
+        changes[key] = value if equals else None
+    return changes
+
+
+def check(key: str, value: str, limits: Limits) -> None:
+    """Refuse a key or value that may not be one. Raises ``Invalid``."""
+    if _KEY.fullmatch(key) is None:
+        raise Invalid(f"Labels: the key {key[:80]!a} must have 1 to 63 characters of A-Z a-z 0-9 . _ / and -.")
+    if key in RESERVED:
+        raise Invalid(f"Labels: the key {key!a} is reserved.")
+    if not 0 < len(value) <= limits.label_chars_max or not value.isprintable():
+        raise Invalid(f"Labels: the value of {key!a} must have 1 to {limits.label_chars_max} printable characters.")
+
+
+def merged(present: Mapping[str, str], changes: Mapping[str, str | None], limits: Limits) -> dict[str, str]:
+    """Give the labels after the changes, in the order of their keys. Raises ``Invalid`` when they are too many."""
+    both = {**present, **changes}
+    after = {key: value for key, value in sorted(both.items()) if value is not None}
+    if len(after) > limits.labels_max:
+        raise Invalid(f"A Device has {limits.labels_max} labels at most; this would be {len(after)}.")
+    return after
+
+
+def decode(text: str) -> dict[str, str]:
+    """Read labels as they lie in a row."""
+    return msgspec.json.decode(text, type=dict[str, str])
+
+
+def encode(labels: Mapping[str, str]) -> str:
+    """Write labels as they lie in a row."""
+    return msgspec.json.encode(labels).decode()
+
+
+async def change(
+    tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, changes: Mapping[str, str | None], limits: Limits
+) -> None:
+    """Change a device's labels. Raises ``Invalid``."""
+    if not changes:
+        return
+    keys = {"account_sid": account_sid, "device_sid": device_sid}
+    sql = "SELECT labels FROM devices WHERE account_sid = :account_sid AND device_sid = :device_sid"
+    row = await tx.one(_Labels, sql, keys)
+    if row is not None:
+        await store(tx, account_sid, device_sid, merged(decode(row.labels), changes, limits))
+
+
+async def store(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, labels: Mapping[str, str]) -> None:
+    """Give a device exactly these labels."""
+    keys = {"account_sid": account_sid, "device_sid": device_sid}
+    sql = "UPDATE devices SET labels = :labels WHERE account_sid = :account_sid AND device_sid = :device_sid"
+    await tx.run(sql, {**keys, "labels": encode(labels)})
+    await tx.run("DELETE FROM device_labels WHERE device_sid = :device_sid", {"device_sid": device_sid})
+    rows = [{**keys, "key": key, "value": value} for key, value in labels.items()]
+    await tx.write_many(INSERT, rows)
+
+
+INSERT: Final = """
+INSERT INTO device_labels (device_sid, key, account_sid, value) VALUES (:device_sid, :key, :account_sid, :value)"""

@@ -1,0 +1,1 @@
+"""Identity: how devices are born, what proves them, and how that is revoked."""

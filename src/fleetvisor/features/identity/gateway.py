@@ -1,0 +1,165 @@
+"""Gateway tokens: DDI fleets whose devices register themselves on their first poll, and wait to be accepted.
+
+Off until an operator makes the account's token. A device that waits gets nothing but its poll; one that ever had a
+credential of its own refuses the gateway's. Answered from memory until a bell of the device or its account rings.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.devices import store as devices_store
+from fleetvisor.features.devices.model import DeviceIdentity
+from fleetvisor.features.events import store as events
+from fleetvisor.features.identity import store
+from fleetvisor.features.identity.model import GatewayState
+from fleetvisor.features.updates import store as updates_store
+from fleetvisor.ground.clock import Clock, Entropy, Millis
+from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound, Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import check_unique_name
+from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
+from fleetvisor.pki.identity import new_token, token_hash
+
+TOKEN_PREFIX: Final = "fvg_"
+_PROVEN_MAX: Final = 1_000_000
+_ACCOUNT: Final = "AC"
+
+
+class GatewayIdentity(msgspec.Struct, frozen=True):
+    """Which device a gateway's token stands for; ``waiting``: nobody accepted it yet."""
+
+    device: DeviceIdentity
+    waiting: bool
+
+
+class Gateway:
+    """The verbs on gateway tokens, and what they prove."""
+
+    def __init__(self, *, db: Database, clock: Clock, entropy: Entropy, limits: Limits, bus: Bus) -> None:
+        """Keep what the verbs need, and listen to the bells."""
+        self._db = db
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._bus = bus
+        self._proven: dict[tuple[str, str, str], GatewayIdentity] = {}
+        self._places: dict[str, set[tuple[str, str, str]]] = {}
+        bus.listen(self._hear)
+
+    async def enable(self, account_sid: AccountSid) -> tuple[str, Millis]:
+        """Make the account's gateway token, in place of the one there was; give it, shown this once."""
+        token, now = new_token(self._entropy, TOKEN_PREFIX), self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            await store.set_gateway(tx, account_sid, token_hash(token), now)
+            await events.append(
+                tx, account_sid=account_sid, type="gateway_token.created", subject_sid=account_sid, now=now
+            )
+
+        await self._db.write(body)
+        self._bus.ring((account_sid,))
+        return token, now
+
+    async def disable(self, account_sid: AccountSid) -> None:
+        """Take the account's gateway token away. Raises ``NotFound`` when it has none."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            if not await store.delete_gateway(tx, account_sid):
+                raise NotFound("The account has no gateway token.")
+            await events.append(
+                tx, account_sid=account_sid, type="gateway_token.deleted", subject_sid=account_sid, now=now
+            )
+
+        await self._db.write(body)
+        self._bus.ring((account_sid,))
+
+    async def state(self, account_sid: AccountSid) -> GatewayState:
+        """Tell whether the account has a gateway token, and how many devices wait."""
+        found = await store.find_gateway(self._db, account_sid)
+        return GatewayState(found.date_created if found else None, await store.count_waiting(self._db, account_sid))
+
+    async def authenticate(self, token: str, account_sid: AccountSid | None, controller: str) -> GatewayIdentity:
+        """Give the device ``controller`` of the account whose gateway token this is; a new one is made, and waits.
+
+        Raises ``Unauthenticated``, and ``AccessDenied`` when too many wait already.
+        """
+        by_sid = is_sid(controller, "UV")
+        ref = controller[:2] + controller[2:].lower() if by_sid else controller
+        place = (token, str(account_sid), ref)
+        known = self._proven.get(place) if self._bus.fresh else None
+        if known is not None:
+            return known
+        with self._bus.watch() as rung:
+            found = await self._prove(token, account_sid, ref, by_sid=by_sid)
+        if not rung & {found.device.device_sid, found.device.account_sid}:
+            self._remember(place, found)
+        return found
+
+    async def _prove(self, token: str, account_sid: AccountSid | None, ref: str, *, by_sid: bool) -> GatewayIdentity:
+        gateway = await store.find_gateway_by_token(self._db, token_hash(token))
+        if gateway is None or account_sid is None or gateway.account_sid != account_sid:
+            raise Unauthenticated("The gateway token is not known, or belongs to another tenant.")
+        device = await store.find_gateway_device(self._db, account_sid, ref, by_sid=by_sid)
+        if device is None and not by_sid:
+            device = await self._register(account_sid, ref)
+        if device is None or not device.by_gateway or device.access == "disabled":
+            raise Unauthenticated("The Device is unknown or disabled, or has a credential of its own.")
+        return GatewayIdentity(DeviceIdentity(device.device_sid, account_sid), device.access == "waiting")
+
+    async def _register(self, account_sid: AccountSid, name: str) -> store.GatewayDevice | None:
+        """Make a device that waits, unless it was made meanwhile."""
+        try:
+            check_unique_name(name, self._limits.device_name_chars_max)
+        except Invalid as error:
+            raise Unauthenticated(f"The controller id cannot name a Device: {error.detail}") from error
+        device_sid, now = new_device_sid(self._entropy), self._clock.now()
+
+        async def body(tx: Tx) -> store.GatewayDevice | None:
+            present = await store.find_gateway_device(tx, account_sid, name, by_sid=False)
+            if present is not None:
+                return present
+            if await store.count_waiting(tx, account_sid) >= self._limits.waiting_devices_max:
+                raise AccessDenied(
+                    f"{self._limits.waiting_devices_max} Devices wait to be accepted already: accept or remove some."
+                )
+            if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max):
+                raise AccessDenied("The account has as many Devices as it may have.")
+            await devices_store.insert(tx, account_sid, device_sid, name, now)
+            await store.set_waiting(tx, device_sid)
+            await updates_store.insert_assignment(tx, account_sid, device_sid)
+            await self._note_waiting(tx, account_sid, device_sid, name, now)
+            return await store.find_gateway_device(tx, account_sid, name, by_sid=False)
+
+        return await self._db.write(body)
+
+    @staticmethod
+    async def _note_waiting(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, name: str, now: Millis) -> None:
+        await events.append(
+            tx,
+            account_sid=account_sid,
+            type="device.waiting",
+            subject_sid=device_sid,
+            device_sid=device_sid,
+            data={"unique_name": name},
+            now=now,
+        )
+
+    def _remember(self, place: tuple[str, str, str], found: GatewayIdentity) -> None:
+        if len(self._proven) >= _PROVEN_MAX:
+            self._proven.clear()
+            self._places.clear()
+        self._proven[place] = found
+        self._places.setdefault(found.device.device_sid, set()).add(place)  # by SID, by name: two at most
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        for sid in sids:
+            if sid.startswith(_ACCOUNT):
+                self._proven.clear()
+                self._places.clear()
+                return
+            for place in self._places.pop(sid, ()):
+                self._proven.pop(place, None)

@@ -1,0 +1,106 @@
+"""Which device a credential proves: its token, or a JWT that its own key signed. Answered from memory when it can be.
+
+A JWT is verified once and kept by its SHA-256; a device's bell forgets all that proved it, so what was revoked ends
+with the next request. Deliberately tells nothing by its time: what names no device is looked up and
+verified all the same.
+"""
+
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database
+from fleetvisor.features.devices.model import DeviceIdentity
+from fleetvisor.features.identity import store
+from fleetvisor.ground.clock import Clock, Millis
+from fleetvisor.ground.errors import ClockSkew, Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import DeviceSid, is_sid
+from fleetvisor.pki.identity import token_hash
+from fleetvisor.protocol import jws
+
+_PROVEN_MAX: Final = 1_000_000
+_PER_DEVICE_MAX: Final = 8
+
+_Place = str | bytes
+
+
+class _Proven(NamedTuple):
+    identity: DeviceIdentity
+    expires: Millis | None
+
+
+class Proofs:
+    """Proves devices."""
+
+    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus, audiences: tuple[str, ...]) -> None:
+        """Keep what proofs need, and listen to the bells; a JWT must be for one of ``audiences``."""
+        self._db = db
+        self._clock = clock
+        self._limits = limits
+        self._bus = bus
+        self._audiences = audiences
+        self._proven: dict[_Place, _Proven] = {}
+        self._places: dict[str, list[_Place]] = {}
+        bus.listen(self._hear)
+
+    async def authenticate(self, token: str) -> DeviceIdentity:
+        """Give the active device that a device token or a JWT proves. Raises ``Unauthenticated``, ``ClockSkew``.
+
+        Answered from memory while the bus is fresh. The database is asked by the token's SHA-256, so the time tells
+        nothing about tokens that exist.
+        """
+        signed = "." in token
+        place = sha256(token.encode("utf-8", "surrogatepass")).digest() if signed else token
+        known = self._proven.get(place) if self._bus.fresh else None
+        if known is not None:
+            if known.expires is None or known.expires > self._clock.now():
+                return known.identity
+            raise _over(signed=signed)
+        with self._bus.watch() as rung:
+            proven = await (self._prove_signed(token) if signed else self._prove_token(token))
+        if proven.identity.device_sid not in rung:
+            self._remember(place, proven)
+        return proven.identity
+
+    async def _prove_token(self, token: str) -> _Proven:
+        found = await store.find_by_token(self._db, token_hash(token))
+        if found is None:
+            raise Unauthenticated("The device token is not known, or its Device is disabled.")
+        if found.date_expires is not None and found.date_expires <= self._clock.now():
+            raise _over(signed=False)
+        return _Proven(DeviceIdentity(found.device_sid, found.account_sid), found.date_expires)
+
+    async def _prove_signed(self, token: str) -> _Proven:
+        parsed = jws.parse(token)
+        issuer = parsed.claims.iss
+        if issuer is None or not is_sid(issuer, "UV"):
+            raise Unauthenticated("The token's iss must be the Device's SID.")
+        jws.check_audience(parsed.claims, self._audiences)
+        expires = jws.check_times(parsed.claims, self._clock.now())
+        device_sid = DeviceSid(issuer[:2] + issuer[2:].lower())
+        keys = await store.keys_of_active(self._db, device_sid)
+        if not jws.is_signed_by(parsed, tuple(key.point for key in keys), at_least=self._limits.credentials_max):
+            raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")
+        return _Proven(DeviceIdentity(device_sid, keys[0].account_sid), expires)
+
+    def _remember(self, place: _Place, proven: _Proven) -> None:
+        if len(self._proven) >= _PROVEN_MAX:
+            self._proven.clear()
+            self._places.clear()
+        self._proven[place] = proven
+        places = self._places.setdefault(proven.identity.device_sid, [])
+        places.append(place)
+        if len(places) > _PER_DEVICE_MAX:  # a device that signs a token for each request
+            self._proven.pop(places.pop(0), None)
+
+    def _hear(self, sids: frozenset[str]) -> None:
+        for sid in sids:
+            for place in self._places.pop(sid, ()):
+                self._proven.pop(place, None)
+
+
+def _over(*, signed: bool) -> Unauthenticated:
+    if signed:
+        return ClockSkew("The token has ended: sign a new one, by the time of this answer's Date header.")
+    return Unauthenticated("The device token was replaced, and its overlap is over.")
