@@ -9,7 +9,8 @@ import msgspec
 from msgspec import Meta
 
 from fleetvisor.api.shapes import AccountSidText, Date, DeviceSidText, Url
-from fleetvisor.features.identity.model import Credential, EnrollmentToken, GatewayState, RefusedKey
+from fleetvisor.features.devices.credentials import RefusedKey
+from fleetvisor.features.identity.model import Credential, EnrollmentToken, GatewayState
 from fleetvisor.ground.clock import iso, iso_or_none
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 from fleetvisor.web.urls import Urls

@@ -15,11 +15,9 @@ from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
-from fleetvisor.features.devices import labels, rules, store
+from fleetvisor.features.devices import credentials, labels, rules, store
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
-from fleetvisor.features.identity import store as identity_store
-from fleetvisor.features.identity.credentials import TOKEN_PREFIX
 from fleetvisor.features.logs import store as logs_store
 from fleetvisor.features.updates import service as updates
 from fleetvisor.features.updates import store as updates_store
@@ -64,7 +62,7 @@ class Devices:
         if wanted.hardware_class is not None:
             check_label("HardwareClass", wanted.hardware_class, self._limits.label_chars_max)
         changes = labels.parse(wanted.labels, self._limits)
-        token = new_token(self._entropy, TOKEN_PREFIX)
+        token = new_token(self._entropy, credentials.TOKEN_PREFIX)
         now = self._clock.now()
 
         async def body(tx: Tx) -> Device:
@@ -72,7 +70,7 @@ class Devices:
                 raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
             if not await store.insert(tx, account_sid, device_sid, name, now):
                 raise Conflict("A Device with this UniqueName or Sid exists already.")
-            await identity_store.insert_token(tx, device_sid, token_hash(token), now)
+            await credentials.insert_token(tx, device_sid, token_hash(token), now)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
             await store.set_class(tx, account_sid, device_sid, wanted.hardware_class)
             await labels.change(tx, account_sid, device_sid, changes, self._limits)
@@ -128,7 +126,7 @@ class Devices:
         async def body(tx: Tx) -> DeviceSid:
             device_sid = await self._resolve(tx, account_sid, ref)
             await configs_store.delete_of_device(tx, account_sid, device_sid)
-            await identity_store.refuse_keys(tx, account_sid, device_sid)
+            await credentials.refuse_keys(tx, account_sid, device_sid)
             await store.delete(tx, account_sid, device_sid)
             await store.count_down(tx, account_sid)
             await self._note(tx, account_sid, device_sid, "device.deleted", {}, now)

@@ -8,10 +8,10 @@ from typing import Final
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx, UniqueViolated
+from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.events import store as events
-from fleetvisor.features.identity import store
-from fleetvisor.features.identity.model import Credential, NewCredential, RefusedKey
+from fleetvisor.features.identity.model import Credential, NewCredential
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
@@ -20,7 +20,6 @@ from fleetvisor.ground.sids import AccountSid
 from fleetvisor.pki.identity import new_token, token_hash
 from fleetvisor.protocol import jws
 
-TOKEN_PREFIX: Final = "fvd_"
 _MISSING: Final = "This Device has no credential of this fingerprint."
 
 
@@ -46,14 +45,14 @@ class Credentials:
         """
         if not 0 <= overlap_s <= self._limits.token_overlap_s_max:
             raise Invalid(f"Overlap must be from 0 to {self._limits.token_overlap_s_max} seconds.")
-        token, now = new_token(self._entropy, TOKEN_PREFIX), self._clock.now()
+        token, now = new_token(self._entropy, rows.TOKEN_PREFIX), self._clock.now()
         hashed = token_hash(token)
 
         async def body(tx: Tx) -> None:
-            await store.retire_tokens(tx, device.device_sid, later(now, overlap_s), now)
+            await rows.retire_tokens(tx, device.device_sid, later(now, overlap_s), now)
             await self._check_room(tx, device, now)
-            await store.insert_token(tx, device.device_sid, hashed, now)
-            await store.set_own(tx, device.device_sid)
+            await rows.insert_token(tx, device.device_sid, hashed, now)
+            await rows.set_own(tx, device.device_sid)
             await _note(tx, device, "credential_added", hashed.hex(), now)
 
         await self._db.write(body)
@@ -67,8 +66,8 @@ class Credentials:
 
         async def body(tx: Tx) -> None:
             await self._check_room(tx, device, now)
-            await store.insert_key(tx, device, fingerprint, point, now)
-            await store.set_own(tx, device.device_sid)
+            await rows.insert_key(tx, device, fingerprint, point, now)
+            await rows.set_own(tx, device.device_sid)
             await _note(tx, device, "credential_added", fingerprint, now)
 
         try:
@@ -87,28 +86,28 @@ class Credentials:
             raise NotFound(_MISSING) from None
 
         async def body(tx: Tx) -> None:
-            removed = await store.delete_token(tx, device.device_sid, hashed)
-            if not removed and not await store.refuse_key(tx, device, hashed.hex()):
+            removed = await rows.delete_token(tx, device.device_sid, hashed)
+            if not removed and not await rows.refuse_key(tx, device, hashed.hex()):
                 raise NotFound(_MISSING)
             await _note(tx, device, "credential_removed", hashed.hex(), now)
 
         await self._db.write(body)
         self._bus.ring((device.device_sid,))
 
-    async def list_refused(self, account_sid: AccountSid, page: PageRequest) -> Page[RefusedKey]:
+    async def list_refused(self, account_sid: AccountSid, page: PageRequest) -> Page[rows.RefusedKey]:
         """Give a page of the account's refused keys, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward
-        rows = await store.page_refused(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
-        return page_of(rows, page, lambda row: (row.date_created, row.fingerprint))
+        found = await rows.page_refused(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
+        return page_of(found, page, lambda row: (row.date_created, row.fingerprint))
 
     async def free(self, account_sid: AccountSid, fingerprint: str) -> None:
         """Forget a refused key, which may enrol again. Raises ``NotFound``."""
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
-            if not await store.free_key(tx, account_sid, fingerprint.lower()):
+            if not await rows.free_key(tx, account_sid, fingerprint.lower()):
                 raise NotFound("No refused key of this account has this fingerprint.")
             await events.append(
                 tx, account_sid=account_sid, type="key.freed", subject_sid=account_sid,
@@ -123,8 +122,8 @@ class Credentials:
 
 
 async def _read(source: Tx | Database, device: DeviceIdentity, now: Millis) -> list[Credential]:
-    tokens = await store.tokens_of(source, device.device_sid, now)
-    keys = await store.keys_of(source, device)
+    tokens = await rows.tokens_of(source, device.device_sid, now)
+    keys = await rows.keys_of(source, device)
     return [
         *(Credential("token", row.token_hash.hex(), row.date_created, row.date_expires) for row in tokens),
         *(Credential("key", row.key_hash, row.date_created, None) for row in keys),

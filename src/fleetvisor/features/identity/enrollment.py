@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices import labels as label_rules
 from fleetvisor.features.devices import store as devices_store
 from fleetvisor.features.devices.model import DeviceIdentity
@@ -144,7 +145,7 @@ class Enrollment:
             known = secret.secret_hash if secret else _NO_HASH
             if not same(known, asked.secret_hash) or secret is None:
                 raise Unauthenticated(_UNKNOWN)
-            owner = await store.find_key(tx, secret.account_sid, asked.fingerprint)
+            owner = await rows.find_key(tx, secret.account_sid, asked.fingerprint)
             if owner is not None:
                 if owner.refused or owner.access != "active":
                     raise AccessDenied("This key was a Device's that is disabled or removed: an operator must free it.")
@@ -183,7 +184,7 @@ class Enrollment:
         await devices_store.insert(tx, account_sid, device_sid, None, now)
         await devices_store.set_class(tx, account_sid, device_sid, grant.hardware_class)
         await label_rules.store(tx, account_sid, device_sid, label_rules.decode(grant.labels))
-        await store.insert_key(tx, DeviceIdentity(device_sid, account_sid), asked.fingerprint, asked.point, now)
+        await rows.insert_key(tx, DeviceIdentity(device_sid, account_sid), asked.fingerprint, asked.point, now)
         await updates_store.insert_assignment(tx, account_sid, device_sid)
         await events.append(
             tx,

@@ -28,14 +28,6 @@ class NewCredential(msgspec.Struct, frozen=True):
     device_token: str | None
 
 
-class RefusedKey(msgspec.Struct, frozen=True):
-    """A key that enrols no more until it is freed, and the device whose it was."""
-
-    fingerprint: str
-    device_sid: DeviceSid
-    date_created: Millis
-
-
 class EnrollmentToken(msgspec.Struct, frozen=True):
     """What lets ``uses_max`` new devices in; ``labels`` (JSON) and ``hardware_class`` are theirs from birth."""
 

@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database
+from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices.model import DeviceIdentity
-from fleetvisor.features.identity import store
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import ClockSkew, Unauthenticated
 from fleetvisor.ground.limits import Limits
@@ -64,7 +64,7 @@ class Proofs:
         return proven.identity
 
     async def _prove_token(self, token: str) -> _Proven:
-        found = await store.find_by_token(self._db, token_hash(token))
+        found = await rows.find_by_token(self._db, token_hash(token))
         if found is None:
             raise Unauthenticated("The device token is not known, or its Device is disabled.")
         if found.date_expires is not None and found.date_expires <= self._clock.now():
@@ -79,7 +79,7 @@ class Proofs:
         jws.check_audience(parsed.claims, self._audiences)
         expires = jws.check_times(parsed.claims, self._clock.now())
         device_sid = DeviceSid(issuer[:2] + issuer[2:].lower())
-        keys = await store.keys_of_active(self._db, device_sid)
+        keys = await rows.keys_of_active(self._db, device_sid)
         if not jws.is_signed_by(parsed, tuple(key.point for key in keys), at_least=self._limits.credentials_max):
             raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")
         return _Proven(DeviceIdentity(device_sid, keys[0].account_sid), expires)

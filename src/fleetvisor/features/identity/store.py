@@ -1,40 +1,14 @@
-"""The rows of credentials, enrolment tokens and gateway tokens. Deliberately holds hashes and public keys only."""
+"""The rows of enrolment tokens and gateway tokens. Deliberately holds hashes only."""
 
 from typing import Final
 
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.devices.model import DeviceIdentity
-from fleetvisor.features.identity.model import EnrollmentToken, RefusedKey
+from fleetvisor.features.identity.model import EnrollmentToken
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 
-_BY_TOKEN: Final = """
-SELECT d.device_sid, d.account_sid, t.date_expires FROM device_tokens t JOIN devices d ON d.device_sid = t.device_sid
-WHERE t.token_hash = :token_hash AND d.access = 'active'"""
-_KEYS: Final = """
-SELECT k.point, k.account_sid FROM device_keys k
-JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
-WHERE k.device_sid = :device_sid AND k.refused = 0 AND d.access = 'active' ORDER BY k.date_created"""
-_KEY: Final = """
-SELECT k.device_sid, k.refused, d.access FROM device_keys k
-LEFT JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
-WHERE k.account_sid = :account_sid AND k.key_hash = :key_hash"""
-INSERT_KEY: Final = """
-INSERT INTO device_keys (account_sid, key_hash, device_sid, point, date_created)
-VALUES (:account_sid, :key_hash, :device_sid, :point, :now)"""
-INSERT_TOKEN: Final = """
-INSERT INTO device_tokens (token_hash, device_sid, date_created) VALUES (:token_hash, :device_sid, :now)"""
-_TOKENS_OF: Final = """
-SELECT token_hash, date_created, date_expires FROM device_tokens
-WHERE device_sid = :device_sid AND (date_expires IS NULL OR date_expires > :now) ORDER BY date_created, token_hash"""
-_KEYS_OF: Final = """
-SELECT key_hash, date_created FROM device_keys
-WHERE account_sid = :account_sid AND device_sid = :device_sid AND refused = 0 ORDER BY date_created, key_hash"""
-_RETIRE: Final = """
-UPDATE device_tokens SET date_expires = :expires
-WHERE device_sid = :device_sid AND (date_expires IS NULL OR date_expires > :expires)"""
 _GRANT_COLUMNS: Final = """token_sid, account_sid, friendly_name, uses, uses_max, date_expires, hardware_class, labels,
     revoked, date_created"""
 _INSERT_GRANT: Final = """
@@ -49,44 +23,6 @@ _WAITING: Final = "SELECT count(*) AS count FROM devices WHERE account_sid = :ac
 _SET_GATEWAY: Final = """
 INSERT INTO gateway_tokens (account_sid, token_hash, date_created) VALUES (:account_sid, :token_hash, :now)
 ON CONFLICT (account_sid) DO UPDATE SET token_hash = excluded.token_hash, date_created = excluded.date_created"""
-
-
-class ProvenToken(msgspec.Struct, frozen=True):
-    """Which active device a token proves, and until when."""
-
-    device_sid: DeviceSid
-    account_sid: AccountSid
-    date_expires: Millis | None
-
-
-class KeyRow(msgspec.Struct, frozen=True):
-    """A public key of an active device."""
-
-    point: bytes
-    account_sid: AccountSid
-
-
-class KeyOwner(msgspec.Struct, frozen=True):
-    """Whose a key is or was; ``access`` is ``None`` when the device is gone."""
-
-    device_sid: DeviceSid
-    refused: bool
-    access: str | None
-
-
-class TokenRow(msgspec.Struct, frozen=True):
-    """A device token by its hash."""
-
-    token_hash: bytes
-    date_created: Millis
-    date_expires: Millis | None
-
-
-class KeyHash(msgspec.Struct, frozen=True):
-    """A device's key by its hash."""
-
-    key_hash: str
-    date_created: Millis
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -113,102 +49,6 @@ class GatewayDevice(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
     access: str
     by_gateway: bool
-
-
-async def find_by_token(db: Database, token_hash: bytes) -> ProvenToken | None:
-    """Read which active device a token (by its SHA-256) proves."""
-    return await db.one(ProvenToken, _BY_TOKEN, {"token_hash": token_hash})
-
-
-async def keys_of_active(db: Database, device_sid: str) -> list[KeyRow]:
-    """Read the keys that prove a device, if it is active."""
-    return await db.all(KeyRow, _KEYS, {"device_sid": device_sid})
-
-
-async def find_key(tx: Tx, account_sid: AccountSid, key_hash: str) -> KeyOwner | None:
-    """Read whose a key is or was."""
-    return await tx.one(KeyOwner, _KEY, {"account_sid": account_sid, "key_hash": key_hash})
-
-
-async def insert_key(tx: Tx, identity: DeviceIdentity, key_hash: str, point: bytes, now: Millis) -> None:
-    """Let a key prove a device; ``UniqueViolated`` comes out of the write when it is somebody's."""
-    params = {
-        "account_sid": identity.account_sid,
-        "device_sid": identity.device_sid,
-        "key_hash": key_hash,
-        "point": point,
-        "now": now,
-    }
-    await tx.run(INSERT_KEY, params)
-
-
-async def insert_token(tx: Tx, device_sid: DeviceSid, token_hash: bytes, now: Millis) -> None:
-    """Let a token (by its SHA-256) prove a device."""
-    await tx.run(INSERT_TOKEN, {"token_hash": token_hash, "device_sid": device_sid, "now": now})
-
-
-async def tokens_of(source: Tx | Database, device_sid: DeviceSid, now: Millis) -> list[TokenRow]:
-    """Read a device's tokens that have not ended."""
-    return await source.all(TokenRow, _TOKENS_OF, {"device_sid": device_sid, "now": now})
-
-
-async def keys_of(source: Tx | Database, identity: DeviceIdentity) -> list[KeyHash]:
-    """Read a device's keys that are not refused."""
-    keys = {"account_sid": identity.account_sid, "device_sid": identity.device_sid}
-    return await source.all(KeyHash, _KEYS_OF, keys)
-
-
-async def retire_tokens(tx: Tx, device_sid: DeviceSid, expires: Millis, now: Millis) -> None:
-    """Let a device's tokens end at ``expires`` at the latest, and forget those that ended before ``now``."""
-    sql = "DELETE FROM device_tokens WHERE device_sid = :device_sid AND date_expires <= :now"
-    await tx.run(sql, {"device_sid": device_sid, "now": now})
-    await tx.run(_RETIRE, {"device_sid": device_sid, "expires": expires})
-
-
-async def delete_token(tx: Tx, device_sid: DeviceSid, token_hash: bytes) -> bool:
-    """Remove a token; false when the device has no such one."""
-    sql = "DELETE FROM device_tokens WHERE device_sid = :device_sid AND token_hash = :token_hash"
-    return await tx.run(sql, {"device_sid": device_sid, "token_hash": token_hash}) == 1
-
-
-async def refuse_key(tx: Tx, identity: DeviceIdentity, key_hash: str) -> bool:
-    """Refuse a key of a device from now on; false when it has no such one."""
-    sql = """UPDATE device_keys SET refused = 1
-        WHERE account_sid = :account_sid AND device_sid = :device_sid AND key_hash = :key_hash AND refused = 0"""
-    keys = {"account_sid": identity.account_sid, "device_sid": identity.device_sid}
-    return await tx.run(sql, {**keys, "key_hash": key_hash}) == 1
-
-
-async def refuse_keys(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
-    """Refuse all keys of a device that is removed."""
-    sql = "UPDATE device_keys SET refused = 1 WHERE account_sid = :account_sid AND device_sid = :device_sid"
-    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid})
-
-
-async def page_refused(
-    db: Database, account_sid: AccountSid, *, key: tuple[int, str] | None, limit: int, newer: bool
-) -> list[RefusedKey]:
-    """Read refused keys beside ``key`` (date_created, hash): older ones, newest first, or (``newer``) the reverse."""
-    sign, order = (">", "ASC") if newer else ("<", "DESC")
-    beside = f"AND (date_created, key_hash) {sign} (:created, :hash)" if key else ""
-    sql = f"""SELECT key_hash AS fingerprint, device_sid, date_created FROM device_keys
-        WHERE account_sid = :account_sid AND refused = 1 {beside}
-        ORDER BY date_created {order}, key_hash {order} LIMIT :limit"""
-    params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit}
-    if key:
-        params |= {"created": key[0], "hash": key[1]}
-    return await db.all(RefusedKey, sql, params)
-
-
-async def free_key(tx: Tx, account_sid: AccountSid, key_hash: str) -> bool:
-    """Forget a refused key; false when there is no such one."""
-    sql = "DELETE FROM device_keys WHERE account_sid = :account_sid AND key_hash = :key_hash AND refused = 1"
-    return await tx.run(sql, {"account_sid": account_sid, "key_hash": key_hash}) == 1
-
-
-async def set_own(tx: Tx, device_sid: DeviceSid) -> None:
-    """Note that a device has a credential of its own: the gateway's proves it no more."""
-    await tx.run("UPDATE devices SET by_gateway = 0 WHERE device_sid = :device_sid", {"device_sid": device_sid})
 
 
 async def insert_grant(tx: Tx, token: EnrollmentToken, secret_hash: bytes) -> None:
