@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import fields
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from fleetvisor.ground.limits import Limits
 _PREFIX: Final = "FLEETVISOR_SERVE_"
 _LIMIT_PREFIX: Final = "FLEETVISOR_LIMIT_"
 _DIGITS_MAX: Final = 15
+_AUDIENCE_CHARS_MAX: Final = 256
 _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}\.?\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
@@ -50,6 +51,16 @@ class Settings(BaseSettings):
     )
     blobs: Path | None = Field(
         None, description="the directory of firmware bytes; with database one that all nodes share"
+    )
+    trusted_proxy: tuple[str, ...] = Field(
+        (),
+        description="an address or network (10.0.0.0/8) of a proxy whose word about clients' addresses is taken;"
+        " may be repeated",
+    )
+    audiences: tuple[str, ...] = Field(
+        (),
+        description="whom devices' signed tokens may be for, in place of the public URL: name an old one here too, so"
+        " that a changed URL locks no device out; may be repeated",
     )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="a port of 127.0.0.1 for metrics in Prometheus' format; none without it"
@@ -95,6 +106,33 @@ class Settings(BaseSettings):
         if not all(_HOST_AND_PORT.fullmatch(host) for host in hosts.split(",")):
             raise ValueError("the database must be postgresql://user:password@host:port/name; write / as %2F, @ as %40")
         return text
+
+    @field_validator("trusted_proxy")
+    @classmethod
+    def check_proxies(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Demand addresses and networks."""
+        for text in texts:
+            try:
+                ip_network(text)
+            except ValueError as error:
+                raise ValueError(
+                    f"a trusted proxy must be an address or a network such as 10.0.0.0/8: {error}"
+                ) from None
+        return texts
+
+    @field_validator("audiences")
+    @classmethod
+    def check_audiences(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Demand text that a token can name."""
+        for text in texts:
+            if not 0 < len(text) <= _AUDIENCE_CHARS_MAX or not text.isprintable():
+                raise ValueError(f"an audience must have 1 to {_AUDIENCE_CHARS_MAX} printable characters")
+        return texts
+
+    @property
+    def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """Give the networks of trusted proxies."""
+        return tuple(ip_network(text) for text in self.trusted_proxy)
 
     @field_validator("host")
     @classmethod

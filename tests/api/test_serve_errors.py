@@ -133,7 +133,7 @@ def test_a_database_url_that_cannot_be_read_is_not_repeated(refused, tmp_path, u
         ("FLEETVISOR_SERVE_METRICS_PORT", "many", "FLEETVISOR_SERVE_METRICS_PORT: "),
         ("FLEETVISOR_SERVE_PUBLIC_URL", "http://x", "FLEETVISOR_SERVE_PUBLIC_URL: the public URL must begin"),
         ("FLEETVISOR_SERVE_LOG_LEVEL", "loud", "FLEETVISOR_SERVE_LOG_LEVEL: Input should be 'debug'"),
-        ("FLEETVISOR_SERVE_SEAL_KEY_FILE", "/a.key", "FLEETVISOR_SERVE_SEAL_KEY_FILE must be a JSON list of files"),
+        ("FLEETVISOR_SERVE_SEAL_KEY_FILE", "/a.key", "FLEETVISOR_SERVE_SEAL_KEY_FILE must be a JSON list"),
         ("FLEETVISOR_SERVE_SEAL_KEY_FILE", "[7]", "FLEETVISOR_SERVE_SEAL_KEY_FILE: "),
         ("FLEETVISOR_SERVE_TLS_CERT", "a.pem", "belong together"),
         ("FLEETVISOR_SERVE_TSL_CERT", "a.pem", "FLEETVISOR_SERVE_TSL_CERT: there is no setting of this name"),

@@ -3,9 +3,10 @@
 import msgspec
 
 from fleetvisor.api import paging
-from fleetvisor.api.forms import find_text
+from fleetvisor.api.account_shapes import KeyShape, NewAccountShape, NewKeyShape, key_shape, new_account_shape
+from fleetvisor.api.forms import find_number, find_text
 from fleetvisor.api.routes import Call, Param, Route
-from fleetvisor.api.shapes import KeyShape, NewAccountShape, NewKeyShape, key_shape, new_account_shape
+from fleetvisor.features.accounts.model import WantedKey
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.ground.errors import AccessDenied
 from fleetvisor.ground.limits import Limits
@@ -25,6 +26,8 @@ class AccountHandlers:
     def routes(self) -> list[Route]:
         """Give the operations."""
         name = Param("FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64)
+        role = Param("Role", "viewer, operator or admin (default): what it may do.", extension=True)
+        ttl = Param("Ttl", "Seconds until it ends; 0 (default) is no end.", "integer", extension=True)
         whose = Param("FriendlyName", "Whose account it is; up to 64 characters.", extension=True, chars_max=64)
         tags = ("Accounts",)
         writing = (400, 401, 409, 413, 415, 429)
@@ -32,11 +35,11 @@ class AccountHandlers:
             Route(
                 "POST", "/v1/Accounts", "CreateAccount", "Make another account (first account's Auth Token only).",
                 self._create, NewAccountShape, status=201, params=(whose,), errors=(400, 401, 403, 409, 413, 415, 429),
-                extension=True, tags=tags,
+                extension=True, tags=tags, admin=True,
             ),
             Route(
                 "POST", "/v1/Keys", "CreateKey", "Make an API key.", self._create_key, NewKeyShape, status=201,
-                params=(name,), errors=writing, extension=True, tags=tags,
+                params=(name, role, ttl), errors=(*writing, 403), extension=True, tags=tags, admin=True,
             ),
             Route(
                 "GET", "/v1/Keys", "ListKey", "Retrieve a list of the account's API keys.", self._list_keys,
@@ -48,7 +51,7 @@ class AccountHandlers:
             ),
             Route(
                 "DELETE", "/v1/Keys/{Sid}", "DeleteKey", "Remove an API key.", self._delete_key, status=204,
-                extension=True, tags=tags,
+                extension=True, tags=tags, admin=True,
             ),
         ]  # fmt: skip
 
@@ -59,8 +62,12 @@ class AccountHandlers:
         return json_answer(new_account_shape(await self._accounts.create(name)), 201)
 
     async def _create_key(self, call: Call) -> Answer:
-        name = find_text(call.form, "FriendlyName") or ""
-        made = await self._accounts.create_key(call.caller.account_sid, name)
+        wanted = WantedKey(
+            find_text(call.form, "FriendlyName") or "",
+            find_text(call.form, "Role") or "admin",
+            find_number(call.form, "Ttl", 0),
+        )
+        made = await self._accounts.create_key(call.caller.account_sid, wanted)
         shape = key_shape(made.key, self._urls)
         return json_answer(NewKeyShape(**msgspec.structs.asdict(shape), secret=made.secret), 201)
 

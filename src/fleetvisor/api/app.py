@@ -11,11 +11,13 @@ from fleetvisor.api.pages import Pages
 from fleetvisor.api.routes import Call, Route, Routes
 from fleetvisor.features.accounts.model import Caller
 from fleetvisor.features.accounts.service import Accounts
+from fleetvisor.features.events import actor
 from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import MethodNotAllowed, NotFound
+from fleetvisor.ground.errors import AccessDenied, MethodNotAllowed, NotFound, Problem
 from fleetvisor.ground.limits import Limits
 from fleetvisor.web.answers import Answer, Header
 from fleetvisor.web.auth import BASIC_CHALLENGE, parse_basic
+from fleetvisor.web.guard import Guard
 from fleetvisor.web.problems import Edge, Handler
 from fleetvisor.web.requests import Fields, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
@@ -43,6 +45,7 @@ class Api:
         urls: Urls,
         clock: Clock,
         entropy: Entropy,
+        guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
     ) -> None:
         """Keep the table of operations and what all of them need."""
@@ -50,6 +53,7 @@ class Api:
         self._routes = routes
         self._pages = pages
         self._limits = limits
+        self._guard = guard
 
         def skin(handle: Handler, challenge: bytes, common: tuple[Header, ...]) -> Edge:
             return Edge(
@@ -59,10 +63,12 @@ class Api:
                 urls=urls,
                 request_time_s=limits.request_time_s,
                 challenge=challenge,
+                guard=guard,
                 log=log,
                 common=common,
             )
 
+        self._skin = skin
         self._versioned = skin(self._operate, BASIC_CHALLENGE, _CORS)
         self._open = skin(self._page, BASIC_CHALLENGE, ())
 
@@ -71,6 +77,14 @@ class Api:
         path: str = scope["path"]
         edge = self._versioned if path == "/v1" or path.startswith("/v1/") else self._open
         await edge(scope, receive, send)
+
+    async def refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with a problem that was met before its path was looked at."""
+
+        async def handle(_: Request) -> Answer:
+            raise problem
+
+        await self._skin(handle, BASIC_CHALLENGE, ())(scope, receive, send)
 
     async def _page(self, request: Request) -> Answer:
         path = "/" + "/".join(request.segments())
@@ -82,6 +96,9 @@ class Api:
         if request.method == "OPTIONS":
             return Answer(204)
         caller = await self._accounts.authenticate(*parse_basic(request.header(b"authorization")))
+        actor.proven(caller.sid)
+        if caller.key_sid is not None:
+            self._guard.take_request(caller.key_sid)
         segments = request.segments()
         try:
             return await self._run(request, caller, segments)
@@ -102,6 +119,8 @@ class Api:
         route = by_method.get("GET" if request.method == "HEAD" else request.method)
         if route is None:
             raise _no_method([*by_method, "OPTIONS"])
+        if not caller.may(route.role):
+            raise AccessDenied(f"This needs the role {route.role}; the API key has {caller.role}.")
         form: Fields = await request.form(self._limits.form_bytes_max) if _takes_form(route) else {}
         return await route.handler(Call(request, caller, args, form))
 

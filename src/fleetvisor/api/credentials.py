@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.api import paging
-from fleetvisor.api.forms import find_text, get_text
+from fleetvisor.api.forms import find_number, find_text, get_text
 from fleetvisor.api.identity_shapes import (
     CredentialShape,
     NewCredentialShape,
@@ -20,11 +20,9 @@ from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page
 from fleetvisor.web.answers import Answer, json_answer
-from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls
 
 _OVERLAP_S: Final = 24 * 3600
-_DIGITS_MAX: Final = 10
 _PARAMS: Final = (
     Param("Type", "token (default): a new device token; key: PublicKey proves the Device.", extension=True),
     Param("Overlap", "Seconds for which older tokens go on; by default a day.", "integer", extension=True),
@@ -84,7 +82,7 @@ class CredentialHandlers:
         device = await self._devices.identify(call.caller.account_sid, call.args[0])
         match find_text(call.form, "Type") or "token":
             case "token":
-                made = await self._credentials.add_token(device, _overlap(call.form))
+                made = await self._credentials.add_token(device, find_number(call.form, "Overlap", _OVERLAP_S))
             case "key":
                 made = await self._credentials.add_key(device, get_text(call.form, "PublicKey"))
             case _:
@@ -108,12 +106,3 @@ class CredentialHandlers:
     async def _free(self, call: Call) -> Answer:
         await self._credentials.free(call.caller.account_sid, call.args[0])
         return Answer(204)
-
-
-def _overlap(form: Fields) -> int:
-    text = find_text(form, "Overlap")
-    if not text:
-        return _OVERLAP_S
-    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS_MAX:
-        raise Invalid("Overlap must be a number of seconds.")
-    return int(text)

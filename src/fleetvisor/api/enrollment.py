@@ -5,7 +5,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.api import paging
-from fleetvisor.api.forms import all_texts, find_flag, find_text
+from fleetvisor.api.forms import all_texts, find_flag, find_number, find_text
 from fleetvisor.api.identity_shapes import (
     EnrollmentTokenShape,
     GatewayTokenShape,
@@ -21,10 +21,8 @@ from fleetvisor.features.identity.model import Grant
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.web.answers import Answer, json_answer
-from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls
 
-_DIGITS_MAX: Final = 12
 _PARAMS: Final = (
     Param("FriendlyName", "What the token is for; up to 64 characters.", extension=True, chars_max=64),
     Param("MaxUses", "How many Devices it lets in; 1 by default.", "integer", extension=True),
@@ -53,7 +51,7 @@ class EnrollmentHandlers:
             Route(
                 "POST", many, "CreateEnrollmentToken", "Make a token that lets new Devices in.", self._create,
                 NewEnrollmentTokenShape, status=201, params=_PARAMS, errors=(400, 401, 409, 413, 415, 429),
-                extension=True, tags=tags,
+                extension=True, tags=tags, admin=True,
             ),
             Route(
                 "GET", many, "ListEnrollmentToken", "Retrieve a list of enrolment tokens.", self._list,
@@ -65,16 +63,17 @@ class EnrollmentHandlers:
             ),
             Route(
                 "POST", one, "UpdateEnrollmentToken", "Revoke an enrolment token.", self._revoke,
-                EnrollmentTokenShape, params=_REVOKE, errors=(400, 401, 404, 413, 415, 429), extension=True, tags=tags,
+                EnrollmentTokenShape, params=_REVOKE, errors=(400, 401, 404, 413, 415, 429),
+                extension=True, tags=tags, admin=True,
             ),
             Route(
                 "DELETE", one, "DeleteEnrollmentToken", "Remove an enrolment token.", self._delete, status=204,
-                extension=True, tags=tags,
+                extension=True, tags=tags, admin=True,
             ),
             Route(
                 "POST", gateway, "CreateGatewayToken", "Let DDI devices register themselves; replaces the token.",
                 self._enable, NewGatewayTokenShape, status=201, errors=(400, 401, 413, 415, 429), extension=True,
-                tags=tags,
+                tags=tags, admin=True,
             ),
             Route(
                 "GET", gateway, "FetchGatewayToken", "Tell whether there is a gateway token, and who waits.",
@@ -82,15 +81,15 @@ class EnrollmentHandlers:
             ),
             Route(
                 "DELETE", gateway, "DeleteGatewayToken", "Let no more devices register themselves.", self._disable,
-                status=204, errors=(401, 404, 429), extension=True, tags=tags,
+                status=204, errors=(401, 404, 429), extension=True, tags=tags, admin=True,
             ),
         ]  # fmt: skip
 
     async def _create(self, call: Call) -> Answer:
         grant = Grant(
             friendly_name=find_text(call.form, "FriendlyName") or "",
-            uses_max=_number(call.form, "MaxUses", 1),
-            ttl_s=_number(call.form, "Ttl", Grant().ttl_s),
+            uses_max=find_number(call.form, "MaxUses", 1),
+            ttl_s=find_number(call.form, "Ttl", Grant().ttl_s),
             hardware_class=find_text(call.form, "HardwareClass") or None,
             labels=all_texts(call.form, "Labels"),
         )
@@ -131,12 +130,3 @@ class EnrollmentHandlers:
     async def _disable(self, call: Call) -> Answer:
         await self._gateway.disable(call.caller.account_sid)
         return Answer(204)
-
-
-def _number(form: Fields, name: str, default: int) -> int:
-    text = find_text(form, name)
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS_MAX:
-        raise Invalid(f"{name} must be a whole number, not below 0.")
-    return int(text)

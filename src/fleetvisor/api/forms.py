@@ -3,8 +3,12 @@
 Deliberately ignores parameters that it does not know, as the original did. Pure.
 """
 
+from typing import Final
+
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.web.requests import Fields
+
+_DIGITS_MAX: Final = 12
 
 
 def find_text(form: Fields, name: str) -> str | None:
@@ -20,6 +24,16 @@ def find_text(form: Fields, name: str) -> str | None:
 def all_texts(form: Fields, name: str) -> tuple[str, ...]:
     """Give every value of a parameter that may be repeated, in order."""
     return tuple(form.get(name) or ())
+
+
+def find_number(form: Fields, name: str, default: int) -> int:
+    """Give a whole number, not below 0; ``default`` when it is absent or empty. Raises ``Invalid``."""
+    text = find_text(form, name)
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS_MAX:
+        raise Invalid(f"{name} must be a whole number, not below 0.")
+    return int(text)
 
 
 def get_text(form: Fields, name: str) -> str:

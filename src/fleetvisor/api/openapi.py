@@ -73,7 +73,7 @@ def _operation(route: Route) -> Json:
         "parameters": _parameters(route),
         "responses": _responses(route),
     }
-    if route.params:
+    if route.params and route.method != "GET":
         operation["requestBody"] = _body(route)
     if route.extension:
         operation["x-fleetvisor-extension"] = True
@@ -89,6 +89,11 @@ def _parameters(route: Route) -> list[Json]:
     if route.list_key:
         found += [
             {"name": name, "in": "query", "schema": schema, "description": text} for name, schema, text in _PAGING
+        ]
+    if route.method == "GET":
+        found += [
+            {"name": param.name, "in": "query", "schema": {"type": param.kind}, "description": param.about}
+            for param in route.params
         ]
     return found
 

@@ -33,12 +33,16 @@ class Asked(NamedTuple):
 
 
 class ListName(NamedTuple):
-    """A list's identity: its path, whose it is, its key in the answer, and the types of its sort key."""
+    """A list's identity: its path, whose it is, its key in the answer, the types of its sort key, and its filter.
+
+    The filter is a query string that begins with ``&``; a place in the list is one under the same filter only.
+    """
 
     path: str
     owner: str
     key: str
     kinds: tuple[type, ...]
+    filter: str = ""
 
 
 class Meta(msgspec.Struct):
@@ -67,7 +71,7 @@ def parse_paging(query: Fields, name: ListName, limits: Limits) -> Asked:
 def envelope(page: Page[Any], shapes: Sequence[object], asked: Asked, name: ListName, base: str) -> dict[str, object]:
     """Render a page: the items under the list's key, and ``meta`` with absolute URLs."""
     size = asked.request.size
-    start = f"{base}{name.path}?PageSize={size}&Page="
+    start = f"{base}{name.path}?PageSize={size}{name.filter}&Page="
     return {
         name.key: shapes,
         "meta": Meta(
@@ -88,7 +92,7 @@ def _url(start: str, index: int, cursor: Cursor | None, name: ListName) -> str |
 
 def render_token(cursor: Cursor, name: ListName) -> str:
     """Give the token of a place in a list."""
-    raw = msgspec.json.encode([name.path, name.owner, cursor.forward, *cursor.key])
+    raw = msgspec.json.encode([name.path + name.filter, name.owner, cursor.forward, *cursor.key])
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
@@ -100,7 +104,7 @@ def _parse_token(token: str, name: ListName) -> Cursor:
         found = msgspec.json.decode(raw, type=list[str | bool | int])
     except (binascii.Error, ValueError, msgspec.DecodeError):
         raise InvalidPageToken("This PageToken was not made by this server.") from None
-    if len(found) != 3 + len(name.kinds) or found[0] != name.path or found[1] != name.owner:
+    if len(found) != 3 + len(name.kinds) or found[0] != name.path + name.filter or found[1] != name.owner:
         raise InvalidPageToken("This PageToken belongs to another list.")
     forward, key = found[2], found[3:]
     if not isinstance(forward, bool) or [type(part) for part in key] != list(name.kinds):

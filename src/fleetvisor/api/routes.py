@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from fleetvisor.features.accounts.model import Caller
+from fleetvisor.features.accounts.model import Caller, Role
 from fleetvisor.web.answers import Answer
 from fleetvisor.web.requests import Fields, Request
 
@@ -61,6 +61,14 @@ class Route:
     extension: bool = False
     upload: bool = False
     tags: tuple[str, ...] = field(default=())
+    admin: bool = False
+
+    @property
+    def role(self) -> Role:
+        """Give the least role of an API key that may call it."""
+        if self.admin:
+            return "admin"
+        return "viewer" if self.method == "GET" else "operator"
 
 
 class Routes:
@@ -77,7 +85,7 @@ class Routes:
     def find(self, parts: tuple[str, ...]) -> tuple[dict[str, Route], tuple[str, ...]] | None:
         """Give the operations of a path's segments by method, and its variable parts; ``None`` for no such path."""
         shape = tuple("*" if place in _VARIABLE_PLACES else part for place, part in enumerate(parts))
-        found = self._by_shape.get(shape)
+        found = self._by_shape.get(shape) or self._by_shape.get(parts)
         if found is None:
             return None
         args = tuple(parts[place] for place in _VARIABLE_PLACES if place < len(parts))

@@ -10,7 +10,6 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
-from fleetvisor.features.accounts.model import Key, NewAccount
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs.model import Entry
 from fleetvisor.features.devices.attributes import AttributeSet
@@ -197,31 +196,6 @@ class DeviceSecretShape(msgspec.Struct):
     url: Url
 
 
-class KeyShape(msgspec.Struct):
-    """An API key (extension)."""
-
-    sid: KeySidText
-    account_sid: AccountSidText
-    friendly_name: str
-    date_created: Date
-    url: Url
-
-
-class NewKeyShape(KeyShape):
-    """An API key just made, with its secret, shown this once (extension)."""
-
-    secret: str
-
-
-class NewAccountShape(msgspec.Struct):
-    """An account just made, with its Auth Token, shown this once (extension)."""
-
-    account_sid: AccountSidText
-    auth_token: str
-    friendly_name: str
-    date_created: Date
-
-
 def update_shape(update: Update) -> UpdateShape:
     """Render an update."""
     return UpdateShape(
@@ -336,14 +310,3 @@ def secret_shape(entry: Entry, device_sid: DeviceSid | None, urls: Urls) -> Acco
     if device_sid is None:
         return AccountSecretShape(entry.key, iso(entry.date_updated), url)
     return DeviceSecretShape(device_sid, entry.key, iso(entry.date_updated), url)
-
-
-def key_shape(key: Key, urls: Urls) -> KeyShape:
-    """Render an API key."""
-    url = urls.key(key.key_sid)
-    return KeyShape(key.key_sid, key.account_sid, key.friendly_name, iso(key.date_created), url)
-
-
-def new_account_shape(account: NewAccount) -> NewAccountShape:
-    """Render an account just made."""
-    return NewAccountShape(account.account_sid, account.auth_token, account.friendly_name, iso(account.date_created))

@@ -9,8 +9,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel import openapi
@@ -29,8 +27,9 @@ from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import MethodNotAllowed, NotFound
 from fleetvisor.ground.limits import Limits
-from fleetvisor.web.answers import JSON, Answer
+from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.auth import BEARER_CHALLENGE
+from fleetvisor.web.guard import Guard
 from fleetvisor.web.problems import Edge, Handler, render_problem
 from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
@@ -64,6 +63,7 @@ class Channel:
         entropy: Entropy,
         bus: Bus,
         urls: Urls,
+        guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
     ) -> None:
         """Build the parts of the channel."""
@@ -84,6 +84,7 @@ class Channel:
             clock=clock,
             entropy=entropy,
             date=self._date,
+            guard=guard,
         )
         self.download = Download(
             proofs=proofs,
@@ -94,14 +95,14 @@ class Channel:
             clock=clock,
             date=self._date,
         )
-        document = msgspec.json.encode(openapi.document(urls.base, items_max=limits.config_fetch_items_max))
-        self._routes = _routes(self._native, document)
+        self._routes = _routes(self._native, openapi.document(urls.base, items_max=limits.config_fetch_items_max))
         self._skin: Callable[[Handler], Edge] = partial(
             Edge,
             clock=clock,
             entropy=entropy,
             urls=urls,
             request_time_s=limits.request_time_s,
+            guard=guard,
             challenge=BEARER_CHALLENGE,
             log=log,
         )
@@ -166,12 +167,12 @@ class Channel:
         return dated
 
 
-def _routes(native: Native, document: bytes) -> dict[str, tuple[tuple[str, ...], Handler]]:
+def _routes(native: Native, document: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], Handler]]:
     return {
         f"{BASE}/report": (_WRITE, native.report),
         f"{BASE}/configs/fetch": (_WRITE, native.fetch),
         f"{BASE}/enroll": (_WRITE, native.enroll),
-        f"{BASE}/openapi.json": (_READ, _constant(Answer(200, document, (JSON,)))),
+        f"{BASE}/openapi.json": (_READ, _constant(json_answer(document))),
     }
 
 

@@ -19,6 +19,7 @@ from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.polls import PollAnswer, Polls
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.events import actor
 from fleetvisor.features.identity.gateway import Gateway, GatewayIdentity
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.dialogue import Dialogue
@@ -31,6 +32,7 @@ from fleetvisor.protocol import ddi
 from fleetvisor.web.answers import JSON, Answer, Header
 from fleetvisor.web.auth import TARGET_CHALLENGE, parse_gateway_token, parse_target_token
 from fleetvisor.web.conditional import matches
+from fleetvisor.web.guard import Guard, address_of
 from fleetvisor.web.problems import Edge, Handler, render_problem
 from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls, segment
@@ -72,6 +74,7 @@ class Ddi:
         clock: Clock,
         entropy: Entropy,
         urls: Urls,
+        guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
     ) -> None:
         """Keep what the calls need."""
@@ -89,6 +92,7 @@ class Ddi:
         self._limits = limits
         self._clock = clock
         self._urls = urls
+        self._guard = guard
         self._log = log
         self._date = DateHeader()
         self._skin: Callable[[Handler], Edge] = partial(
@@ -97,6 +101,7 @@ class Ddi:
             entropy=entropy,
             urls=urls,
             request_time_s=limits.request_time_s,
+            guard=guard,
             challenge=TARGET_CHALLENGE,
             log=log,
         )
@@ -130,6 +135,7 @@ class Ddi:
             identity = await self._proofs.authenticate(parse_target_token(authorization))
         else:
             request = Request(scope, receive, clock=self._clock)
+            actor.begin(address_of(scope))
             by_gateway = await self._by_gateway(gateway_token, request.segments())
             if by_gateway.waiting:
                 await self._send_wait(send, scope, by_gateway, match)
@@ -283,6 +289,9 @@ class Ddi:
             if by_gateway.waiting:
                 raise AccessDenied("The Device waits to be accepted: it may only poll.")
             identity = by_gateway.device
+        actor.proven(identity.device_sid)
+        if request.method not in _READ:
+            self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())
         return await self._place(request, identity)
 

@@ -16,6 +16,7 @@ from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.desired import DesiredAnswer, DesiredCache
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.presence import Presence
+from fleetvisor.features.events import actor
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.service import Updates
@@ -26,6 +27,7 @@ from fleetvisor.protocol.native import EnrollAnswer, EnrollRequest, FetchRequest
 from fleetvisor.web.answers import JSON, Answer, Header, json_answer
 from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches
+from fleetvisor.web.guard import ADDRESS, Guard
 from fleetvisor.web.requests import Receive, Request, Scope, Send, parse_media_type
 
 T = TypeVar("T")
@@ -67,10 +69,12 @@ class Native:
         clock: Clock,
         entropy: Entropy,
         date: DateHeader,
+        guard: Guard,
     ) -> None:
         """Keep what the calls need."""
         self._proofs = proofs
         self._enrollment = enrollment
+        self._guard = guard
         self._desired = desired
         self._updates = updates
         self._configs = configs
@@ -134,8 +138,13 @@ class Native:
         return json_answer(answer, 201 if enrolled.new else 200, headers=((b"cache-control", b"no-store"),))
 
     async def authenticate(self, request: Request) -> DeviceIdentity:
-        """Give the device that a request's token proves, and note that it was there. Raises ``Unauthenticated``."""
+        """Give the device that a request's token proves, and note that it was there.
+
+        Raises ``Unauthenticated``, ``RateLimited``.
+        """
         identity = await self._proofs.authenticate(parse_bearer(request.header(b"authorization")))
+        actor.proven(identity.device_sid)
+        self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())
         return identity
 
@@ -220,6 +229,6 @@ class Native:
 
 def _forget(scope: Scope) -> None:
     """Keep of a request that is held only what an error answer names: a kilobyte less for each of 100,000."""
-    kept = {name: scope[name] for name in ("type", "method", "path", "raw_path") if name in scope}
+    kept = {name: scope[name] for name in ("type", "method", "path", "raw_path", ADDRESS) if name in scope}
     scope.clear()
     scope.update(kept)

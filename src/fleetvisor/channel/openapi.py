@@ -24,6 +24,7 @@ Json = dict[str, Any]
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
+    "429": "Too many writes, or too many wrong credentials; Retry-After says when to come again.",
     "400": "The request is malformed; the detail names the field.",
     "401": "The token is missing, wrong, or its Device is disabled or removed.",
     "404": "No App of the Device's account has this content.",
@@ -92,7 +93,7 @@ def _desired(method: str) -> Json:
             "description": "Nothing changed since the entity tag, or until the wait was over. No body.",
             "headers": _headers("ETag", "Preference-Applied", "Retry-After"),
         },
-        **_problems("400", "401"),
+        **_problems("400", "401", "429"),
     }
     if method == "get":
         responses["200"]["content"] = _json("Desired")
@@ -114,7 +115,7 @@ def _content(name: str, what: str) -> Json:
         responses: Json = {
             "200": {"description": f"The whole of {what}.", "headers": _headers("ETag", "Accept-Ranges")},
             "304": {"description": "The device has it: the entity tag is the content's SHA-256."},
-            **_problems("400", "401", "404"),
+            **_problems("400", "401", "404", "429"),
         }
         parameters = [_DIGEST, _header("If-None-Match", "Entity tags of what the device has.")]
         if method == "get":
@@ -145,7 +146,7 @@ def _post(operation: str, summary: str, body: str, answer: str) -> Json:
         "requestBody": {"required": True, "content": _json(body)},
         "responses": {
             "200": {"description": "Taken; the same request again does no harm.", "content": _json(answer)},
-            **_problems("400", "401", "413", "415"),
+            **_problems("400", "401", "413", "415", "429"),
         },
     }
 

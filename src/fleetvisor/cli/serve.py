@@ -4,6 +4,7 @@ What is printed holds no secret: supervisors keep what programs print. Deliberat
 option is one of ``settings``, which the environment may give too.
 """
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,39 +21,63 @@ if TYPE_CHECKING:
 
     from fleetvisor.server.run import Started
 
+_FIELD: Final = re.compile(r'field "(\w+)"')
 _SEE: Final = "See: fleetvisor serve --help"
+
+_Host = Annotated[
+    str | None, typer.Option(metavar="HOST", help="The address to listen on, 127.0.0.1 if absent; 0.0.0.0: all.")
+]
+_Port = Annotated[int | None, typer.Option(help="The port, 8443 if absent; 0 takes a free one.")]
+_PublicUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="How devices and people call the server: https://name[:port].")
+]
+_TlsCert = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA.")
+]
+_TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of --tls-cert (PEM).")]
+_DatabaseUrl = Annotated[
+    str | None, typer.Option(metavar="URL", help="postgresql://…; if absent, SQLite in the data directory.")
+]
+_SealKeyFile = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="32 random bytes that seal secrets; may be repeated, the first one seals."),
+]
+_BlobDirectory = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where firmware bytes are kept; all nodes share it.")
+]
+_TrustedProxy = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NETWORK", help="A proxy that may tell clients' addresses (X-Forwarded-For); may be repeated."
+    ),
+]
+_Audiences = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="URL", help="Whom devices' signed tokens may be for; the public URL if absent; may be repeated."
+    ),
+]
+_MetricsPort = Annotated[
+    int | None, typer.Option(metavar="PORT", help="Serve metrics for Prometheus on this port of 127.0.0.1.")
+]
+_LogLevel = Annotated[str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; info if absent.")]
 
 
 def serve(
     ctx: typer.Context,
     data: Data = None,
-    host: Annotated[
-        str | None, typer.Option(metavar="HOST", help="The address to listen on, 127.0.0.1 if absent; 0.0.0.0: all.")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="The port, 8443 if absent; 0 takes a free one.")] = None,
-    public_url: Annotated[
-        str | None, typer.Option(metavar="URL", help="How devices and people call the server: https://name[:port].")
-    ] = None,
-    tls_cert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA.")
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of --tls-cert (PEM).")] = None,
-    database: Annotated[
-        str | None, typer.Option(metavar="URL", help="postgresql://…; if absent, SQLite in the data directory.")
-    ] = None,
-    seal_key_file: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="32 random bytes that seal secrets; may be repeated, the first one seals."),
-    ] = None,
-    blobs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where firmware bytes are kept; all nodes share it.")
-    ] = None,
-    metrics_port: Annotated[
-        int | None, typer.Option(metavar="PORT", help="Serve metrics for Prometheus on this port of 127.0.0.1.")
-    ] = None,
-    log_level: Annotated[
-        str | None, typer.Option(metavar="LEVEL", help="debug, info, warning or error; info if absent.")
-    ] = None,
+    host: _Host = None,
+    port: _Port = None,
+    public_url: _PublicUrl = None,
+    tls_cert: _TlsCert = None,
+    tls_key: _TlsKey = None,
+    database: _DatabaseUrl = None,
+    seal_key_file: _SealKeyFile = None,
+    blobs: _BlobDirectory = None,
+    trusted_proxy: _TrustedProxy = None,
+    audiences: _Audiences = None,
+    metrics_port: _MetricsPort = None,
+    log_level: _LogLevel = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -72,6 +97,8 @@ def serve(
         "database": database,
         "seal_key_file": tuple(seal_key_file) if seal_key_file else None,
         "blobs": blobs,
+        "trusted_proxy": tuple(trusted_proxy) if trusted_proxy else None,
+        "audiences": tuple(audiences) if audiences else None,
         "metrics_port": metrics_port,
         "log_level": log_level,
     }
@@ -97,9 +124,10 @@ def _run(given: dict[str, Any], out: Output) -> None:
         limits = limits_from()
     except ValidationError as error:
         raise _usage(error, given) from None
-    except SettingsError:  # of the only variable that is not plain text
-        detail = f'{variable_of("seal_key_file")} must be a JSON list of files, such as ["/etc/fleetvisor/seal.key"].'
-        raise Usage(detail, _SEE) from None
+    except SettingsError as error:  # of a variable that is not plain text
+        name = _FIELD.search(str(error))
+        variable = variable_of(name.group(1)) if name else "A variable of the environment"
+        raise Usage(f'{variable} must be a JSON list, such as ["/etc/fleetvisor/seal.key"].', _SEE) from None
     except ValueError as error:
         raise Usage(f"{error}.", _SEE) from None
     try:

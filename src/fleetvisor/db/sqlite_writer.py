@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+from contextvars import copy_context
 from typing import Any, Final
 
 import apsw
@@ -21,10 +22,11 @@ _BATCH_MAX: Final = 512
 class Job:
     """One write that waits for its turn, and then for its commit."""
 
-    __slots__ = ("body", "error", "future", "result")
+    __slots__ = ("body", "context", "error", "future", "result")
 
     def __init__(self, body: Body[Any], future: asyncio.Future[Any]) -> None:
         self.body = body
+        self.context = copy_context()
         self.future = future
         self.result: Any = None
         self.error: BaseException | None = None
@@ -95,7 +97,7 @@ class Writer(threading.Thread):
         """Drive a body inside a savepoint; what it raises rolls back what it did, and only that."""
         drain(self._connection, "SAVEPOINT body")
         try:
-            job.result = finish(job.body, self._tx)
+            job.result = job.context.run(finish, job.body, self._tx)
         except BaseException as error:
             if not self._connection.in_transaction:  # a full disk, say: SQLite rolled back the neighbours as well
                 raise

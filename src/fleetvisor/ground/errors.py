@@ -50,6 +50,11 @@ class Unauthenticated(Problem):
     status = 401
     hint = "Use HTTP Basic with the Account SID and Auth Token, or an API key SID and its secret."
 
+    def __init__(self, detail: str | None = None, *, identity: str | None = None) -> None:
+        """Keep ``detail``, and whom the request claimed to be, where it names somebody."""
+        super().__init__(detail)
+        self.identity = identity
+
 
 class ClockSkew(Unauthenticated):
     """Authentication Error - The device's clock and the server's differ too much."""

@@ -41,6 +41,16 @@ class Limits:
     waiting_devices_max: int = _bound(1000, "403, 20006", "devices of one account that wait to be accepted")
     import_rows_max: int = _bound(100_000, "400, 20001", "devices of one import")
     import_bytes_max: int = _bound(64 << 20, "413, 20413", "size of a file of devices to import")
+    key_ttl_s_max: int = _bound(10 * 365 * 24 * 3600, "400, 20001", "life of an API key (0: no end)")
+    events_kept_s: int = _bound(400 * 24 * 3600, "none", "time for which events are kept")
+    failed_proofs_max: int = _bound(20, "429, 20429", "failed proofs a minute of one identity from one address")
+    failed_proofs_per_address_max: int = _bound(
+        300, "429, 20429", "failed proofs a minute from one address (IPv6: /64)"
+    )
+    key_requests_per_s: int = _bound(200, "429, 20429", "requests a second of one API key (0: no limit)")
+    key_requests_burst: int = _bound(1000, "429, 20429", "requests of one API key at once")
+    device_writes_per_s: int = _bound(50, "429, 20429", "reports and other writes a second of one device (0: no limit)")
+    device_writes_burst: int = _bound(1000, "429, 20429", "reports and other writes of one device at once")
     page_size_max: int = _bound(1000, "clamped", "items of one page")
     page_size_default: int = _bound(50, "none", "items of one page when PageSize is absent")
     form_bytes_max: int = _bound(64 << 10, "413, 20413", "body of a form request")

@@ -15,10 +15,12 @@ from fleetvisor.api import openapi
 from fleetvisor.api.accounts import AccountHandlers
 from fleetvisor.api.app import Api
 from fleetvisor.api.apps import AppHandlers
+from fleetvisor.api.auth_tokens import AuthTokenHandlers
 from fleetvisor.api.configs import ConfigHandlers
 from fleetvisor.api.credentials import CredentialHandlers
 from fleetvisor.api.devices import DeviceHandlers
 from fleetvisor.api.enrollment import EnrollmentHandlers
+from fleetvisor.api.events import EventHandlers
 from fleetvisor.api.pages import Pages
 from fleetvisor.api.routes import Route, Routes
 from fleetvisor.blobs.store import Blobs
@@ -26,6 +28,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.app import Channel
 from fleetvisor.channel.ddi import Ddi, is_ddi
 from fleetvisor.db.database import Database
+from fleetvisor.features.accounts.auth_tokens import AuthTokens
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps.artifacts import Artifacts
 from fleetvisor.features.apps.service import Apps
@@ -36,6 +39,8 @@ from fleetvisor.features.devices.desired import DesiredCache
 from fleetvisor.features.devices.polls import Polls
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.events.denials import Denials
+from fleetvisor.features.events.log import EventLog
 from fleetvisor.features.identity.credentials import Credentials
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
@@ -43,10 +48,13 @@ from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
 from fleetvisor.pki.seal import Seal
 from fleetvisor.server.background import Job
+from fleetvisor.web.address import Addresses, Network
+from fleetvisor.web.guard import Guard
 from fleetvisor.web.requests import Receive, Scope, Send
 from fleetvisor.web.urls import Urls
 
@@ -68,6 +76,7 @@ class World:
     proofs: Proofs
     updates: Updates
     presence: Presence
+    denials: Denials
     channel: Channel
     ready: bool = False
 
@@ -79,6 +88,8 @@ class World:
     async def close(self) -> None:
         """Write what is noted, and let the database go."""
         await self.presence.flush()
+        await self.accounts.flush()
+        await self.denials.flush()
         await self.db.close()
 
 
@@ -94,16 +105,21 @@ def build(
     spool: Path,
     base_url: str,
     audiences: tuple[str, ...] = (),
+    proxies: tuple[Network, ...] = (),
     ca_pem: bytes | None = None,
     log: Any = None,  # noqa: ANN401  (structlog's bound loggers have no common type)
 ) -> World:
     """Build a server; ``spool`` is a folder for uploads on their way, ``base_url`` the public one.
 
-    ``audiences`` are whom devices' signed tokens may be for; without any it is the public URL.
+    ``audiences`` are whom devices' signed tokens may be for; without any it is the public URL. ``proxies`` are the
+    networks whose word about a client's address is taken.
     """
     log = log or structlog.get_logger()
     bus = Bus()
     urls = Urls(base_url)
+    denials = Denials(db=db, clock=clock)
+    guard = Guard(addresses=Addresses(proxies), clock=clock, limits=limits, denied=denials.note)
+    events = EventLog(db=db, clock=clock, limits=limits)
 
     accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
     apps = Apps(db=db, blobs=blobs, clock=clock, entropy=entropy, limits=limits, bus=bus, offload=offload, spool=spool)
@@ -113,6 +129,7 @@ def build(
     desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
     attributes = Attributes(db=db, clock=clock, limits=limits, bus=bus)
     audiences = audiences or (urls.base,)
+    tokens = AuthTokens(db=db, clock=clock, entropy=entropy, seal=seal, bus=bus)
     proofs = Proofs(db=db, clock=clock, limits=limits, bus=bus, audiences=audiences)
     credentials = Credentials(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     enrollment = Enrollment(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, audiences=audiences)
@@ -125,6 +142,8 @@ def build(
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
         CredentialHandlers(devices=devices, credentials=credentials, limits=limits, urls=urls),
+        AuthTokenHandlers(tokens=tokens, urls=urls),
+        EventHandlers(log=events, devices=devices, limits=limits, urls=urls),
         EnrollmentHandlers(enrollment=enrollment, gateway=gateway, limits=limits, urls=urls),
     )
     channel = Channel(
@@ -141,6 +160,7 @@ def build(
         entropy=entropy,
         bus=bus,
         urls=urls,
+        guard=guard,
         log=log,
     )
     hawkbit = Ddi(
@@ -159,6 +179,7 @@ def build(
         clock=clock,
         entropy=entropy,
         urls=urls,
+        guard=guard,
         log=log,
     )
     pages = Pages(urls=urls, document=openapi.document(routes, urls.base), ca_pem=ca_pem, ready=lambda: world.ready)
@@ -170,12 +191,16 @@ def build(
         urls=urls,
         clock=clock,
         entropy=entropy,
+        guard=guard,
         log=log,
     )
     world = World(
-        app=_dispatch(api, channel, hawkbit),
+        app=_dispatch(guard, api, channel, hawkbit),
         jobs=(
             Job("presence", 1.0, presence.flush),
+            Job("keys", 5.0, accounts.flush),
+            Job("denials", 2.0, denials.flush),
+            Job("events", 60.0, events.forget),
             Job("overdue", 5.0, updates.expire),
             Job("sweep", 60.0, partial(sweep, db, blobs, clock, limits)),
         ),
@@ -188,6 +213,7 @@ def build(
         proofs=proofs,
         updates=updates,
         presence=presence,
+        denials=denials,
         channel=channel,
     )
     return world
@@ -201,13 +227,18 @@ def _routes(*handlers: _Handlers) -> Routes:
     return Routes([route for some in handlers for route in some.routes()])
 
 
-def _dispatch(api: Api, channel: Channel, hawkbit: Ddi) -> Asgi:
+def _dispatch(guard: Guard, api: Api, channel: Channel, hawkbit: Ddi) -> Asgi:
     """Send a device's paths to the channel that speaks its protocol, everything else to the API."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path: str = scope["path"]
+        try:
+            guard.admit(scope)
+        except Invalid as problem:
+            await api.refuse(problem, scope, receive, send)
+            return
         if path.startswith("/device/"):
             await channel(scope, receive, send)
         elif "/controller/v1/" in path and is_ddi(scope):

@@ -37,6 +37,7 @@ from fleetvisor.server.telemetry import Telemetry
 from fleetvisor.settings import Settings
 
 DRAIN_S: Final = 10.0
+_FOLLOW_S: Final = 0.5
 _RENEWAL_S: Final = 3600.0
 _TAIL_S: Final = 0.5
 _HELD_SHARE: Final = 0.9  # of the connections: there is always room for whoever does not wait
@@ -154,13 +155,20 @@ class _Process:
             offload=in_thread,
             spool=self._data.spool,
             base_url=self._settings.base_url(port),
+            audiences=self._settings.audiences,
+            proxies=self._settings.proxies,
             ca_pem=authority.pem if authority else None,
         )
         account = await world.accounts.ensure_first()
         certificate = self._certificate(authority)
         telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port)
         try:
-            jobs = (*world.jobs, *telemetry.jobs, *await self._jobs(world, doors, certificate, telemetry.app))
+            jobs = (
+                *world.jobs,
+                *telemetry.jobs,
+                *await self._jobs(world, doors, certificate, telemetry.app),
+                self._follow(world, account, authority, port),
+            )
             self._write_credentials(account, authority, port)
             await doors.open(telemetry.app, *certificate.files)
         except BaseException:
@@ -253,6 +261,26 @@ class _Process:
             await tail.read()
             jobs += [Job("tail", _TAIL_S, tail.read), Job("tail-watch", _TAIL_S, tail.watch)]
         return tuple(jobs)
+
+    def _follow(self, world: World, first: NewAccount, authority: Authority | None, port: int) -> Job:
+        """Write ``credentials.json`` anew when the first account's Auth Token was replaced."""
+        rung, told = False, first.auth_token
+
+        def hear(sids: frozenset[str]) -> None:
+            nonlocal rung
+            rung = rung or first.account_sid in sids
+
+        async def follow() -> None:
+            nonlocal rung, told
+            if rung:
+                rung = False
+                account = await world.accounts.ensure_first()
+                if account.auth_token != told:
+                    self._write_credentials(account, authority, port)
+                    told = account.auth_token
+
+        world.bus.listen(hear)
+        return Job("credentials", _FOLLOW_S, follow)
 
     def _write_credentials(self, account: NewAccount, authority: Authority | None, port: int) -> None:
         self._data.write_credentials(

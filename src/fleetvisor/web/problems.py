@@ -12,10 +12,13 @@ import msgspec
 import structlog
 
 from fleetvisor.db.database import DatabaseBusy
+from fleetvisor.features.events import actor
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import InternalFault, MethodNotAllowed, NotFound, Problem, Unauthenticated, Unavailable
 from fleetvisor.ground.sids import new_request_sid
 from fleetvisor.web.answers import JSON, Answer, Header, send_answer
+from fleetvisor.web.guard import Guard, address_of
+from fleetvisor.web.rates import RateLimited
 from fleetvisor.web.requests import Disconnected, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
 
@@ -70,6 +73,7 @@ class Edge:
         urls: Urls,
         request_time_s: float,
         challenge: bytes,
+        guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
         common: tuple[Header, ...] = (),
     ) -> None:
@@ -80,6 +84,7 @@ class Edge:
         self._urls = urls
         self._request_time_s = request_time_s
         self._challenge: Header = (b"www-authenticate", challenge)
+        self._guard = guard
         self._log = log
         self._common = common
 
@@ -87,6 +92,7 @@ class Edge:
         """Serve one HTTP request; never raises for what a request can cause."""
         request_sid = new_request_sid(self._entropy)
         structlog.contextvars.bind_contextvars(request_id=request_sid)
+        actor.begin(address_of(scope), request_sid)
         request = Request(scope, receive, request_sid=request_sid, clock=self._clock, time_s=self._request_time_s)
         try:
             answer = await self._handle(request)
@@ -98,12 +104,14 @@ class Edge:
         await send_answer(send, answer, head=request.method == "HEAD", extra=extra)
 
     def _answer_to(self, request: Request, error: Exception) -> Answer:
-        problem = problem_of(error)
+        problem = self._guard.judge(request, problem_of(error))
         if isinstance(problem, Unavailable):
             self._log.warning("request.unavailable", method=request.method, path=_shown(request), reason=str(error))
         elif problem.status >= 500:
             self._log.error("request.failed", method=request.method, path=_shown(request), exc_info=error)
         headers: tuple[Header, ...] = (self._challenge,) if isinstance(problem, Unauthenticated) else ()
+        if isinstance(problem, RateLimited):
+            headers = problem.headers
         if isinstance(problem, MethodNotAllowed):
             headers = ((b"allow", ", ".join(problem.allowed).encode()),)
         return render_problem(problem, self._urls, path=_shown(request), headers=headers)

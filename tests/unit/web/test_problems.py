@@ -6,9 +6,12 @@ import pytest
 
 from fleetvisor.db.database import DatabaseBusy, DatabaseFault
 from fleetvisor.ground import errors
+from fleetvisor.ground.limits import Limits
 from fleetvisor.reality import RealClock, RealEntropy
+from fleetvisor.web.address import Addresses
 from fleetvisor.web.answers import Answer
 from fleetvisor.web.auth import NoCredentials
+from fleetvisor.web.guard import Guard
 from fleetvisor.web.problems import Edge, problem_of, render_problem
 from fleetvisor.web.requests import Disconnected
 from fleetvisor.web.urls import Urls, segment
@@ -73,6 +76,7 @@ async def serve(handle, method="GET"):
         entropy=RealEntropy(),
         urls=URLS,
         request_time_s=1,
+        guard=Guard(addresses=Addresses(), clock=RealClock(), limits=Limits()),
         challenge=b"Basic",
         log=log,
         common=((b"x", b"y"),),

@@ -3,10 +3,15 @@
 Deliberately no secrets: they are shown once by the service that makes them, and never kept in these values.
 """
 
+from typing import Final, Literal
+
 import msgspec
 
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, KeySid
+
+Role = Literal["viewer", "operator", "admin"]
+ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "admin")  # each may do what those before it may
 
 
 class Caller(msgspec.Struct, frozen=True):
@@ -15,6 +20,17 @@ class Caller(msgspec.Struct, frozen=True):
     account_sid: AccountSid
     is_first: bool
     key_sid: KeySid | None = None
+    role: Role = "admin"
+    date_expires: Millis | None = None
+
+    @property
+    def sid(self) -> str:
+        """Give what proved it: the key's SID, else the account's."""
+        return self.key_sid or self.account_sid
+
+    def may(self, role: Role) -> bool:
+        """Tell whether it has this role, or one above it."""
+        return ROLES.index(self.role) >= ROLES.index(role)
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -24,6 +40,17 @@ class Key(msgspec.Struct, frozen=True):
     account_sid: AccountSid
     friendly_name: str
     date_created: Millis
+    role: Role = "admin"
+    date_expires: Millis | None = None
+    date_last_used: Millis | None = None
+
+
+class WantedKey(msgspec.Struct, frozen=True):
+    """What an API key is to be made with. ``ttl_s`` of 0: it never ends."""
+
+    friendly_name: str = ""
+    role: str = "admin"
+    ttl_s: int = 0
 
 
 class NewKey(msgspec.Struct, frozen=True):

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from fleetvisor.features.accounts.model import ROLES, Role
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.names import has_control
 from fleetvisor.pki.identity import same, token_hash
@@ -23,6 +24,14 @@ def check_friendly_name(text: str) -> str:
     if has_control(text):
         raise Invalid("FriendlyName must not contain control characters or lone surrogates.")
     return text
+
+
+def check_role(text: str) -> Role:
+    """Give ``text`` back when it names a role. Raises ``Invalid``."""
+    for role in ROLES:
+        if text == role:
+            return role
+    raise Invalid(f"Role must be {', '.join(ROLES[:-1])} or {ROLES[-1]}.")
 
 
 def auth_token_context(account_sid: str) -> bytes:

@@ -10,11 +10,12 @@ from typing import Final
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.accounts import rules, store
-from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey
+from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey, WantedKey
 from fleetvisor.features.accounts.store import AccountRow
+from fleetvisor.features.accounts.use import KeyUse
 from fleetvisor.features.events import store as events
-from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import Conflict, NotFound, Unauthenticated, Unavailable
+from fleetvisor.ground.clock import Clock, Entropy, later
+from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, KeySid, is_sid, new_account_sid, new_key_sid
@@ -38,6 +39,7 @@ class Accounts:
         self._limits = limits
         self._bus = bus
         self._first: AccountSid | None = None
+        self._use = KeyUse(db)
         self._proven: dict[tuple[str, bytes], Caller] = {}
         bus.listen(self._hear)
 
@@ -92,32 +94,44 @@ class Accounts:
     async def authenticate(self, username: str, password: str) -> Caller:
         """Give whom a user name (``AC…`` or ``SK…``) and password prove. Raises ``Unauthenticated``.
 
-        Answered from memory, by the password's SHA-256, while the bus is fresh. Otherwise one look-up and one
-        comparison, whether the name exists or not.
+        Answered from memory, by the password's SHA-256, while the bus is fresh. Otherwise one look-up and two
+        comparisons, whether the name exists or not.
         """
         place = (username, token_hash(password))
         known = self._proven.get(place) if self._bus.fresh else None
         if known is not None:
-            return known
+            return self._used(known)
         with self._bus.watch() as rung:
             caller = await self._prove(username, password)
         if rung.isdisjoint(_named(caller)):
             if len(self._proven) >= _PROVEN_MAX:
                 self._proven.clear()
             self._proven[place] = caller
+        return self._used(caller)
+
+    def _used(self, caller: Caller) -> Caller:
+        """Note a key's use. Raises ``Unauthenticated`` when it has ended."""
+        if caller.key_sid is not None:
+            now = self._clock.now()
+            if caller.date_expires is not None and caller.date_expires <= now:
+                raise Unauthenticated("The API key has ended: make another.", identity=caller.key_sid)
+            self._use.note(caller.key_sid, now)
         return caller
 
     async def _prove(self, username: str, password: str) -> Caller:
         if is_sid(username, "SK"):
             key = await store.find_credential(self._db, KeySid(_canonical(username)))
+            rules.proves(password, None)  # as many comparisons as an account's two tokens cost
             if rules.proves(password, key.secret_hash if key else None) and key is not None:
-                return Caller(key.account_sid, key.ordinal == 1, key.key_sid)
+                return Caller(key.account_sid, key.ordinal == 1, key.key_sid, key.role, key.date_expires)
         else:
             account_sid = AccountSid(_canonical(username) if is_sid(username, "AC") else "")
             account = await store.find(self._db, account_sid)
-            if rules.proves(password, account.auth_token_hash if account else None) and account is not None:
+            first = rules.proves(password, account.auth_token_hash if account else None)
+            second = rules.proves(password, account.secondary_hash if account else None)
+            if (first or second) and account is not None:
                 return Caller(account.account_sid, account.ordinal == 1)
-        raise Unauthenticated
+        raise Unauthenticated(identity=username)
 
     def _hear(self, sids: frozenset[str]) -> None:
         if any(sid.startswith(("SK", "AC")) for sid in sids):
@@ -125,11 +139,19 @@ class Accounts:
             for place in gone:
                 del self._proven[place]
 
-    async def create_key(self, account_sid: AccountSid, friendly_name: str) -> NewKey:
+    async def flush(self) -> int:
+        """Write which keys were used; give how many."""
+        return await self._use.flush()
+
+    async def create_key(self, account_sid: AccountSid, wanted: WantedKey) -> NewKey:
         """Make an API key; its secret is shown this once. Raises ``Invalid``, ``Conflict`` (too many)."""
-        name = rules.check_friendly_name(friendly_name)
-        secret = new_hex_token(self._entropy)
-        key = Key(new_key_sid(self._entropy), account_sid, name, self._clock.now())
+        name = rules.check_friendly_name(wanted.friendly_name)
+        role = rules.check_role(wanted.role)
+        if not 0 <= wanted.ttl_s <= self._limits.key_ttl_s_max:
+            raise Invalid(f"Ttl must be from 0 (no end) to {self._limits.key_ttl_s_max} seconds.")
+        secret, now = new_hex_token(self._entropy), self._clock.now()
+        expires = later(now, wanted.ttl_s) if wanted.ttl_s else None
+        key = Key(new_key_sid(self._entropy), account_sid, name, now, role, expires)
         most = self._limits.keys_per_account_max
 
         async def body(tx: Tx) -> None:
@@ -141,7 +163,7 @@ class Accounts:
                 account_sid=account_sid,
                 type="key.created",
                 subject_sid=key.key_sid,
-                data={"friendly_name": name},
+                data={"friendly_name": name, "role": role},
                 now=key.date_created,
             )
 
@@ -181,22 +203,27 @@ class Accounts:
         done = 0
         after = ""
         while rows := await store.page_sealed(self._db, after, batch):
-            stale = [
-                (row, self._reseal(row)) for row in rows if key_id_of(row.auth_token_sealed) != self._seal.active_id
-            ]
+            stale = [(row, self._reseal(row)) for row in rows if self._is_stale(row)]
             if stale:
                 done += await self._db.write(_resealing(stale))
             after = rows[-1].account_sid
         return done
 
-    def _reseal(self, row: AccountRow) -> bytes:
+    def _is_stale(self, row: AccountRow) -> bool:
+        sealed = (row.auth_token_sealed, row.secondary_sealed)
+        return any(one is not None and key_id_of(one) != self._seal.active_id for one in sealed)
+
+    def _reseal(self, row: AccountRow) -> tuple[bytes, bytes | None]:
         context = rules.auth_token_context(row.account_sid)
-        return self._seal.seal(self._seal.unseal(row.auth_token_sealed, context), context)
+        first = self._seal.seal(self._seal.unseal(row.auth_token_sealed, context), context)
+        if row.secondary_sealed is None:
+            return first, None
+        return first, self._seal.seal(self._seal.unseal(row.secondary_sealed, context), context)
 
 
-def _resealing(stale: Sequence[tuple[AccountRow, bytes]]) -> Body[int]:
+def _resealing(stale: Sequence[tuple[AccountRow, tuple[bytes, bytes | None]]]) -> Body[int]:
     async def body(tx: Tx) -> int:
-        return sum([await store.reseal(tx, row, fresh) for row, fresh in stale])
+        return sum([await store.reseal(tx, row, *fresh) for row, fresh in stale])
 
     return body
 

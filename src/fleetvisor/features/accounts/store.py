@@ -1,26 +1,30 @@
 """The rows of accounts and API keys. Deliberately holds hashes and sealed tokens, never plain ones."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.accounts.model import Key
+from fleetvisor.features.accounts.model import Key, Role
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, KeySid
 
-_KEY_COLUMNS: Final = "key_sid, account_sid, friendly_name, date_created"
+_KEY_COLUMNS: Final = "key_sid, account_sid, friendly_name, date_created, role, date_expires, date_last_used"
 _INSERT: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
 VALUES (:account_sid, (SELECT COALESCE(max(ordinal), 0) + 1 FROM accounts), :hash, :sealed, :friendly_name, :now)
-ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"""
+ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created, secondary_hash,
+    secondary_sealed, date_secondary"""
 _INSERT_FIRST: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
 VALUES (:account_sid, 1, :hash, :sealed, :friendly_name, :now)
-ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"""
-_COLUMNS: Final = "account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created"
+ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created, secondary_hash,
+    secondary_sealed, date_secondary"""
+_COLUMNS: Final = """account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created, secondary_hash,
+    secondary_sealed, date_secondary"""
 _CREDENTIAL: Final = """
-SELECT k.key_sid, k.account_sid, k.secret_hash, a.ordinal FROM keys k
+SELECT k.key_sid, k.account_sid, k.secret_hash, k.role, k.date_expires, a.ordinal FROM keys k
 JOIN accounts a ON a.account_sid = k.account_sid WHERE k.key_sid = :key_sid"""
 
 
@@ -32,6 +36,9 @@ class AccountRow(msgspec.Struct, frozen=True):
     auth_token_hash: bytes
     auth_token_sealed: bytes
     date_created: Millis
+    secondary_hash: bytes | None = None
+    secondary_sealed: bytes | None = None
+    date_secondary: Millis | None = None
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -40,6 +47,8 @@ class Credential(msgspec.Struct, frozen=True):
     key_sid: KeySid
     account_sid: AccountSid
     secret_hash: bytes
+    role: Role
+    date_expires: Millis | None
     ordinal: int
 
 
@@ -73,10 +82,10 @@ async def find_first(source: Tx | Database) -> AccountRow | None:
     return await source.one(AccountRow, f"SELECT {_COLUMNS} FROM accounts WHERE ordinal = 1", {})
 
 
-async def find(db: Database, account_sid: AccountSid) -> AccountRow | None:
+async def find(source: Tx | Database, account_sid: AccountSid) -> AccountRow | None:
     """Read an account."""
     sql = f"SELECT {_COLUMNS} FROM accounts WHERE account_sid = :account_sid"
-    return await db.one(AccountRow, sql, {"account_sid": account_sid})
+    return await source.one(AccountRow, sql, {"account_sid": account_sid})
 
 
 async def find_credential(db: Database, key_sid: KeySid) -> Credential | None:
@@ -92,9 +101,11 @@ async def count_keys(tx: Tx, account_sid: AccountSid) -> int:
 
 async def insert_key(tx: Tx, key: Key, secret_hash: bytes) -> None:
     """Make an API key."""
-    sql = """INSERT INTO keys (key_sid, account_sid, friendly_name, secret_hash, date_created)
-        VALUES (:key_sid, :account_sid, :friendly_name, :secret_hash, :date_created)"""
-    await tx.run(sql, msgspec.structs.asdict(key) | {"secret_hash": secret_hash})
+    sql = """INSERT INTO keys (key_sid, account_sid, friendly_name, secret_hash, role, date_expires, date_created)
+        VALUES (:key_sid, :account_sid, :friendly_name, :secret_hash, :role, :date_expires, :date_created)"""
+    params = msgspec.structs.asdict(key) | {"secret_hash": secret_hash}
+    del params["date_last_used"]
+    await tx.run(sql, params)
 
 
 async def find_key(db: Database, account_sid: AccountSid, key_sid: str) -> Key | None:
@@ -129,8 +140,51 @@ async def page_sealed(db: Database, after: str, limit: int) -> list[AccountRow]:
     return await db.all(AccountRow, sql, {"after": after, "limit": limit})
 
 
-async def reseal(tx: Tx, row: AccountRow, sealed: bytes) -> bool:
-    """Replace a sealed token unless it changed meanwhile."""
-    sql = """UPDATE accounts SET auth_token_sealed = :sealed
-        WHERE account_sid = :account_sid AND auth_token_sealed = :seen"""
-    return await tx.run(sql, {"sealed": sealed, "account_sid": row.account_sid, "seen": row.auth_token_sealed}) == 1
+async def reseal(tx: Tx, row: AccountRow, sealed: bytes, secondary: bytes | None) -> bool:
+    """Replace the sealed tokens unless they changed meanwhile."""
+    sql = """UPDATE accounts SET auth_token_sealed = :sealed, secondary_sealed = :secondary
+        WHERE account_sid = :account_sid AND auth_token_sealed = :seen
+        AND COALESCE(secondary_sealed, :none) = :seen_secondary"""
+    return (
+        await tx.run(
+            sql,
+            {
+                "sealed": sealed,
+                "secondary": secondary,
+                "account_sid": row.account_sid,
+                "seen": row.auth_token_sealed,
+                "none": b"",
+                "seen_secondary": row.secondary_sealed or b"",
+            },
+        )
+        == 1
+    )
+
+
+async def set_secondary(tx: Tx, account_sid: AccountSid, token_hash: bytes, sealed: bytes, now: Millis) -> bool:
+    """Give an account its second Auth Token; false when it has one."""
+    sql = """UPDATE accounts SET secondary_hash = :hash, secondary_sealed = :sealed, date_secondary = :now
+        WHERE account_sid = :account_sid AND secondary_hash IS NULL"""
+    return await tx.run(sql, {"account_sid": account_sid, "hash": token_hash, "sealed": sealed, "now": now}) == 1
+
+
+async def clear_secondary(tx: Tx, account_sid: AccountSid) -> bool:
+    """Take an account's second Auth Token away; false when it has none."""
+    sql = """UPDATE accounts SET secondary_hash = NULL, secondary_sealed = NULL, date_secondary = NULL
+        WHERE account_sid = :account_sid AND secondary_hash IS NOT NULL"""
+    return await tx.run(sql, {"account_sid": account_sid}) == 1
+
+
+async def promote(tx: Tx, account_sid: AccountSid) -> bool:
+    """Make the second Auth Token the first; false when there is none."""
+    sql = """UPDATE accounts SET auth_token_hash = secondary_hash, auth_token_sealed = secondary_sealed,
+        secondary_hash = NULL, secondary_sealed = NULL, date_secondary = NULL
+        WHERE account_sid = :account_sid AND secondary_hash IS NOT NULL"""
+    return await tx.run(sql, {"account_sid": account_sid}) == 1
+
+
+async def note_uses(tx: Tx, uses: Sequence[tuple[KeySid, Millis]]) -> None:
+    """Note when keys were last used; a later time that is there stays."""
+    sql = """UPDATE keys SET date_last_used = :now
+        WHERE key_sid = :key_sid AND (date_last_used IS NULL OR date_last_used < :now)"""
+    await tx.write_many(sql, [{"key_sid": key_sid, "now": now} for key_sid, now in uses])

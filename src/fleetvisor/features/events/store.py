@@ -13,12 +13,15 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.events import actor
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 
 _APPEND: Final = """
-INSERT INTO events (writer, account_sid, type, subject_sid, device_sid, data, date_created)
-VALUES (current_writer(), :account_sid, :type, :subject_sid, :device_sid, :data, :now)"""
+INSERT INTO events
+    (writer, account_sid, type, subject_sid, device_sid, actor_sid, address, request_sid, data, date_created)
+VALUES (current_writer(), :account_sid, :type, :subject_sid, :device_sid, :actor_sid, :address, :request_sid, :data,
+    :now)"""
 
 _TAIL: Final = """
 SELECT event_id, writer, account_sid, type, subject_sid, device_sid, data, date_created FROM events
@@ -61,8 +64,10 @@ async def append(
     device_sid: DeviceSid | None = None,
     data: dict[str, str | int | None] | None = None,
     now: Millis,
+    address: str | None = None,
 ) -> None:
-    """Append one event to the transaction that makes it true."""
+    """Append one event to the transaction that makes it true, with whoever acts; ``address`` is another's, if given."""
+    who = actor.current()
     await tx.run(
         _APPEND,
         {
@@ -70,6 +75,9 @@ async def append(
             "type": type,
             "subject_sid": subject_sid,
             "device_sid": device_sid,
+            "actor_sid": who.sid,
+            "address": address or who.address,
+            "request_sid": who.request_sid,
             "data": msgspec.json.encode(data or {}).decode(),
             "now": now,
         },
@@ -85,3 +93,63 @@ async def tail_start(db: Database) -> tuple[int, int]:
     """Give the place after every event that is finished now."""
     last = await db.one(_Last, _LAST, {})
     return (last.writer, last.event_id) if last else (-1, 0)
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One event as people read it: with who acted, from where, and by which request."""
+
+    event_id: int
+    account_sid: AccountSid
+    type: str
+    subject_sid: str
+    device_sid: DeviceSid | None
+    actor_sid: str | None
+    address: str | None
+    request_sid: str | None
+    data: str
+    date_created: Millis
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which events are asked for; ``None`` is any. ``since`` is included, ``until`` is not."""
+
+    type: str | None = None
+    device_sid: str | None = None
+    since: Millis | None = None
+    until: Millis | None = None
+
+
+async def page(
+    db: Database, account_sid: AccountSid, wanted: Filter, *, key: tuple[int, int] | None, limit: int, newer: bool
+) -> list[Listed]:
+    """Read events beside ``key`` (date_created, event_id): older ones, newest first, or (``newer``) the reverse."""
+    sign, order = (">", "ASC") if newer else ("<", "DESC")
+    params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit}
+    where = ["account_sid = :account_sid"]
+    for column, name, value in (
+        ("type =", "type", wanted.type),
+        ("device_sid =", "device_sid", wanted.device_sid),
+        ("date_created >=", "since", wanted.since),
+        ("date_created <", "until", wanted.until),
+    ):
+        if value is not None:
+            where.append(f"{column} :{name}")
+            params[name] = value
+    if key:
+        where.append(f"(date_created, event_id) {sign} (:created, :id)")
+        params |= {"created": key[0], "id": key[1]}
+    sql = f"""SELECT event_id, account_sid, type, subject_sid, device_sid, actor_sid, address, request_sid, data,
+        date_created FROM events WHERE {" AND ".join(where)}
+        ORDER BY date_created {order}, event_id {order} LIMIT :limit"""
+    return await db.all(Listed, sql, params)
+
+
+async def forget(db: Database, before: Millis, limit: int) -> int:
+    """Remove events from before a time, the oldest first, among the ``limit`` oldest; give how many."""
+
+    async def body(tx: Tx) -> int:
+        sql = """DELETE FROM events
+            WHERE event_id < (SELECT min(event_id) FROM events) + :limit AND date_created < :before"""
+        return await tx.run(sql, {"limit": limit, "before": before})
+
+    return await db.write(body)

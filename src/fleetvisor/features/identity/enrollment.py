@@ -137,7 +137,13 @@ class Enrollment:
         Raises ``Invalid`` (no P-256 key), ``Unauthenticated`` (token or proof), ``ClockSkew``, ``AccessDenied`` (the
         token is used up, over or revoked; the key is refused) and ``Conflict`` (the account is full).
         """
-        asked = self._judge(token, public_key, proof)
+        try:
+            return await self._enroll(self._judge(token, public_key, proof))
+        except Unauthenticated as error:
+            error.identity = "ET" + token.removeprefix(TOKEN_PREFIX)[:_SID_CHARS]
+            raise
+
+    async def _enroll(self, asked: _Asked) -> Enrolled:
         device_sid, now = new_device_sid(self._entropy), self._clock.now()
 
         async def body(tx: Tx) -> Enrolled:

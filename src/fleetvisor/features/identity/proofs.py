@@ -76,9 +76,15 @@ class Proofs:
         issuer = parsed.claims.iss
         if issuer is None or not is_sid(issuer, "UV"):
             raise Unauthenticated("The token's iss must be the Device's SID.")
+        try:
+            return await self._prove_claims(parsed, DeviceSid(issuer[:2] + issuer[2:].lower()))
+        except Unauthenticated as error:
+            error.identity = issuer
+            raise
+
+    async def _prove_claims(self, parsed: jws.Jws, device_sid: DeviceSid) -> _Proven:
         jws.check_audience(parsed.claims, self._audiences)
         expires = jws.check_times(parsed.claims, self._clock.now())
-        device_sid = DeviceSid(issuer[:2] + issuer[2:].lower())
         keys = await rows.keys_of_active(self._db, device_sid)
         if not jws.is_signed_by(parsed, tuple(key.point for key in keys), at_least=self._limits.credentials_max):
             raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")

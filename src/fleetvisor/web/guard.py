@@ -1,0 +1,97 @@
+"""What stands before every edge: whose request it is, how often proofs failed, and that a denial is told of.
+
+Only failures are counted, after the credential was judged: one that is valid is never slowed by its neighbours behind
+the same address. Spec: ``docs/explanation/threat-model.md``.
+"""
+
+from collections.abc import Callable
+from hashlib import sha256
+from ipaddress import ip_address
+from typing import Final
+
+from fleetvisor.features.events.denials import Refusal
+from fleetvisor.ground.clock import Clock
+from fleetvisor.ground.errors import Problem, TooManyRequests, Unauthenticated
+from fleetvisor.ground.limits import Limits
+from fleetvisor.web.address import Addresses
+from fleetvisor.web.auth import NoCredentials
+from fleetvisor.web.rates import Buckets, Windows
+from fleetvisor.web.requests import Request, Scope
+
+ADDRESS: Final = "fleetvisor.address"
+_PATH_CHARS_MAX: Final = 200
+_IDENTITY_CHARS_MAX: Final = 64
+
+
+class Guard:
+    """Judges refusals of every edge alike."""
+
+    def __init__(
+        self, *, addresses: Addresses, clock: Clock, limits: Limits, denied: Callable[[Refusal], None] = lambda _: None
+    ) -> None:
+        """Count nothing yet; ``denied`` is told of each refusal."""
+        self._addresses = addresses
+        self._limits = limits
+        self._denied = denied
+        self._by_identity = Windows(clock)
+        self._by_address = Windows(clock)
+        self._keys = Buckets(clock, per_s=limits.key_requests_per_s, burst=limits.key_requests_burst)
+        self._writes = Buckets(clock, per_s=limits.device_writes_per_s, burst=limits.device_writes_burst)
+
+    def admit(self, scope: Scope) -> None:
+        """Note the client's address in the scope. Raises ``Invalid`` for a contradiction of a trusted proxy."""
+        scope[ADDRESS] = self._addresses.of(scope)
+
+    def take_request(self, key_sid: str) -> None:
+        """Count a request of an API key. Raises ``RateLimited``."""
+        self._keys.take(key_sid, "An API key")
+
+    def take_write(self, device_sid: str) -> None:
+        """Count a report or other write of a device. Raises ``RateLimited``."""
+        self._writes.take(device_sid, "A Device")
+
+    def judge(self, request: Request, problem: Problem) -> Problem:
+        """Give what a refused request is answered with: ``problem``, or 429 when too many proofs failed."""
+        if problem.status not in {401, 403, 429}:
+            return problem
+        address = address_of(request.scope)
+        identity = _claimed(request, problem)
+        proven = "headers" not in request.scope  # a held poll, whose credential was revoked meanwhile
+        if isinstance(problem, Unauthenticated) and not isinstance(problem, NoCredentials) and not proven:
+            problem = self._slowed(address, identity, problem)
+        path = request.raw_path[:_PATH_CHARS_MAX].decode("ascii", "replace")
+        shown = identity if len(identity) <= _IDENTITY_CHARS_MAX and identity.isalnum() else ""
+        self._denied(Refusal(address, shown, request.method, path, problem.status))
+        return problem
+
+    def _slowed(self, address: str, identity: str, problem: Problem) -> Problem:
+        network = _network(address)
+        many, left_s = self._by_identity.count((network, identity))
+        all_many, all_left_s = self._by_address.count(network)
+        if many > self._limits.failed_proofs_max:
+            return TooManyRequests("Too many wrong credentials of this name.", retry_after_s=left_s)
+        if all_many > self._limits.failed_proofs_per_address_max:
+            return TooManyRequests("Too many wrong credentials from this address.", retry_after_s=all_left_s)
+        return problem
+
+
+def address_of(scope: Scope) -> str:
+    """Give the client's address, as ``Guard.admit`` noted it."""
+    return scope.get(ADDRESS, "")
+
+
+def _claimed(request: Request, problem: Problem) -> str:
+    """Give whom a request claims to be; a token that claims nothing is known by its hash."""
+    if isinstance(problem, Unauthenticated) and problem.identity is not None:
+        return problem.identity
+    authorization = request.header(b"authorization") if "headers" in request.scope else None
+    return "" if authorization is None else sha256(authorization).hexdigest()[:32]
+
+
+def _network(address: str) -> str:
+    """Give what counts as one address: of IPv6 the first 64 bits, since the rest is the client's to choose."""
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    return address if parsed.version == 4 else parsed.exploded[:19]

@@ -1,0 +1,92 @@
+"""Counting in memory, with bounds on the memory: failures by the minute, and requests by the second.
+
+Each node counts for itself. A table that is full forgets what is oldest. Deliberately knows no request: the callers
+say what is counted.
+"""
+
+from typing import Final
+
+from fleetvisor.ground.clock import Clock
+from fleetvisor.ground.errors import TooManyRequests
+
+Header = tuple[bytes, bytes]
+
+ROWS_MAX: Final = 100_000
+_WINDOW_S: Final = 60.0
+
+
+class RateLimited(TooManyRequests):
+    """Too many requests."""
+
+    def __init__(self, detail: str, *, per_s: int, burst: int, wait_s: int) -> None:
+        """Keep the rate that was exceeded, for the answer's headers."""
+        super().__init__(detail, retry_after_s=wait_s)
+        self.headers: tuple[Header, ...] = (
+            (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (burst, max(1, burst // max(1, per_s)))),
+            (b"ratelimit", b'"requests";r=0;t=%d' % wait_s),
+        )
+
+
+class Windows:
+    """Counts things by key; a count lasts a minute from its first."""
+
+    def __init__(self, clock: Clock, rows_max: int = ROWS_MAX) -> None:
+        """Start with nothing counted."""
+        self._clock = clock
+        self._rows_max = rows_max
+        self._rows: dict[object, tuple[float, int]] = {}
+
+    def __len__(self) -> int:
+        """Give how many counts are kept."""
+        return len(self._rows)
+
+    def count(self, key: object) -> tuple[int, int]:
+        """Count one more; give how many there were in this minute, and how many seconds of it are left."""
+        now = self._clock.monotonic()
+        began, count = self._rows.get(key, (now, 0))
+        if now - began >= _WINDOW_S:
+            began, count = now, 0
+        if count == 0:
+            self._rows.pop(key, None)  # so that the rows lie in the order in which they began
+            self._make_room(now)
+        self._rows[key] = (began, count + 1)
+        return count + 1, max(1, round(began + _WINDOW_S - now))
+
+    def _make_room(self, now: float) -> None:
+        while self._rows:
+            oldest = next(iter(self._rows))
+            if len(self._rows) < self._rows_max and now - self._rows[oldest][0] < _WINDOW_S:
+                return
+            del self._rows[oldest]
+
+
+class Buckets:
+    """Lets ``burst`` requests of a key through at once, and ``per_s`` each second; a rate of 0 is no limit."""
+
+    def __init__(self, clock: Clock, *, per_s: int, burst: int, rows_max: int = ROWS_MAX) -> None:
+        """Start with every bucket full."""
+        self._clock = clock
+        self._per_s = per_s
+        self._burst = max(burst, 1)
+        self._rows_max = rows_max
+        self._rows: dict[str, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        """Give how many buckets are kept."""
+        return len(self._rows)
+
+    def take(self, key: str, what: str) -> None:
+        """Take one from a bucket. Raises ``RateLimited``; ``what`` is whose rate it is, for the detail."""
+        if self._per_s <= 0:
+            return
+        now = self._clock.monotonic()
+        left, at = self._rows.pop(key, (float(self._burst), now))
+        left = min(float(self._burst), left + (now - at) * self._per_s)
+        if len(self._rows) >= self._rows_max:
+            del self._rows[next(iter(self._rows))]
+        if left < 1:
+            self._rows[key] = (left, now)
+            wait_s = max(1, -int(-(1 - left) // self._per_s))
+            detail = f"{what} may make {self._per_s} requests a second, and {self._burst} at once."
+            raise RateLimited(detail, per_s=self._per_s, burst=self._burst, wait_s=wait_s)
+        self._rows[key] = (left - 1, now)
