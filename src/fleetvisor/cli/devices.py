@@ -1,4 +1,4 @@
-"""``fleetvisor devices``: register, list, show, change and remove devices.
+"""``fleetvisor devices``: register, list, show, change, accept and remove devices.
 
 Deliberately thin: every rule is the server's.
 """
@@ -13,7 +13,7 @@ from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Client, Device
 from fleetvisor.protocol.lifecycle import ErrorCode
 
-app = group("Register, list, show, change and remove devices.")
+app = group("Register, list, show, change, accept and remove devices.")
 
 # The Device's flat fields of 2022 repeat the nested ones.
 REPEATED: Final = ("logging_enabled", "date_logging_expires", "app_update", "info", "status", "links")
@@ -29,6 +29,18 @@ Class = Annotated[
         show_default=False,
     ),
 ]
+
+Labels = Annotated[
+    list[str] | None,
+    typer.Option("--label", metavar="KEY=VALUE", help="A label of it; may be repeated.", show_default=False),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="KEY=VALUE", help="Set a label, or with KEY- remove it; may be repeated.", show_default=False
+    ),
+]
+Refs = Annotated[list[str], typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)]
 
 
 class AppNames:
@@ -93,6 +105,7 @@ def create(
         typer.Option("--sid", metavar="UV…", help="The SID that the board already has.", show_default=False),
     ] = None,
     hardware_class: Class = None,
+    label: Labels = None,
 ) -> None:
     """Register devices. Each one's token is shown this once: it is what the device proves itself with.
 
@@ -107,7 +120,7 @@ def create(
         with session.out.counter("Registering devices", total) as progress:
             for number in range(1, total + 1):
                 numbered = name if name is None or count is None else f"{name}-{number}"
-                device = session.client.create_device(numbered, sid, hardware_class)
+                device = session.client.create_device(numbered, sid, hardware_class, label or ())
                 made.append(device)
                 if session.out.json:
                     session.out.line(device.document)
@@ -129,9 +142,11 @@ def list_all(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
     ] = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Show those only that wait to be accepted.")] = False,
 ) -> None:
     """List the devices, newest first."""
-    found = itertools.islice(session.client.devices(), limit)
+    devices = (device for device in session.client.devices() if not waiting or device.access == "waiting")
+    found = itertools.islice(devices, limit)
     if session.out.json:
         for device in found:
             session.out.line(device.document)
@@ -196,10 +211,11 @@ def update(
         str | None, typer.Option("--access", metavar="active|disabled", help="Let it in, or not.", show_default=False)
     ] = None,
     hardware_class: Class = None,
+    label: Changes = None,
 ) -> None:
     """Change a device: all of what is given, or nothing."""
     options = (name, target, logging, mode, confirm, poll_interval, access, hardware_class)
-    if all(option is None for option in options) and not restart and not cancel_update:
+    if all(option is None for option in options) and not (restart or cancel_update or label):
         raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
     changed = session.client.update_device(
         device,
@@ -213,15 +229,24 @@ def update(
         poll_interval_s=poll_interval,
         access=access,
         hardware_class=hardware_class,
+        labels=label or (),
     )
     session.out.record(changed.document, hidden=REPEATED)
 
 
+@command(app, "accept")
+def accept(session: Session, devices: Refs) -> None:
+    """Let devices in that registered themselves and wait: the same as --access active. With --json one line each."""
+    for device in devices:
+        accepted = session.client.update_device(device, access="active")
+        if session.out.json:
+            session.out.line(accepted.document)
+        else:
+            session.out.note(f"Accepted device {device}.")
+
+
 @command(app, "remove")
-def remove(
-    session: Session,
-    devices: Annotated[list[str], typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)],
-) -> None:
+def remove(session: Session, devices: Refs) -> None:
     """Remove devices, with their configs, secrets and updates: their tokens open nothing any more."""
     for device in devices:
         session.client.remove_device(device)

@@ -16,11 +16,14 @@ from fleetvisor.cli import (
     agent,
     apps,
     configs,
+    credentials,
     demo,
     deploy,
     devices,
     doctor,
+    enrollment,
     env,
+    gateway,
     keys,
     seal,
     simulate,
@@ -89,6 +92,9 @@ app.add_typer(seal.app, name="seal", rich_help_panel=_SERVER)
 
 _FLEET = "The fleet"
 app.add_typer(devices.app, name="devices", rich_help_panel=_FLEET)
+app.add_typer(credentials.app, name="credentials", rich_help_panel=_FLEET)
+app.add_typer(enrollment.app, name="enrollment", rich_help_panel=_FLEET)
+app.add_typer(gateway.app, name="gateway", rich_help_panel=_FLEET)
 app.add_typer(apps.app, name="apps", rich_help_panel=_FLEET)
 command(app, "deploy", rich_help_panel=_FLEET)(deploy.deploy)
 app.add_typer(configs.configs, name="configs", rich_help_panel=_FLEET)

@@ -18,6 +18,7 @@ import typer
 from fleetvisor.cli.output import Output
 from fleetvisor.client import credentials
 from fleetvisor.client.credentials import Server
+from fleetvisor.client.identity import Identity
 from fleetvisor.client.resources import Client
 
 if TYPE_CHECKING:
@@ -125,6 +126,11 @@ class Session:
     def client(self) -> Client:
         """Give the API."""
         return Client(self.http)
+
+    @functools.cached_property
+    def identity(self) -> Identity:
+        """Give the part of the API that is about what proves devices."""
+        return Identity(self.http)
 
     def close(self) -> None:
         """Let go of the connection."""

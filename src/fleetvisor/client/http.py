@@ -8,7 +8,7 @@ Spec: the Microvisor API reference, section 1.
 
 import io
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit
@@ -26,6 +26,7 @@ RETRY_AFTER_S_MAX: Final = 30.0
 UPLOAD_TIMEOUT_S: Final = 600.0
 _HINTS: Final = {kind.code: kind.hint for kind in errors.Problem.__subclasses__()}
 Progress = Callable[[int], None]
+Form = Mapping[str, str | Sequence[str]]  # several texts: the parameter is repeated
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -119,15 +120,15 @@ class Http:
                 return self._send("GET", path, params=params)
         raise AssertionError("stamina lets the last error through")
 
-    def post(self, path: str, form: Mapping[str, str]) -> bytes:
+    def post(self, path: str, form: Form) -> bytes:
         """POST ``form`` to ``path``, once. Raises ``ApiProblem``, ``Unreachable``."""
-        return self._send("POST", path, content=urlencode(form).encode(), headers=_FORM).content
+        return self._send("POST", path, content=urlencode(form, doseq=True).encode(), headers=_FORM).content
 
     def delete(self, path: str) -> None:
         """DELETE ``path``, once. Raises ``ApiProblem``, ``Unreachable``."""
         self._send("DELETE", path)
 
-    def upload(self, path: str, file: Path, form: Mapping[str, str], progress: Progress | None = None) -> bytes:
+    def upload(self, path: str, file: Path, form: Form, progress: Progress | None = None) -> bytes:
         """POST ``form`` and then ``file`` as part ``File``, streamed; ``progress`` hears the bytes read so far."""
         with _Counted(file, progress) as source:
             return self._send(

@@ -5,7 +5,7 @@ what a newer server adds is not lost. Deliberately no domain rules: the server d
 Spec: the Microvisor API reference, sections 2 to 4, and our extensions in ``docs/divergences.md``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
@@ -15,7 +15,7 @@ import msgspec
 from fleetvisor.client.answers import ApiProblem, decode
 
 if TYPE_CHECKING:
-    from fleetvisor.client.http import Http, Progress
+    from fleetvisor.client.http import Form, Http, Progress
 
 PAGE_SIZE: Final = 200
 
@@ -69,6 +69,7 @@ class Device(Resource, kw_only=True):
 
     sid: str
     unique_name: str | None = None
+    access: str = "active"
     app: DeviceApp
     logging: DeviceLogging
     date_created: str | None = None
@@ -136,19 +137,23 @@ class Client:
     # devices
 
     def create_device(
-        self, name: str | None = None, sid: str | None = None, hardware_class: str | None = None
+        self,
+        name: str | None = None,
+        sid: str | None = None,
+        hardware_class: str | None = None,
+        labels: Sequence[str] = (),
     ) -> Device:
-        """Register a device; the answer holds its token."""
-        form = _form(UniqueName=name, Sid=sid, HardwareClass=hardware_class)
-        return _read(self._http.post("/v1/Devices", form), Device)
+        """Register a device; the answer holds its token. A label is ``key=value``."""
+        form = make_form(UniqueName=name, Sid=sid, HardwareClass=hardware_class, Labels=labels)
+        return read(self._http.post("/v1/Devices", form), Device)
 
     def devices(self) -> Iterator[Device]:
         """Walk all devices, newest first."""
-        return self._walk("/v1/Devices", "devices", Device)
+        return walk(self._http, "/v1/Devices", "devices", Device)
 
     def device(self, ref: str) -> Device:
         """Fetch a device by SID or unique name."""
-        return _read(self._http.get(_device(ref)), Device)
+        return read(self._http.get(device_path(ref)), Device)
 
     def update_device(
         self,
@@ -164,9 +169,13 @@ class Client:
         poll_interval_s: str | None = None,
         access: str | None = None,
         hardware_class: str | None = None,
+        labels: Sequence[str] = (),
     ) -> Device:
-        """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none."""
-        form = _form(
+        """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none.
+
+        A label ``key=value`` is set, ``key-`` is removed.
+        """
+        form = make_form(
             UniqueName=name,
             TargetApp=target,
             LoggingEnabled=None if logging is None else str(logging).lower(),
@@ -177,12 +186,13 @@ class Client:
             PollInterval=poll_interval_s,
             Access=access,
             HardwareClass=hardware_class,
+            Labels=labels,
         )
-        return _read(self._http.post(_device(ref), form), Device)
+        return read(self._http.post(device_path(ref), form), Device)
 
     def remove_device(self, ref: str) -> None:
         """Remove a device and all it owns."""
-        self._http.delete(_device(ref))
+        self._http.delete(device_path(ref))
 
     # apps
 
@@ -197,16 +207,16 @@ class Client:
         hardware_class: str | None = None,
     ) -> App:
         """Upload a bundle or other firmware. Raises ``OSError`` when it cannot be read."""
-        form = _form(UniqueName=name, Kind=kind, Version=version, HardwareClass=hardware_class)
-        return _read(self._http.upload("/v1/Apps", file, form, progress), App)
+        form = make_form(UniqueName=name, Kind=kind, Version=version, HardwareClass=hardware_class)
+        return read(self._http.upload("/v1/Apps", file, form, progress), App)
 
     def apps(self) -> Iterator[App]:
         """Walk all apps, newest first."""
-        return self._walk("/v1/Apps", "apps", App)
+        return walk(self._http, "/v1/Apps", "apps", App)
 
     def app(self, ref: str) -> App:
         """Fetch an app by SID or unique name."""
-        return _read(self._http.get(_app(ref)), App)
+        return read(self._http.get(_app(ref)), App)
 
     def remove_app(self, ref: str) -> None:
         """Remove an app that nothing targets."""
@@ -216,23 +226,23 @@ class Client:
 
     def entries(self, store: str, device: str | None = None) -> Iterator[Entry]:
         """Walk the configs or secrets of the account, or of ``device``, by key."""
-        return self._walk(_store(store, device), store.lower(), Entry)
+        return walk(self._http, _store(store, device), store.lower(), Entry)
 
     def entry(self, store: str, key: str, device: str | None = None) -> Entry:
         """Fetch one config or secret; a secret's value is in no answer."""
-        return _read(self._http.get(f"{_store(store, device)}/{segment(key)}"), Entry)
+        return read(self._http.get(f"{_store(store, device)}/{segment(key)}"), Entry)
 
     def set_entry(self, store: str, key: str, value: str, device: str | None = None) -> Entry:
         """Give a key its value, whether it exists already or not."""
         base = _store(store, device)
         for last in (False, True):
             try:
-                return _read(self._http.post(f"{base}/{segment(key)}", {"Value": value}), Entry)
+                return read(self._http.post(f"{base}/{segment(key)}", {"Value": value}), Entry)
             except ApiProblem as problem:
                 if problem.status != 404:
                     raise
             try:
-                return _read(self._http.post(base, {"Key": key, "Value": value}), Entry)
+                return read(self._http.post(base, {"Key": key, "Value": value}), Entry)
             except ApiProblem as problem:
                 # 409: somebody made it meanwhile, so that the update works now; or the owner has too many.
                 if problem.status != 409 or last:
@@ -247,11 +257,11 @@ class Client:
 
     def create_key(self, name: str | None = None) -> Key:
         """Make an API key; the answer holds its secret."""
-        return _read(self._http.post("/v1/Keys", _form(FriendlyName=name)), Key)
+        return read(self._http.post("/v1/Keys", make_form(FriendlyName=name)), Key)
 
     def keys(self) -> Iterator[Key]:
         """Walk all API keys."""
-        return self._walk("/v1/Keys", "keys", Key)
+        return walk(self._http, "/v1/Keys", "keys", Key)
 
     def remove_key(self, sid: str) -> None:
         """Remove an API key: it opens nothing any more."""
@@ -259,24 +269,29 @@ class Client:
 
     def create_account(self, name: str) -> Account:
         """Make an account; the answer holds its Auth Token."""
-        return _read(self._http.post("/v1/Accounts", _form(FriendlyName=name)), Account)
-
-    def _walk(self, path: str, key: str, kind: type[R]) -> Iterator[R]:
-        for item in self._http.pages(path, key, PAGE_SIZE):
-            yield _read(bytes(item), kind)
+        return read(self._http.post("/v1/Accounts", make_form(FriendlyName=name)), Account)
 
 
-def _read(raw: bytes, kind: type[R]) -> R:
+def walk(http: "Http", path: str, key: str, kind: type[R]) -> Iterator[R]:
+    """Walk the list at ``path``, whose items are under ``key``."""
+    for item in http.pages(path, key, PAGE_SIZE):
+        yield read(bytes(item), kind)
+
+
+def read(raw: bytes, kind: type[R]) -> R:
+    """Read one resource from an answer's JSON. Raises ``Unreachable`` when it is none."""
     value = decode(raw, kind)
     vars(value)["document"] = raw
     return value
 
 
-def _form(**parameters: str | None) -> Mapping[str, str]:
+def make_form(**parameters: str | Sequence[str] | None) -> "Form":
+    """Give the parameters that are not ``None``."""
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _device(ref: str) -> str:
+def device_path(ref: str) -> str:
+    """Give the path of a device, by SID or unique name."""
     return f"/v1/Devices/{segment(ref)}"
 
 
@@ -285,7 +300,7 @@ def _app(ref: str) -> str:
 
 
 def _store(store: str, device: str | None) -> str:
-    return f"/v1/{store}" if device is None else f"{_device(device)}/{store}"
+    return f"/v1/{store}" if device is None else f"{device_path(device)}/{store}"
 
 
 def segment(text: str) -> str:

@@ -130,17 +130,17 @@ def test_ctrl_c_is_status_130(monkeypatch):
 def test_devices_that_were_registered_before_a_failure_are_shown_and_the_status_is_1(loss, monkeypatch, capsys):
     made = []
 
-    def create(self, name=None, sid=None, hardware_class=None):
+    def create(self, name=None, sid=None, hardware_class=None, labels=()):
         if len(made) == 2:
             raise loss
         made.append(name)
         return answer(name)
 
     def answer(name):
-        from fleetvisor.client.resources import Device, _read
+        from fleetvisor.client.resources import Device, read
 
         body = {"sid": "UV1", "unique_name": name, "app": {}, "logging": {}, "device_token": "fvd_x"}
-        return _read(json.dumps(body).encode(), Device)
+        return read(json.dumps(body).encode(), Device)
 
     monkeypatch.setattr(Client, "create_device", create)
     assert run(["devices", "create", "kiln", "--count", "5", "--json"]) == 1
@@ -151,7 +151,7 @@ def test_devices_that_were_registered_before_a_failure_are_shown_and_the_status_
 
 @pytest.mark.usefixtures("somebody")
 def test_when_not_one_was_registered_the_status_is_the_problems_own(monkeypatch):
-    def create(self, name=None, sid=None, hardware_class=None):
+    def create(self, name=None, sid=None, hardware_class=None, labels=()):
         raise ApiProblem(20409, 409, "exists", "other name")
 
     monkeypatch.setattr(Client, "create_device", create)

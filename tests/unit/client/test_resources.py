@@ -87,6 +87,17 @@ def test_only_what_is_given_is_sent():
     ]
 
 
+def test_each_label_is_a_parameter_of_its_own():
+    calls = []
+    fleet = answering(DEVICE, calls)
+    fleet.create_device("boiler", labels=("site=graz", "a=b & c"))
+    fleet.update_device("boiler", labels=["ring-"])
+    assert [form for _, _, form in calls] == [
+        "UniqueName=boiler&Labels=site%3Dgraz&Labels=a%3Db+%26+c",
+        "Labels=ring-",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "escaped"), [("a b", "a%20b"), ("a/b", "a%2Fb"), ("..", "%2E%2E"), (".", "%2E"), ("é", "%C3%A9")]
 )

@@ -1,0 +1,93 @@
+"""``fleetvisor enrollment``: tokens that let new devices in with keys of their own.
+
+Deliberately thin: every rule is the server's. Spec: ``docs/reference/device-api.md``, enrolment.
+"""
+
+from typing import Annotated
+
+import typer
+
+from fleetvisor.cli.devices import Class, Labels, removed
+from fleetvisor.cli.options import Session, command, group
+
+app = group("Make, list, show, revoke and remove enrolment tokens: they let new devices in.")
+
+Tokens = Annotated[list[str], typer.Argument(metavar="ET…", help="SIDs of enrolment tokens.", show_default=False)]
+
+
+@command(app, "create")
+def create(
+    session: Session,
+    name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
+    uses: Annotated[
+        int | None,
+        typer.Option("--uses", metavar="N", help="How many devices it lets in; 1 if absent.", show_default=False),
+    ] = None,
+    ttl: Annotated[
+        int | None,
+        typer.Option(
+            "--ttl", metavar="S", help="Seconds until it ends; 30 days if absent, 0: never.", show_default=False
+        ),
+    ] = None,
+    hardware_class: Class = None,
+    label: Labels = None,
+) -> None:
+    """Make an enrolment token, shown this once. Devices that enrol with it get its hardware class and labels."""
+    made = session.identity.create_enrollment_token(
+        name, uses_max=uses, ttl_s=ttl, hardware_class=hardware_class, labels=label or ()
+    )
+    session.out.record(made.document)
+    session.out.note("\nThe token is shown this once.")
+
+
+@command(app, "list")
+def list_all(session: Session) -> None:
+    """List the enrolment tokens, newest first, without their text."""
+    found = session.identity.enrollment_tokens()
+    if session.out.json:
+        for token in found:
+            session.out.line(token.document)
+        return
+    session.out.table(
+        ("name", "sid", "uses", "ends", "revoked", "class", "labels"),
+        [
+            (
+                token.friendly_name,
+                token.sid,
+                f"{token.uses} of {token.max_uses}",
+                token.date_expires,
+                token.revoked,
+                token.hardware_class,
+                " ".join(f"{key}={value}" for key, value in token.labels.items()),
+            )
+            for token in found
+        ],
+    )
+
+
+@command(app, "show")
+def show(
+    session: Session,
+    token: Annotated[str, typer.Argument(metavar="ET…", help="An enrolment token's SID.", show_default=False)],
+) -> None:
+    """Show one enrolment token, without its text."""
+    session.out.record(session.identity.enrollment_token(token).document)
+
+
+@command(app, "revoke")
+def revoke(session: Session, tokens: Tokens) -> None:
+    """Revoke enrolment tokens: they let nobody in any more, and whom they let in stays. With --json one line each."""
+    for sid in tokens:
+        token = session.identity.revoke_enrollment_token(sid)
+        if session.out.json:
+            session.out.line(token.document)
+        else:
+            session.out.note(f"Revoked enrolment token {sid}.")
+
+
+@command(app, "remove")
+def remove(session: Session, tokens: Tokens) -> None:
+    """Remove enrolment tokens: they let nobody in any more, and whom they let in stays."""
+    for sid in tokens:
+        session.identity.remove_enrollment_token(sid)
+        removed(session, "enrolment token", sid)
