@@ -39,6 +39,13 @@ class Fleet:
         self.devices.append(device)
         return device
 
+    def newcomer(self, name):
+        """A device that has the account's gateway token only, and that the server does not know."""
+        token = self.post("/v1/GatewayToken", 201)["gateway_token"]
+        device = Device(self.folder / name, self.server, self.signer, name, gateway_token=token)
+        self.devices.append(device)
+        return device
+
     def post(self, path, status=200, **form):
         reply = self.rest.post(path, data=form)
         assert reply.status_code == status, reply.text
@@ -251,3 +258,27 @@ def test_eight_devices_in_three_rounds_are_counted_exactly_once(fleet):
         assert [(update["number"], update["state"]) for update in updates] == [(n, "succeeded") for n in (3, 2, 1)]
         assert device.stop() == 0
     assert [len((device.folder / "rounds").read_text().splitlines()) for device in devices] == [3] * 8
+
+
+def test_a_device_registers_itself_waits_and_is_updated_once_accepted(fleet):
+    device, app = fleet.newcomer("newcomer"), fleet.app()
+    device.start()
+    wait_for(lambda: fleet.rest.get("/v1/GatewayToken").json()["waiting"] == 1)
+    assert fleet.shown(device)["access"] == "waiting"
+    fleet.target(device, app, PollInterval=1)
+    device.await_log("No pending action on server")
+    assert installed(device) is None
+    fleet.post(f"/v1/Devices/{device.name}", Access="active")
+    # a waiting device is told the server's interval: start anew, as a person who waits would
+    device.stop()
+    device.start()
+    device.await_log(INSTALLED)
+    assert installed(device) == FIRMWARE
+    assert device.stop() == 0
+    device.start(confirm="success")
+    assert fleet.await_state(device, "succeeded")["app"]["reported_sid"] == app["sid"]
+    assert device.stop() == 0
+    fleet.post(f"/v1/Devices/{device.name}/Credentials", 201)  # from now on it has one of its own
+    device.start()
+    wait_for(lambda: "401" in device.log or "authent" in device.log.lower())
+    device.stop()
