@@ -1,11 +1,15 @@
 """What most tests stand on: a database of each engine, and a PostgreSQL server for the whole run."""
 
 import asyncio
+import signal
 
 import pytest
 from tests import postgres
 
 from fleetvisor.db.sqlite import memory, open_sqlite
+
+# A shell that starts the tests in its background lets them ignore Ctrl-C, and every program that they start too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENGINES = ["memory", "sqlite", "postgres"]
 

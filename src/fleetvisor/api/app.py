@@ -126,7 +126,7 @@ class Api:
 
 
 def _takes_form(route: Route) -> bool:
-    return route.method == "POST" and not route.upload
+    return route.method == "POST" and not route.upload and route.media is None
 
 
 _NO_PATH: Final = "No such path; the reference is at /docs."

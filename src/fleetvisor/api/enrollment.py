@@ -1,4 +1,4 @@
-"""What lets new Devices in (extension): enrolment tokens, and the account's gateway token."""
+"""What lets new Devices in (extension): enrolment tokens, a factory's file, and the account's gateway token."""
 
 from typing import Final
 
@@ -7,8 +7,10 @@ import msgspec
 from fleetvisor.api import paging
 from fleetvisor.api.forms import all_texts, find_flag, find_number, find_text
 from fleetvisor.api.identity_shapes import (
+    DeviceImportShape,
     EnrollmentTokenShape,
     GatewayTokenShape,
+    ImportedShape,
     NewEnrollmentTokenShape,
     NewGatewayTokenShape,
     enrollment_token_shape,
@@ -17,10 +19,12 @@ from fleetvisor.api.identity_shapes import (
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
+from fleetvisor.features.identity.imports import Imports
 from fleetvisor.features.identity.model import Grant
-from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.errors import Invalid, UnsupportedMediaType
 from fleetvisor.ground.limits import Limits
 from fleetvisor.web.answers import Answer, json_answer
+from fleetvisor.web.requests import parse_media_type
 from fleetvisor.web.urls import Urls
 
 _PARAMS: Final = (
@@ -30,14 +34,18 @@ _PARAMS: Final = (
     Param("HardwareClass", "The hardware class of the Devices born with it.", extension=True),
     Param("Labels", "key=value: a label of the Devices born with it; may be repeated.", extension=True, repeated=True),
 )
+_CSV: Final = "text/csv"
 _REVOKE: Final = (Param("Revoked", "true: it lets nobody in any more.", "boolean", required=True, extension=True),)
 
 
 class EnrollmentHandlers:
     """What the paths of enrolment and gateway tokens do."""
 
-    def __init__(self, *, enrollment: Enrollment, gateway: Gateway, limits: Limits, urls: Urls) -> None:
+    def __init__(
+        self, *, enrollment: Enrollment, gateway: Gateway, imports: Imports, limits: Limits, urls: Urls
+    ) -> None:
         """Keep the services."""
+        self._imports = imports
         self._enrollment = enrollment
         self._gateway = gateway
         self._limits = limits
@@ -69,6 +77,11 @@ class EnrollmentHandlers:
             Route(
                 "DELETE", one, "DeleteEnrollmentToken", "Remove an enrolment token.", self._delete, status=204,
                 extension=True, tags=tags, admin=True,
+            ),
+            Route(
+                "POST", "/v1/DeviceImports", "CreateDeviceImport", "Register the Devices of a CSV file, all or none.",
+                self._import, DeviceImportShape, status=201, errors=(400, 401, 409, 413, 415, 429), media=_CSV,
+                extension=True, tags=tags,
             ),
             Route(
                 "POST", gateway, "CreateGatewayToken", "Let DDI devices register themselves; replaces the token.",
@@ -117,6 +130,15 @@ class EnrollmentHandlers:
     async def _delete(self, call: Call) -> Answer:
         await self._enrollment.delete(call.caller.account_sid, call.args[0])
         return Answer(204)
+
+    async def _import(self, call: Call) -> Answer:
+        media, options = parse_media_type(call.request.header(b"content-type"))
+        if media != _CSV or options.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
+            raise UnsupportedMediaType(f"Send the file as {_CSV}, in UTF-8.")
+        content = await call.request.body(self._limits.import_bytes_max)
+        made = await self._imports.import_batch(call.caller.account_sid, content)
+        devices = [ImportedShape(row.line, row.device_sid, row.unique_name) for row in made]
+        return json_answer(DeviceImportShape(call.caller.account_sid, len(devices), devices), 201)
 
     async def _enable(self, call: Call) -> Answer:
         token, _ = await self._gateway.enable(call.caller.account_sid)

@@ -67,6 +67,22 @@ class NewEnrollmentTokenShape(EnrollmentTokenShape):
     token: str
 
 
+class ImportedShape(msgspec.Struct):
+    """A Device that an import made, and the line that it stood in (extension)."""
+
+    line: int
+    sid: DeviceSidText
+    unique_name: str | None
+
+
+class DeviceImportShape(msgspec.Struct):
+    """What an import made (extension)."""
+
+    account_sid: AccountSidText
+    count: int
+    devices: list[ImportedShape]
+
+
 class GatewayTokenShape(msgspec.Struct):
     """Whether DDI devices may register themselves, and how many wait to be accepted (extension)."""
 

@@ -73,7 +73,9 @@ def _operation(route: Route) -> Json:
         "parameters": _parameters(route),
         "responses": _responses(route),
     }
-    if route.params and route.method != "GET":
+    if route.media is not None:
+        operation["requestBody"] = {"required": True, "content": {route.media: {"schema": {"type": "string"}}}}
+    elif route.params and route.method != "GET":
         operation["requestBody"] = _body(route)
     if route.extension:
         operation["x-fleetvisor-extension"] = True

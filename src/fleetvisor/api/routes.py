@@ -46,7 +46,10 @@ class Param:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One operation. ``shape`` is its answer's struct; ``list_key`` is set when it answers pages of that."""
+    """One operation. ``shape`` is its answer's struct; ``list_key`` is set when it answers pages of that.
+
+    ``media`` is the type of a body that is no form.
+    """
 
     method: str
     template: str
@@ -60,6 +63,7 @@ class Route:
     errors: tuple[int, ...] = (400, 401, 404, 429)
     extension: bool = False
     upload: bool = False
+    media: str | None = None
     tags: tuple[str, ...] = field(default=())
     admin: bool = False
 

@@ -4,8 +4,10 @@ Deliberately thin: every rule is the server's.
 """
 
 import itertools
+from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 import typer
 
 from fleetvisor.cli.options import Failure, Session, Usage, command, group
@@ -134,6 +136,25 @@ def create(
         if made and not session.out.json:
             session.out.table(("name", "sid", "token"), ((d.unique_name, d.sid, d.device_token) for d in made))
             session.out.note("\nA token is shown this once: keep it where only its device can read it.")
+
+
+@command(app, "import")
+def import_file(
+    session: Session,
+    file: Annotated[Path, typer.Argument(metavar="FILE.csv", help="One line for each device.", show_default=False)],
+) -> None:
+    """Register the devices of a factory's CSV file: all of them, or none.
+
+    Its first line names the columns, of sid, name, public_key, token_hash, labels and hardware_class. What is wrong
+    is told by line and column.
+    """
+    with session.out.upload(file) as progress:
+        made = session.identity.import_devices(file, progress)
+    if session.out.json:
+        for device in made.devices:
+            session.out.line(msgspec.json.encode(device))
+        return
+    session.out.note(f"Registered {made.count} devices.")
 
 
 @command(app, "list")

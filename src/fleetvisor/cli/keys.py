@@ -14,9 +14,17 @@ app = group("Make, list and remove API keys.")
 def create(
     session: Session,
     name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
+    role: Annotated[
+        str | None,
+        typer.Option("--role", metavar="ROLE", help="viewer, operator or admin; admin if absent.", show_default=False),
+    ] = None,
+    ttl: Annotated[
+        int | None,
+        typer.Option("--ttl", metavar="S", help="Seconds until it ends; never if absent.", show_default=False),
+    ] = None,
 ) -> None:
     """Make an API key. Its secret is shown this once: use SID and secret as user name and password."""
-    session.out.record(session.client.create_key(name).document)
+    session.out.record(session.client.create_key(name, role=role, ttl_s=ttl).document)
     session.out.note("\nThe secret is shown this once.")
 
 
@@ -28,7 +36,10 @@ def list_all(session: Session) -> None:
         for key in found:
             session.out.line(key.document)
         return
-    session.out.table(("name", "sid", "created"), [(k.friendly_name, k.sid, k.date_created) for k in found])
+    session.out.table(
+        ("name", "sid", "role", "created", "ends", "last used"),
+        [(k.friendly_name, k.sid, k.role, k.date_created, k.date_expires, k.date_last_used) for k in found],
+    )
 
 
 @command(app, "remove")

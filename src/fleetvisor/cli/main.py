@@ -15,6 +15,7 @@ from fleetvisor.cli import (
     accounts,
     agent,
     apps,
+    auth_token,
     configs,
     credentials,
     demo,
@@ -23,6 +24,7 @@ from fleetvisor.cli import (
     doctor,
     enrollment,
     env,
+    events,
     gateway,
     keys,
     seal,
@@ -99,7 +101,9 @@ app.add_typer(apps.app, name="apps", rich_help_panel=_FLEET)
 command(app, "deploy", rich_help_panel=_FLEET)(deploy.deploy)
 app.add_typer(configs.configs, name="configs", rich_help_panel=_FLEET)
 app.add_typer(configs.secrets, name="secrets", rich_help_panel=_FLEET)
+command(app, "events", rich_help_panel=_FLEET)(events.events)
 app.add_typer(keys.app, name="keys", rich_help_panel=_FLEET)
+app.add_typer(auth_token.app, name="auth-token", rich_help_panel=_FLEET)
 app.add_typer(accounts.app, name="accounts", rich_help_panel=_FLEET)
 
 _BOARDLESS = "Devices without boards"

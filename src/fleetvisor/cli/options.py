@@ -19,6 +19,7 @@ from fleetvisor.cli.output import Output
 from fleetvisor.client import credentials
 from fleetvisor.client.credentials import Server
 from fleetvisor.client.identity import Identity
+from fleetvisor.client.operators import Operators
 from fleetvisor.client.resources import Client
 
 if TYPE_CHECKING:
@@ -126,6 +127,11 @@ class Session:
     def client(self) -> Client:
         """Give the API."""
         return Client(self.http)
+
+    @functools.cached_property
+    def operators(self) -> Operators:
+        """Give the part of the API that is about operators."""
+        return Operators(self.http)
 
     @functools.cached_property
     def identity(self) -> Identity:

@@ -27,6 +27,7 @@ UPLOAD_TIMEOUT_S: Final = 600.0
 _HINTS: Final = {kind.code: kind.hint for kind in errors.Problem.__subclasses__()}
 Progress = Callable[[int], None]
 Form = Mapping[str, str | Sequence[str]]  # several texts: the parameter is repeated
+_PIECE_BYTES: Final = 256 << 10
 _FORM: Final = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -139,9 +140,18 @@ class Http:
                 timeout=UPLOAD_TIMEOUT_S,
             ).content
 
-    def pages(self, path: str, key: str, page_size: int) -> Iterator[msgspec.Raw]:
-        """Walk the list at ``path`` page by page; give each item's JSON."""
-        body = self.get(path, {"PageSize": page_size})
+    def send(self, path: str, file: Path, media: str, progress: Progress | None = None) -> bytes:
+        """POST ``file`` as it is, streamed; ``progress`` hears the bytes read so far."""
+        with _Counted(file, progress) as source:
+            headers = {"Content-Type": media, "Content-Length": str(file.stat().st_size)}
+            pieces = iter(lambda: source.read(_PIECE_BYTES), b"")
+            return self._send("POST", path, content=pieces, headers=headers, timeout=UPLOAD_TIMEOUT_S).content
+
+    def pages(
+        self, path: str, key: str, page_size: int, wanted: Mapping[str, str] | None = None
+    ) -> Iterator[msgspec.Raw]:
+        """Walk the list at ``path`` page by page, under a filter; give each item's JSON."""
+        body = self.get(path, {"PageSize": page_size, **(wanted or {})})
         while True:
             page = decode(body, dict[str, msgspec.Raw])
             yield from decode(bytes(page.get(key, b"[]")), list[msgspec.Raw])

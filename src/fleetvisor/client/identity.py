@@ -13,7 +13,9 @@ import msgspec
 from fleetvisor.client.resources import Resource, device_path, make_form, read, segment, walk
 
 if TYPE_CHECKING:
-    from fleetvisor.client.http import Http
+    from pathlib import Path
+
+    from fleetvisor.client.http import Http, Progress
 
 _TOKENS: Final = "/v1/EnrollmentTokens"
 _GATEWAY: Final = "/v1/GatewayToken"
@@ -50,6 +52,21 @@ class EnrollmentToken(Resource, kw_only=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     revoked: bool = False
     token: str | None = None
+
+
+class Imported(msgspec.Struct, kw_only=True):
+    """A device that an import made, and the line that it stood in."""
+
+    line: int
+    sid: str
+    unique_name: str | None = None
+
+
+class Batch(Resource, kw_only=True):
+    """What an import made."""
+
+    count: int
+    devices: list[Imported]
 
 
 class GatewayToken(Resource, kw_only=True):
@@ -130,6 +147,10 @@ class Identity:
     def remove_enrollment_token(self, sid: str) -> None:
         """Remove an enrolment token: it lets nobody in any more."""
         self._http.delete(f"{_TOKENS}/{segment(sid)}")
+
+    def import_devices(self, file: "Path", progress: "Progress | None" = None) -> Batch:
+        """Register the devices of a CSV file, all or none. Raises ``OSError`` when it cannot be read."""
+        return read(self._http.send("/v1/DeviceImports", file, "text/csv", progress), Batch)
 
     # the gateway token
 

@@ -5,7 +5,7 @@ what a newer server adds is not lost. Deliberately no domain rules: the server d
 Spec: the Microvisor API reference, sections 2 to 4, and our extensions in ``docs/divergences.md``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
@@ -113,7 +113,10 @@ class Key(Resource, kw_only=True):
 
     sid: str
     friendly_name: str | None = None
+    role: str | None = None
     date_created: str | None = None
+    date_expires: str | None = None
+    date_last_used: str | None = None
     secret: str | None = None
 
 
@@ -255,9 +258,10 @@ class Client:
 
     # keys and accounts
 
-    def create_key(self, name: str | None = None) -> Key:
+    def create_key(self, name: str | None = None, *, role: str | None = None, ttl_s: int | None = None) -> Key:
         """Make an API key; the answer holds its secret."""
-        return read(self._http.post("/v1/Keys", make_form(FriendlyName=name)), Key)
+        form = make_form(FriendlyName=name, Role=role, Ttl=None if ttl_s is None else str(ttl_s))
+        return read(self._http.post("/v1/Keys", form), Key)
 
     def keys(self) -> Iterator[Key]:
         """Walk all API keys."""
@@ -272,9 +276,9 @@ class Client:
         return read(self._http.post("/v1/Accounts", make_form(FriendlyName=name)), Account)
 
 
-def walk(http: "Http", path: str, key: str, kind: type[R]) -> Iterator[R]:
-    """Walk the list at ``path``, whose items are under ``key``."""
-    for item in http.pages(path, key, PAGE_SIZE):
+def walk(http: "Http", path: str, key: str, kind: type[R], wanted: Mapping[str, str] | None = None) -> Iterator[R]:
+    """Walk the list at ``path``, whose items are under ``key``; under the filter ``wanted``, if there is one."""
+    for item in http.pages(path, key, PAGE_SIZE, wanted):
         yield read(bytes(item), kind)
 
 

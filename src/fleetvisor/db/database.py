@@ -59,8 +59,8 @@ class Tx(Protocol):
         """Run a statement; give the number of rows it changed."""
         ...
 
-    async def read_many(self, row: type[R], sql: str, keys: Sequence[str]) -> list[R]:
-        """Run a SELECT whose text holds ``IN (:keys)`` for many keys (in chunks); order is not kept."""
+    async def read_many(self, row: type[R], sql: str, keys: Sequence[str], params: Params | None = None) -> list[R]:
+        """Run a SELECT whose text holds ``IN (:keys)`` for many keys, and other ``params``; order is not kept."""
         ...
 
     async def write_many(self, sql: str, rows: Sequence[Params]) -> int:

@@ -184,12 +184,13 @@ class _PostgresTx:
         changed = _CHANGED.match(status)
         return int(changed[1]) if changed else 0
 
-    async def read_many(self, row: type[R], sql: str, keys: Sequence[str]) -> list[R]:
+    async def read_many(self, row: type[R], sql: str, keys: Sequence[str], params: Params | None = None) -> list[R]:
         """Read the rows of many keys in one statement."""
         if not keys:
             return []
-        text, _ = self._texts.respell(with_keys(sql, "= ANY(:keys)"))
-        return await self._fetch(row, text, [list(keys)])
+        text, names = self._texts.respell(with_keys(sql, "= ANY(:keys)"))
+        given: dict[str, Any] = {**(params or {}), "keys": list(keys)}
+        return await self._fetch(row, text, [given[name] for name in names])
 
     async def write_many(self, sql: str, rows: Sequence[Params]) -> int:
         """Run a statement once for each of ``rows``, all on the way before the first is answered."""

@@ -158,12 +158,12 @@ class SqliteTx:
         """Run a statement; give the number of rows it changed."""
         return self._statements.run(sql, params)
 
-    async def read_many(self, row: type[R], sql: str, keys: Sequence[str]) -> list[R]:
+    async def read_many(self, row: type[R], sql: str, keys: Sequence[str], params: Params | None = None) -> list[R]:
         """Read the rows of many keys in one statement."""
         if not keys:
             return []
         # One text for any number of keys: apsw keeps prepared statements by text.
-        given = {"keys": msgspec.json.encode(keys).decode()}
+        given = {**(params or {}), "keys": msgspec.json.encode(keys).decode()}
         return self._statements.all(row, with_keys(sql, _AMONG_KEYS), given)
 
     async def write_many(self, sql: str, rows: Sequence[Params]) -> int:

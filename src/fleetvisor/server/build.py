@@ -44,6 +44,7 @@ from fleetvisor.features.events.log import EventLog
 from fleetvisor.features.identity.credentials import Credentials
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
+from fleetvisor.features.identity.imports import Imports
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.service import Updates
@@ -133,6 +134,7 @@ def build(
     proofs = Proofs(db=db, clock=clock, limits=limits, bus=bus, audiences=audiences)
     credentials = Credentials(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     enrollment = Enrollment(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, audiences=audiences)
+    imports = Imports(db=db, clock=clock, entropy=entropy, limits=limits, offload=offload)
     gateway = Gateway(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
@@ -144,7 +146,7 @@ def build(
         CredentialHandlers(devices=devices, credentials=credentials, limits=limits, urls=urls),
         AuthTokenHandlers(tokens=tokens, urls=urls),
         EventHandlers(log=events, devices=devices, limits=limits, urls=urls),
-        EnrollmentHandlers(enrollment=enrollment, gateway=gateway, limits=limits, urls=urls),
+        EnrollmentHandlers(enrollment=enrollment, gateway=gateway, imports=imports, limits=limits, urls=urls),
     )
     channel = Channel(
         proofs=proofs,

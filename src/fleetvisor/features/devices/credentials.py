@@ -3,6 +3,7 @@
 Who may have which, and what they prove, ``features/identity`` says; a device is made and removed with them.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -24,10 +25,10 @@ _KEY: Final = """
 SELECT k.device_sid, k.refused, d.access FROM device_keys k
 LEFT JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
 WHERE k.account_sid = :account_sid AND k.key_hash = :key_hash"""
-INSERT_KEY: Final = """
+_INSERT_KEY: Final = """
 INSERT INTO device_keys (account_sid, key_hash, device_sid, point, date_created)
 VALUES (:account_sid, :key_hash, :device_sid, :point, :now)"""
-INSERT_TOKEN: Final = """
+_INSERT_TOKEN: Final = """
 INSERT INTO device_tokens (token_hash, device_sid, date_created) VALUES (:token_hash, :device_sid, :now)"""
 _TOKENS_OF: Final = """
 SELECT token_hash, date_created, date_expires FROM device_tokens
@@ -110,12 +111,27 @@ async def insert_key(tx: Tx, identity: DeviceIdentity, key_hash: str, point: byt
         "point": point,
         "now": now,
     }
-    await tx.run(INSERT_KEY, params)
+    await tx.run(_INSERT_KEY, params)
 
 
 async def insert_token(tx: Tx, device_sid: DeviceSid, token_hash: bytes, now: Millis) -> None:
     """Let a token (by its SHA-256) prove a device."""
-    await tx.run(INSERT_TOKEN, {"token_hash": token_hash, "device_sid": device_sid, "now": now})
+    await tx.run(_INSERT_TOKEN, {"token_hash": token_hash, "device_sid": device_sid, "now": now})
+
+
+async def insert_keys(
+    tx: Tx, account_sid: AccountSid, keys: Iterable[tuple[DeviceSid, str, bytes]], now: Millis
+) -> None:
+    """Let keys prove devices: (SID, fingerprint, point)."""
+    names = ("device_sid", "key_hash", "point")
+    rows = [{**dict(zip(names, key, strict=True)), "account_sid": account_sid, "now": now} for key in keys]
+    await tx.write_many(_INSERT_KEY, rows)
+
+
+async def insert_tokens(tx: Tx, tokens: Iterable[tuple[DeviceSid, bytes]], now: Millis) -> None:
+    """Let tokens (by their SHA-256) prove devices."""
+    rows = [{"device_sid": sid, "token_hash": token_hash, "now": now} for sid, token_hash in tokens]
+    await tx.write_many(_INSERT_TOKEN, rows)
 
 
 async def tokens_of(source: Tx | Database, device_sid: DeviceSid, now: Millis) -> list[TokenRow]:

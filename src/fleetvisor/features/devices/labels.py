@@ -21,6 +21,10 @@ RESERVED: Final = frozenset(("app", "target", "status", "access", "hardware", "s
 _KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 
 
+_INSERT: Final = """
+INSERT INTO device_labels (device_sid, key, account_sid, value) VALUES (:device_sid, :key, :account_sid, :value)"""
+
+
 class _Labels(msgspec.Struct, frozen=True):
     labels: str
 
@@ -90,8 +94,14 @@ async def store(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, labels: 
     await tx.run(sql, {**keys, "labels": encode(labels)})
     await tx.run("DELETE FROM device_labels WHERE device_sid = :device_sid", {"device_sid": device_sid})
     rows = [{**keys, "key": key, "value": value} for key, value in labels.items()]
-    await tx.write_many(INSERT, rows)
+    await tx.write_many(_INSERT, rows)
 
 
-INSERT: Final = """
-INSERT INTO device_labels (device_sid, key, account_sid, value) VALUES (:device_sid, :key, :account_sid, :value)"""
+async def insert_many(tx: Tx, account_sid: AccountSid, devices: Iterable[tuple[DeviceSid, Mapping[str, str]]]) -> None:
+    """Make the rows by which new devices are selected; their own rows hold the labels already."""
+    rows = [
+        {"account_sid": account_sid, "device_sid": device_sid, "key": key, "value": value}
+        for device_sid, labels in devices
+        for key, value in labels.items()
+    ]
+    await tx.write_many(_INSERT, rows)

@@ -3,6 +3,7 @@
 Deliberately decides nothing. Every statement on a tenant's rows takes ``account_sid``.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -84,8 +85,11 @@ _INSERT: Final = """
 INSERT INTO devices (device_sid, account_sid, unique_name, date_created, date_updated)
 VALUES (:device_sid, :account_sid, :unique_name, :now, :now) ON CONFLICT DO NOTHING RETURNING device_sid"""
 _COUNT_UP: Final = """
-UPDATE accounts SET device_count = device_count + 1
-WHERE account_sid = :account_sid AND device_count < :devices_max"""
+UPDATE accounts SET device_count = device_count + :count
+WHERE account_sid = :account_sid AND device_count + :count <= :devices_max"""
+_INSERT_MANY: Final = """
+INSERT INTO devices (device_sid, account_sid, unique_name, hardware_class, labels, date_created, date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, :now, :now)"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
 _CLASSES: Final = """
@@ -185,9 +189,19 @@ async def resolve(source: Tx | Database, account_sid: AccountSid, ref: str, *, b
     return None if row is None else row.device_sid
 
 
-async def count_up(tx: Tx, account_sid: AccountSid, devices_max: int) -> bool:
-    """Count one more device of the account; false when it has ``devices_max`` already."""
-    return await tx.run(_COUNT_UP, {"account_sid": account_sid, "devices_max": devices_max}) == 1
+async def count_up(tx: Tx, account_sid: AccountSid, devices_max: int, count: int = 1) -> bool:
+    """Count ``count`` more devices of the account; false when it would have more than ``devices_max``."""
+    params = {"account_sid": account_sid, "devices_max": devices_max, "count": count}
+    return await tx.run(_COUNT_UP, params) == 1
+
+
+async def insert_many(
+    tx: Tx, account_sid: AccountSid, devices: Iterable[tuple[DeviceSid, str | None, str | None, str]], now: Millis
+) -> None:
+    """Make devices of (SID, unique name, hardware class, labels as JSON)."""
+    names = ("device_sid", "unique_name", "hardware_class", "labels")
+    rows = [{**dict(zip(names, device, strict=True)), "account_sid": account_sid, "now": now} for device in devices]
+    await tx.write_many(_INSERT_MANY, rows)
 
 
 async def count_down(tx: Tx, account_sid: AccountSid) -> None:

@@ -8,6 +8,7 @@ there yet. Rows are ordered by the transaction that wrote them instead, and read
 which every transaction has ended. On SQLite, where commits are in order, writer is 0 and the horizon 1.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -82,6 +83,33 @@ async def append(
             "now": now,
         },
     )
+
+
+async def append_devices(
+    tx: Tx,
+    *,
+    account_sid: AccountSid,
+    type: str,  # noqa: A002  the column's and the API's word
+    devices: Iterable[tuple[DeviceSid, Mapping[str, str | int | None]]],
+    now: Millis,
+) -> None:
+    """Append an event of one type about each of many devices, each with its data."""
+    who = actor.current()
+    rows = [
+        {
+            "account_sid": account_sid,
+            "type": type,
+            "subject_sid": device_sid,
+            "device_sid": device_sid,
+            "actor_sid": who.sid,
+            "address": who.address,
+            "request_sid": who.request_sid,
+            "data": msgspec.json.encode(data).decode(),
+            "now": now,
+        }
+        for device_sid, data in devices
+    ]
+    await tx.write_many(_APPEND, rows)
 
 
 async def tail(db: Database, after: tuple[int, int], limit: int = 1000) -> list[Event]:

@@ -72,14 +72,3 @@ class GatewayState(msgspec.Struct, frozen=True):
 
     date_created: Millis | None
     waiting: int
-
-
-class ImportRow(msgspec.Struct, frozen=True):
-    """One device of a factory's batch, checked. ``labels`` is a JSON object; hashes are lower-case hex."""
-
-    device_sid: DeviceSid
-    unique_name: str | None
-    hardware_class: str | None
-    labels: dict[str, str]
-    point: bytes | None
-    token_hash: bytes | None

@@ -5,6 +5,7 @@ race changes nothing. NOTE: ``open_app_sid`` is set exactly while the state is o
 writes ``state`` writes both, because deletion of apps stands on it.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -81,6 +82,12 @@ async def insert_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceS
     """Make the empty assignment of a new device."""
     sql = "INSERT INTO assignments (device_sid, account_sid) VALUES (:device_sid, :account_sid)"
     await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def insert_assignments(tx: Tx, account_sid: AccountSid, device_sids: Sequence[DeviceSid]) -> None:
+    """Make the empty assignments of new devices."""
+    sql = "INSERT INTO assignments (device_sid, account_sid) VALUES (:device_sid, :account_sid)"
+    await tx.write_many(sql, [{"device_sid": sid, "account_sid": account_sid} for sid in device_sids])
 
 
 async def find_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment | None:

@@ -1,0 +1,181 @@
+"""A factory's file of devices, read strictly: CSV in UTF-8 with a header line. Pure.
+
+Every fault is told with its line and column, the first twenty of them at once. Deliberately knows no database: what
+exists already is ``imports``' to find. Spec: ``docs/how-to/provision-a-batch.md``.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import msgspec
+
+from fleetvisor.features.devices import labels as label_rules
+from fleetvisor.features.devices import rules
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import check_label, check_unique_name
+from fleetvisor.ground.sids import DeviceSid
+from fleetvisor.protocol import jws
+
+COLUMNS: Final = ("sid", "name", "public_key", "token_hash", "labels", "hardware_class")
+FAULTS_MAX: Final = 20
+_CELL_CHARS_MAX: Final = 8192
+_TOKEN_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
+_ONCE: Final = ("sid", "name", "public_key", "token_hash")
+
+
+class BatchRow(msgspec.Struct, frozen=True):
+    """One device of a batch; ``line`` is where it stands. ``device_sid`` is ``None`` where a new one is to be made."""
+
+    line: int
+    device_sid: DeviceSid | None
+    unique_name: str | None
+    hardware_class: str | None
+    labels: dict[str, str]
+    point: bytes | None
+    token_hash: bytes | None
+
+    @property
+    def key_hash(self) -> str | None:
+        """Give the key's fingerprint."""
+        return None if self.point is None else jws.fingerprint(self.point)
+
+
+class Faults:
+    """What is wrong with a batch, by line and column."""
+
+    def __init__(self) -> None:
+        """Start with nothing wrong."""
+        self._told: list[str] = []
+        self._count = 0
+
+    def add(self, line: int, column: str, what: str) -> None:
+        """Add a fault."""
+        self._count += 1
+        if len(self._told) < FAULTS_MAX:
+            self._told.append(f"line {line}, column {column}: {what.rstrip('.')}")
+
+    def __bool__(self) -> bool:
+        """Tell whether something is wrong."""
+        return self._count > 0
+
+    def __str__(self) -> str:
+        """Give the first of them, and how many there are beyond."""
+        more = self._count - len(self._told)
+        return "; ".join(self._told) + (f"; and {more} more" if more else "") + ("." if self._told else "")
+
+
+def parse(content: bytes, limits: Limits) -> list[BatchRow]:
+    """Read a batch. Raises ``Invalid`` with what is wrong, by line and column; then nothing of it is good."""
+    faults = Faults()
+    rows: list[BatchRow] = []
+    seen: dict[tuple[str, str], int] = {}
+    for line, cells in _lines(content):
+        if len(rows) >= limits.import_rows_max:
+            raise Invalid(f"The file has more than {limits.import_rows_max} devices: split it.")
+        row = _row(line, cells, limits, faults)
+        if row is not None:
+            rows.append(row)
+        for column in _ONCE:
+            value = cells[column].lower() if column != "name" else cells[column]
+            first = seen.setdefault((column, value), line) if value else line
+            if first != line:
+                faults.add(line, column, f"the same as in line {first}.")
+    if faults:
+        raise Invalid(f"Nothing was imported: {faults}")
+    if not rows:
+        raise Invalid("The file has no devices.")
+    return rows
+
+
+def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give each line's cells by column, and its number. Raises ``Invalid``."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise Invalid(f"Nothing was imported: line {line} is not valid UTF-8.") from error
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise Invalid(f"Nothing was imported: line {line} has a NUL character.")
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        empty: list[str] = []
+        header = [name.strip().lower() for name in next(reader, empty)]
+        _check_header(header)
+        line = reader.line_num + 1
+        for cells in reader:
+            if cells:
+                if len(cells) != len(header):
+                    raise Invalid(f"Nothing was imported: line {line} has {len(cells)} cells; {len(header)} are named.")
+                yield (
+                    line,
+                    dict.fromkeys(COLUMNS, "") | dict(zip(header, (cell.strip() for cell in cells), strict=True)),
+                )
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise Invalid(f"Nothing was imported: line {line} is not CSV: {error}.") from error
+
+
+def _check_header(header: list[str]) -> None:
+    unknown = [name for name in header if name not in COLUMNS]
+    if unknown or len(set(header)) != len(header) or not set(header) & {"public_key", "token_hash"}:
+        raise Invalid(
+            f"Nothing was imported: line 1 must name columns, each once, of {', '.join(COLUMNS)},"
+            " with public_key or token_hash among them."
+        )
+
+
+def _row(line: int, cells: Mapping[str, str], limits: Limits, faults: Faults) -> BatchRow | None:
+    before = str(faults)
+
+    def judged(column: str, read: Callable[[str], object]) -> object:
+        text = cells[column]
+        if not text:
+            return None
+        try:
+            if len(text) > _CELL_CHARS_MAX:
+                raise Invalid(f"has more than {_CELL_CHARS_MAX} characters.")
+            return read(text)
+        except Invalid as error:
+            faults.add(line, column, error.detail)
+            return None
+
+    def name(text: str) -> str:
+        check_unique_name(text, limits.device_name_chars_max)
+        return text
+
+    def label(text: str) -> str:
+        check_label("hardware_class", text, limits.label_chars_max)
+        return text
+
+    values: dict[str, object] = {
+        "device_sid": judged("sid", rules.check_own_sid),
+        "unique_name": judged("name", name),
+        "hardware_class": judged("hardware_class", label),
+        "labels": judged("labels", lambda text: _labels(text, limits)) or {},
+        "point": judged("public_key", jws.parse_public_key),
+        "token_hash": judged("token_hash", _token_hash),
+    }
+    if not cells["public_key"] and not cells["token_hash"]:
+        faults.add(line, "public_key", "a device needs a public key or a token's hash to prove itself with.")
+    return None if str(faults) != before else msgspec.convert({"line": line, **values}, BatchRow)
+
+
+def _labels(text: str, limits: Limits) -> dict[str, str]:
+    """Read ``key=value;key=value``."""
+    pairs = [pair.strip() for pair in text.split(";") if pair.strip()]
+    changes = label_rules.parse(pairs, limits)
+    if None in changes.values():
+        raise Invalid("Labels: a new device has none to remove.")
+    return label_rules.merged({}, changes, limits)
+
+
+def _token_hash(text: str) -> bytes:
+    if _TOKEN_HASH.fullmatch(text) is None:
+        raise Invalid("must be the SHA-256 of a device token: 64 hexadecimal digits.")
+    return bytes.fromhex(text)

@@ -1,0 +1,85 @@
+"""The command line's part in running a fleet: a factory's file, events, roles of keys, and a new Auth Token."""
+
+import hashlib
+import json
+import stat
+import time
+
+import pytest
+from tests.api.test_cli_identity import cli, data, environment, eyes  # noqa: F401  (fixtures)
+
+from fleetvisor.cli.main import run
+
+pytestmark = pytest.mark.service
+
+
+@pytest.fixture
+def batch(tmp_path):
+    def write(*rows):
+        path = tmp_path / "batch.csv"
+        path.write_text("name,token_hash,labels\n" + "".join(f"{row}\n" for row in rows))
+        return str(path)
+
+    return write
+
+
+def hashed(token):
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def test_a_factorys_file_is_imported_and_its_faults_are_told(cli, eyes, batch):  # noqa: F811
+    made = cli("devices import", batch(*(f"valve-{number},{hashed(str(number))},site=graz" for number in range(3))))
+    assert [(row["line"], row["unique_name"]) for row in made] == [(2, "valve-0"), (3, "valve-1"), (4, "valve-2")]
+    assert cli("devices show valve-1")[0]["labels"] == {"site": "graz"}
+    assert (
+        "line 3, column name"
+        in cli("devices import", batch(f"new,{hashed('n')},", f"a/b,{hashed('x')},"), status=1)["error"]
+    )
+    assert cli("devices import", batch(f"valve-1,{hashed('y')},"), status=5)["status"] == 409
+    assert cli("devices import no-such-file.csv", status=1)
+    assert "Registered 1 devices" in eyes("devices import", batch(f"last,{hashed('z')},")).err
+
+
+def test_events_are_listed_for_eyes_and_machines(cli, eyes):  # noqa: F811
+    cli("devices create seen --label site=graz")
+    (event, *_) = cli("events --device seen --type device.created")
+    assert event["data"]["unique_name"] == "seen"
+    assert event["address"] == "127.0.0.1"
+    table = eyes("events --limit 3 --since 2020-01-01").out
+    assert "device.created" in table
+    assert table.splitlines()[0].split() == ["TIME", "TYPE", "OF", "BY", "FROM", "DATA"]
+    assert cli("events --type no.such") == []
+    assert cli("events --since yesterday", status=1)["status"] == 400
+
+
+def test_a_key_has_its_role_and_end(cli, eyes, monkeypatch, capsys):  # noqa: F811
+    [key] = cli("keys create watcher --role viewer --ttl 3600")
+    assert (key["role"], key["date_last_used"]) == ("viewer", None)
+    assert key["date_expires"] > key["date_created"]
+    assert "viewer" in eyes("keys list").out
+    [shown] = cli("env")
+    for name, value in {**shown, "FLEETVISOR_ACCOUNT_SID": key["sid"], "FLEETVISOR_AUTH_TOKEN": key["secret"]}.items():
+        monkeypatch.setenv(name, value)
+    assert run(["devices", "list", "--quiet"]) == 0
+    assert run(["devices", "create", "x", "--json"]) == 4
+    assert "operator" in capsys.readouterr().err
+
+
+def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):  # noqa: F811
+    path = data / "credentials.json"
+    before = json.loads(path.read_text())["auth_token"]
+    [second] = cli("auth-token create")
+    assert cli("auth-token create", status=5)
+    assert json.loads(path.read_text())["auth_token"] == before
+    [promoted] = cli("auth-token promote")
+    assert promoted["auth_token"] == second["secondary_auth_token"] != before
+    end = time.monotonic() + 1
+    while json.loads(path.read_text())["auth_token"] == before:
+        assert time.monotonic() < end, "credentials.json did not follow within a second"
+        time.sleep(0.02)
+    assert json.loads(path.read_text())["auth_token"] == promoted["auth_token"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    cli("devices list")
+    cli("auth-token create")
+    cli("auth-token remove")
+    assert cli("auth-token remove", status=3)
