@@ -4,6 +4,8 @@ For the demo and for tests. Deliberately the same program that a user runs, in a
 its process id and nothing else.
 """
 
+import ctypes
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +20,7 @@ from fleetvisor.client import credentials
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.credentials import NoServer, Server
 
+_PR_SET_PDEATHSIG: Final = 1
 START_S: Final = 20.0
 STOP_S: Final = 12.0
 
@@ -28,7 +31,13 @@ def serving(data: Path, out: Output, *options: str) -> Generator[Server]:
     command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0", *options]
     log = data.parent / "server.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  (called by the main thread, before there are others)
+        )
     try:
         yield _ready(process, data, log)
     finally:
@@ -39,6 +48,12 @@ def serving(data: Path, out: Output, *options: str) -> Generator[Server]:
             out.warn("The server did not stop when asked to; it is killed.")
             process.kill()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    """Let the kernel stop the server should this process be killed, which then cannot."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _ready(process: subprocess.Popen[bytes], data: Path, log: Path) -> Server:
