@@ -22,3 +22,10 @@ def test_every_page_is_reached_from_the_index():
     reached = {(ROOT / "docs" / link).resolve() for link in LINK.findall(index) if "://" not in link}
     pages = {path.resolve() for path in ROOT.glob("docs/*/*.md") if path.parent.name != "adr"}
     assert pages <= reached, f"not in docs/index.md: {sorted(path.name for path in pages - reached)}"
+
+
+def test_the_sites_menu_has_every_page_of_the_index():
+    menu = (ROOT / "mkdocs.yml").read_text()
+    index = {link for link in LINK.findall((ROOT / "docs/index.md").read_text()) if "://" not in link}
+    missing = [link for link in index if f": {link}\n" not in menu]
+    assert not missing, f"mkdocs.yml lacks {missing}"

@@ -4,6 +4,8 @@ ALTER TABLE events ADD COLUMN actor_sid TEXT;
 ALTER TABLE events ADD COLUMN address TEXT;
 ALTER TABLE events ADD COLUMN request_sid TEXT;
 DROP INDEX events_of_account;
+-- The first migration has one of these columns already.
+DROP INDEX device_tokens_by_device;
 CREATE INDEX events_listed ON events (account_sid, date_created, event_id);
 CREATE INDEX events_by_type ON events (account_sid, type, date_created, event_id);
 CREATE INDEX events_of_device ON events (device_sid, date_created, event_id) WHERE device_sid IS NOT NULL;
