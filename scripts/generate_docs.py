@@ -1,4 +1,5 @@
-"""Writes the reference pages that are made from the code: limits, settings, update error codes, the command line.
+"""Writes the reference pages that are made from the code: limits, settings, update error codes, the command
+line, and the grammar in the page of selectors.
 
 ``python -m scripts.generate_docs`` writes them; tests/test_house.py compares them.
 """
@@ -7,6 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from fleetvisor.api import explanations
+from fleetvisor.features.devices import selectors
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.settings import Settings
@@ -15,6 +17,8 @@ from scripts import cli_reference
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 
+GRAMMAR_BEGIN = "<!-- grammar: written by make docs -->\n"
+GRAMMAR_END = "<!-- end of the grammar -->\n"
 UPDATE_ERRORS = {
     ErrorCode.NONE: "no error",
     ErrorCode.DOWNLOAD_FAILED: "the download failed",
@@ -81,6 +85,13 @@ def update_errors_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def selectors_page() -> str:
+    """Give the page of selectors with the grammar as the server has it."""
+    before, begin, rest = (REFERENCE / "selectors.md").read_text().partition(GRAMMAR_BEGIN)
+    _, end, after = rest.partition(GRAMMAR_END)
+    return f"{before}{begin}```\n{selectors.GRAMMAR.strip()}\n```\n{end}{after}"
+
+
 def pages() -> dict[Path, str]:
     """Give every generated page with its text."""
     return {
@@ -88,6 +99,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "settings.md": settings_page(),
         REFERENCE / "update-errors.md": update_errors_page(),
         REFERENCE / "cli.md": cli_reference.render(),
+        REFERENCE / "selectors.md": selectors_page(),
         REFERENCE / "errors.md": explanations.reference_page(),
     }
 

@@ -1,6 +1,7 @@
 """The Device resource: list, fetch, update; and, as extensions, register, remove, and its updates."""
 
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 from msgspec import UNSET, UnsetType
 
@@ -9,6 +10,8 @@ from fleetvisor.api.forms import all_texts, find_flag, find_text
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.api.shapes import (
     AttributesShape,
+    DeviceCountsShape,
+    DeviceGroupShape,
     DeviceShape,
     NewDeviceShape,
     UpdateDetailShape,
@@ -48,6 +51,8 @@ _UPDATE_PARAMS: Final = (
     Param("Labels", "key=value sets a label, key- removes it; may be repeated.", extension=True, repeated=True),
     Param("Access", "active, or disabled: then the Device is refused at once.", extension=True),
 )
+_SELECTOR: Final = Param("Selector", "Only Devices that it selects, such as site=graz,seen<5m.", extension=True)
+_BY: Final = Param("By", "status, app, target, hardware, access or a label: count for each value.", extension=True)
 _CREATE_PARAMS: Final = (
     Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
     Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
@@ -76,7 +81,11 @@ class DeviceHandlers:
         return [
             Route(
                 "GET", "/v1/Devices", "ListDevice", "Retrieve a list of all Devices of the account.", self._list,
-                DeviceShape, "devices", errors=(400, 401, 429), tags=tags,
+                DeviceShape, "devices", params=(_SELECTOR,), errors=(400, 401, 429), tags=tags,
+            ),
+            Route(
+                "GET", "/v1/DeviceCounts", "FetchDeviceCounts", "Count Devices, by a field or a label.", self._count,
+                DeviceCountsShape, params=(_SELECTOR, _BY), errors=(400, 401, 429), extension=True, tags=tags,
             ),
             Route("GET", one, "FetchDevice", "Fetch a specific Device.", self._fetch, DeviceShape, tags=tags),
             Route(
@@ -108,11 +117,25 @@ class DeviceHandlers:
         ]  # fmt: skip
 
     async def _list(self, call: Call) -> Answer:
-        name = paging.ListName("/v1/Devices", call.caller.account_sid, "devices", (int, str))
-        asked = paging.parse_paging(call.request.query(), name, self._limits)
-        page = await self._devices.list(call.caller.account_sid, asked.request)
+        account_sid, query = call.caller.account_sid, call.request.query()
+        selector = (find_text(query, "Selector") or "").strip()
+        wanted = f"&{urlencode({'Selector': selector})}" if selector else ""
+        name = paging.ListName("/v1/Devices", account_sid, "devices", (int, str), wanted)
+        asked = paging.parse_paging(query, name, self._limits)
+        if selector:
+            page = await self._devices.select(account_sid, selector, asked.request)
+        else:
+            page = await self._devices.list(account_sid, asked.request)
         shapes = [device_shape(device, self._urls) for device in page.items]
         return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base))
+
+    async def _count(self, call: Call) -> Answer:
+        query = call.request.query()
+        selector, by = (find_text(query, "Selector") or "").strip(), find_text(query, "By") or None
+        counts = await self._devices.count(call.caller.account_sid, selector, by)
+        groups = [DeviceGroupShape(group.value, group.count) for group in counts.groups]
+        shape = DeviceCountsShape(call.caller.account_sid, selector, by, counts.total, groups, counts.others)
+        return json_answer(shape)
 
     async def _fetch(self, call: Call) -> Answer:
         device = await self._devices.get(call.caller.account_sid, call.args[0])

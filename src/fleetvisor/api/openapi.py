@@ -94,7 +94,13 @@ def _parameters(route: Route) -> list[Json]:
         ]
     if route.method == "GET":
         found += [
-            {"name": param.name, "in": "query", "schema": {"type": param.kind}, "description": param.about}
+            {
+                "name": param.name,
+                "in": "query",
+                "schema": {"type": param.kind},
+                "description": param.about,
+                "x-fleetvisor-extension": True,
+            }
             for param in route.params
         ]
     return found

@@ -119,6 +119,24 @@ class DeviceShape(msgspec.Struct):
     labels: Annotated[dict[str, str], _EXTENSION]
 
 
+class DeviceGroupShape(msgspec.Struct):
+    """How many Devices have a value; null: none (extension)."""
+
+    value: str | None
+    count: int
+
+
+class DeviceCountsShape(msgspec.Struct):
+    """How many Devices a selector selects, and of each value of what they are counted by (extension)."""
+
+    account_sid: AccountSidText
+    selector: str
+    by: str | None
+    total: int
+    groups: list[DeviceGroupShape]
+    others: int
+
+
 class NewDeviceShape(DeviceShape):
     """A Device just registered, with its token, shown this once (extension)."""
 

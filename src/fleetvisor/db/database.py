@@ -4,8 +4,9 @@ Deliberately no query builder and no mapper: SQL is plain text beside the functi
 are ``:name``, and a row becomes an instance of the ``msgspec.Struct`` that the caller names.
 
 Portable SQL: upsert ``RETURNING``, ``ON CONFLICT DO NOTHING RETURNING``, row-value keysets, ``IS NOT DISTINCT
-FROM``, ``UPDATE … FROM``, ``COALESCE`` and bytes are the same on both. Not portable, so not used: a parameter
-standing alone (write ``CAST(:x AS TEXT) IS NULL``), ``LIKE``, ``::``, ``ANY``, implicit NULL order, ``INSERT OR``.
+FROM``, ``UPDATE … FROM``, ``COALESCE`` and bytes are the same on both, and so is ``glob(pattern, text) = 1`` with
+``*``, ``?`` and ``[[]`` for ``[``. Not portable, so not used: a parameter standing alone (write ``CAST(:x AS TEXT)
+IS NULL``), ``LIKE``, ``::``, ``ANY``, implicit NULL order, ``INSERT OR``.
 Booleans are INTEGER 0/1 columns; the row type's ``bool`` fields convert them. Times are INTEGER milliseconds.
 
 A row type is a ``msgspec.Struct`` whose fields stand in the order of the SELECT's columns and have their names;

@@ -39,6 +39,7 @@ _TRIES: Final = 50
 _CONNECT_S: Final = 10.0
 _ACQUIRE_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
+_TEXTS_MAX: Final = 2000
 _SETTINGS: Final = {
     "application_name": "fleetvisor",
     # An unfinished transaction holds back every reader of the change log: a node that froze may not do so for ever.
@@ -48,6 +49,10 @@ _CHANGED: Final = re.compile(r"(?:INSERT 0|UPDATE|DELETE) (\d+)")
 _FUNCTIONS: Final = """
 CREATE OR REPLACE FUNCTION current_writer() RETURNS BIGINT LANGUAGE sql VOLATILE AS
 $$ SELECT pg_current_xact_id()::text::bigint $$;
+CREATE OR REPLACE FUNCTION glob(pattern TEXT, given TEXT) RETURNS BIGINT LANGUAGE sql IMMUTABLE AS
+$$SELECT CAST(CAST(given LIKE replace(replace(replace(replace(replace(replace(
+    pattern, chr(92), chr(92) || chr(92)), '%', chr(92) || '%'), '_', chr(92) || '_'), '[[]', '['), '*', '%'), '?', '_')
+    AS INTEGER) AS BIGINT)$$;
 CREATE OR REPLACE FUNCTION writer_horizon() RETURNS BIGINT LANGUAGE sql STABLE AS
 $$ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint $$;
 """
@@ -137,6 +142,9 @@ class _Texts:
         """Give the text with ``$n`` and the names in that order; a name used twice has one number."""
         known = self._known.get(sql)
         if known is None:
+            if len(self._known) >= _TEXTS_MAX:  # selectors make texts of their own
+                self._known.clear()
+                self._plans.clear()
             known = self._known[sql] = numbered(sql)
         return known
 

@@ -18,11 +18,15 @@ from fleetvisor.ground.sids import AccountSid, DeviceSid
 
 RESERVED: Final = frozenset(("app", "target", "status", "access", "hardware", "seen", "name", "sid", "in", "not"))
 
+KEY_CHARS_MAX: Final = 63
+
 _KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 
 
 _INSERT: Final = """
-INSERT INTO device_labels (device_sid, key, account_sid, value) VALUES (:device_sid, :key, :account_sid, :value)"""
+INSERT INTO device_labels (device_sid, key, account_sid, value, date_created)
+VALUES (:device_sid, :key, :account_sid, :value,
+    (SELECT d.date_created FROM devices d WHERE d.device_sid = :device_sid))"""
 
 
 class _Labels(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ Deliberately proves none: ``features/identity`` does; nor decides what an update
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 from msgspec import UNSET
 
 from fleetvisor.bus.bus import Bus
@@ -15,7 +16,8 @@ from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
-from fleetvisor.features.devices import credentials, labels, rules, store
+from fleetvisor.features.devices import credentials, labels, rules, selectors, store
+from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
 from fleetvisor.features.logs import store as logs_store
@@ -110,6 +112,34 @@ class Devices:
         now = self._clock.now()
         rows = await store.page(self._db, account_sid, now, key=key, limit=page.size + 1, newer=newer)
         return page_of(rows, page, lambda device: (device.date_created, device.device_sid))
+
+    async def select(self, account_sid: AccountSid, selector: str, page: PageRequest) -> Page[Device]:
+        """Give a page of the devices that a selector selects, newest first; it may be short. Raises ``Invalid``."""
+        now = self._clock.now()
+        selection = await self._compile(account_sid, selector, now)
+        return await selections.page(self._db, selection, now, page, self._limits)
+
+    async def count(self, account_sid: AccountSid, selector: str, by: str | None) -> selections.Counts:
+        """Count the devices that a selector selects, by a field or a label, if one is given. Raises ``Invalid``."""
+        if by is not None and (
+            (by not in selections.GROUPED and by in labels.RESERVED) or len(by) > labels.KEY_CHARS_MAX
+        ):
+            raise Invalid(f"By must be {', '.join(selections.GROUPED)} or a label.")
+        return await selections.counts(self._db, await self._compile(account_sid, selector, self._clock.now()), by)
+
+    async def _compile(self, account_sid: AccountSid, selector: str, now: Millis) -> selections.Selection:
+        terms = [await self._with_apps(account_sid, term) for term in selectors.parse(selector, self._limits)]
+        return selections.compile_terms(account_sid, terms, now)
+
+    async def _with_apps(self, account_sid: AccountSid, term: selectors.Term) -> selectors.Term:
+        """Put SIDs in the place of apps' names."""
+        if term.key not in {"app", "target"} or not term.values:
+            return term
+        found = [await apps_store.find_in(self._db, account_sid, value) for value in term.values]
+        for value, app in zip(term.values, found, strict=True):
+            if app is None:
+                raise Invalid(f"Selector: no App of this account is called {value[:80]!a}.")
+        return msgspec.structs.replace(term, values=tuple(app.app_sid for app in found if app is not None))
 
     async def identify(self, account_sid: AccountSid, ref: str) -> DeviceIdentity:
         """Give the identity of the device that ``ref`` names. Raises ``NotFound``."""

@@ -53,19 +53,19 @@ class DeviceRow(msgspec.Struct, frozen=True):
     confirmation: str | None
 
 
-_SELECT: Final = """
+COLUMNS: Final = """
 SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.hardware_class, d.labels,
     d.date_created, d.date_updated,
     a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
-    u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation
-FROM devices d
+    u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation"""
+JOINS: Final = """
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
 LEFT JOIN presence p ON p.device_sid = d.device_sid
-LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number
-"""
+LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number"""
+_SELECT: Final = f"{COLUMNS} FROM devices d {JOINS} "
 _BY_SID: Final = _SELECT + "WHERE d.account_sid = :account_sid AND d.device_sid = :ref"
 _BY_NAME: Final = _SELECT + "WHERE d.account_sid = :account_sid AND d.unique_name = :ref"
 _FIRST_PAGE: Final = (

@@ -73,6 +73,10 @@ UPDATE assignments SET reported_sid = :reported_sid, reported_hash = :reported_h
     wake_reason = :wake_reason, target_reached = :reached, retries = :retries
 WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 
+_INSERT_ASSIGNMENT: Final = """
+INSERT INTO assignments (device_sid, account_sid, date_created)
+VALUES (:device_sid, :account_sid, (SELECT d.date_created FROM devices d WHERE d.device_sid = :device_sid))"""
+
 
 class _Number(msgspec.Struct, frozen=True):
     number: int
@@ -80,14 +84,12 @@ class _Number(msgspec.Struct, frozen=True):
 
 async def insert_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
     """Make the empty assignment of a new device."""
-    sql = "INSERT INTO assignments (device_sid, account_sid) VALUES (:device_sid, :account_sid)"
-    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid})
+    await tx.run(_INSERT_ASSIGNMENT, {"device_sid": device_sid, "account_sid": account_sid})
 
 
 async def insert_assignments(tx: Tx, account_sid: AccountSid, device_sids: Sequence[DeviceSid]) -> None:
     """Make the empty assignments of new devices."""
-    sql = "INSERT INTO assignments (device_sid, account_sid) VALUES (:device_sid, :account_sid)"
-    await tx.write_many(sql, [{"device_sid": sid, "account_sid": account_sid} for sid in device_sids])
+    await tx.write_many(_INSERT_ASSIGNMENT, [{"device_sid": sid, "account_sid": account_sid} for sid in device_sids])
 
 
 async def find_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment | None:
