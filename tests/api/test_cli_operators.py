@@ -83,3 +83,28 @@ def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):  # noqa: F81
     cli("auth-token create")
     cli("auth-token remove")
     assert cli("auth-token remove", status=3)
+
+
+def test_a_selector_lists_counts_labels_and_deploys(cli, eyes, batch, tmp_path):  # noqa: F811
+    from tests.bundles import simple_bundle
+
+    cli("devices import", batch(*(f"pump-{number},{hashed(f'p{number}')},line=3" for number in range(5))))
+    assert len(cli("devices list -l line=3")) == 5
+    assert cli("devices list -l 'line=3,name~pump-[0]'") == []
+    assert "at character 6" in cli("devices list -l line==3", status=1)["error"]
+    assert cli("devices label ring=1 -l 'name in (pump-0,pump-1)' --device pump-2") == [{"changed": 3, "unchanged": 0}]
+    assert cli("devices label ring=1 -l line=3") == [{"changed": 2, "unchanged": 3}]
+    cli("devices label ring- -l name=pump-4")
+    [counts] = cli("devices count -l line=3 --by ring")
+    assert counts["groups"] == [{"value": "1", "count": 4}, {"value": None, "count": 1}]
+    assert "in all" in eyes("devices count --by status").out
+    assert cli("devices count -l line=3")[0]["total"] == 5
+    assert cli("devices label ring=1", status=2)
+    path = tmp_path / "app.zip"
+    path.write_bytes(simple_bundle(b"firmware of pumps"))
+    cli("apps create", str(path), "pump-app")
+    assert len(cli("deploy pump-app -l line=3,ring=1")) == 4
+    assert len(cli("devices list -l target=pump-app")) == 4
+    assert "counter" not in eyes("deploy pump-app pump-4 -l line=3").err
+    assert len(cli("devices list -l target=pump-app,status=pending")) == 5
+    assert cli("deploy pump-app", status=2)

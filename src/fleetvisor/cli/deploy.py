@@ -14,8 +14,8 @@ from typing import Annotated, Final
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from fleetvisor.cli.devices import reason, show_table, status
-from fleetvisor.cli.options import ExitCode, Failure, Session
+from fleetvisor.cli.devices import Selector, reason, show_table, status
+from fleetvisor.cli.options import ExitCode, Failure, Session, Usage
 from fleetvisor.cli.output import Output, clean
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Device
@@ -77,29 +77,27 @@ def told(device: Device, app: App) -> str:
 def deploy(
     session: Session,
     app: Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)],
-    devices: Annotated[list[str], typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)],
+    devices: Annotated[
+        list[str] | None, typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)
+    ] = None,
+    selector: Selector = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until every device runs it, or failed to.")] = False,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", min=0, metavar="S", help="With --wait: give up after S seconds.", show_default=False),
     ] = None,
 ) -> None:
-    """Give devices an app to run.
+    """Give devices an app to run: those named, and those that -l selects.
 
+    With -l devices that have this target already are passed over: run it again after an interruption.
     With --wait the exit status is 0 when every device runs it, and 1 when one failed, was given another target, or
     did not get there in time.
     """
+    if not devices and not selector:
+        raise Usage("Say which devices: by name, or by -l SELECTOR.", "See: fleetvisor deploy --help")
     wanted = session.client.app(app)
     watch = Watch(wanted, {})
-    try:
-        for ref in devices:
-            device = session.client.update_device(ref, target=wanted.sid)
-            watch.devices[device.sid] = device
-    except (ApiProblem, Unreachable) as problem:
-        if not watch.devices:
-            raise
-        detail = f"{len(watch.devices)} of {len(devices)} devices were given {wanted.name}, then: {problem.detail}"
-        raise Failure(detail, problem.hint) from problem
+    _target(session, watch, _chosen(session, watch, devices or [], selector))
     if not wait:
         session.out.note(f"{len(watch.devices)} device(s) were given {wanted.name}.")
         _show(session, watch)
@@ -107,6 +105,32 @@ def deploy(
     timed_out = _follow(session, watch, timeout)
     _show(session, watch)
     _conclude(watch, timed_out=timed_out)
+
+
+def _chosen(session: Session, watch: Watch, devices: list[str], selector: str | None) -> list[str]:
+    """Give whom to target; devices that -l selects and that have this target already are only watched."""
+    refs = list(devices)
+    for device in session.client.devices(selector) if selector else ():
+        if device.app.target_sid == watch.app.sid and device.app.update_status != "error":
+            watch.devices[device.sid] = device
+        else:
+            refs.append(device.sid)
+    return refs
+
+
+def _target(session: Session, watch: Watch, refs: list[str]) -> None:
+    """Target one device after the other; a failure tells how many were."""
+    try:
+        with session.out.counter(f"Targeting {watch.app.name}", len(refs)) as progress:
+            for number, ref in enumerate(refs, 1):
+                device = session.client.update_device(ref, target=watch.app.sid)
+                watch.devices[device.sid] = device
+                progress(number)
+    except (ApiProblem, Unreachable) as problem:
+        if not watch.devices:
+            raise
+        detail = f"{len(watch.devices)} of {len(refs)} devices were given {watch.app.name}, then: {problem.detail}"
+        raise Failure(detail, problem.hint) from problem
 
 
 def _show(session: Session, watch: Watch) -> None:

@@ -32,6 +32,16 @@ Class = Annotated[
     ),
 ]
 
+Selector = Annotated[
+    str | None,
+    typer.Option(
+        "--selector",
+        "-l",
+        metavar="SELECTOR",
+        help="Those that it selects, as in 'site=graz,!canary'.",
+        show_default=False,
+    ),
+]
 Labels = Annotated[
     list[str] | None,
     typer.Option("--label", metavar="KEY=VALUE", help="A label of it; may be repeated.", show_default=False),
@@ -164,15 +174,79 @@ def list_all(
         int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
     ] = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Show those only that wait to be accepted.")] = False,
+    selector: Selector = None,
 ) -> None:
     """List the devices, newest first."""
-    devices = (device for device in session.client.devices() if not waiting or device.access == "waiting")
-    found = itertools.islice(devices, limit)
+    terms = [term for term in (selector, "access=waiting" if waiting else None) if term]
+    found = itertools.islice(session.client.devices(",".join(terms)), limit)
     if session.out.json:
         for device in found:
             session.out.line(device.document)
         return
     show_table(session, list(found))
+
+
+@command(app, "count")
+def count_all(
+    session: Session,
+    selector: Selector = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by", metavar="WHAT", help="For each status, app, target, hardware, access or label.", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Count the devices."""
+    counts = session.client.count_devices(selector, by)
+    if session.out.json or by is None:
+        session.out.record(counts.document if session.out.json else {"total": counts.total})
+        return
+    names = AppNames(session.client)
+    rows = [(names[g.value] if by in {"app", "target"} else g.value, g.count) for g in counts.groups]
+    rows += [("others", counts.others)] if counts.others else []
+    session.out.table((by, "devices"), [*rows, ("in all", counts.total)])
+
+
+@command(app, "label")
+def label_all(
+    session: Session,
+    changes: Annotated[
+        list[str], typer.Argument(metavar="KEY=VALUE…", help="Labels to set; KEY- removes one.", show_default=False)
+    ],
+    selector: Selector = None,
+    devices: Annotated[
+        list[str] | None,
+        typer.Option("--device", metavar="DEVICE", help="A device; may be repeated.", show_default=False),
+    ] = None,
+) -> None:
+    """Set and remove labels of the devices that -l selects, and of those named.
+
+    Devices that have them so already are passed over: run it again after an interruption.
+    """
+    if not selector and not devices:
+        raise Usage("Say which devices: -l SELECTOR or --device DEVICE.")
+    chosen = [session.client.device(ref) for ref in devices or ()]
+    chosen += list(session.client.devices(selector)) if selector else []
+    pending = {device.sid: device for device in chosen if not _labelled(device, changes)}
+    with session.out.counter("Labelling devices", len(pending)) as progress:
+        for number, sid in enumerate(pending, 1):
+            session.client.update_device(sid, labels=changes)
+            progress(number)
+    told = {"changed": len(pending), "unchanged": len({device.sid for device in chosen}) - len(pending)}
+    if session.out.json:
+        session.out.record(told)
+    else:
+        session.out.note(f"Labelled {told['changed']} devices; {told['unchanged']} had it so already.")
+
+
+def _labelled(device: Device, changes: list[str]) -> bool:
+    """Tell whether a device's labels are as the changes would make them."""
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if (device.labels.get(key) != value) if equals else (key.removesuffix("-") in device.labels):
+            return False
+    return True
 
 
 def show_table(session: Session, devices: list[Device]) -> None:

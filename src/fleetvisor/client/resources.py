@@ -75,12 +75,28 @@ class Device(Resource, kw_only=True):
     date_created: str | None = None
     date_last_seen: str | None = None
     update: DeviceUpdate | None = None
+    labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
     device_token: str | None = None
 
     @property
     def name(self) -> str:
         """Give what people call it: its unique name, else its SID."""
         return self.unique_name or self.sid
+
+
+class DeviceGroup(msgspec.Struct, kw_only=True):
+    """How many devices have a value; ``None``: none."""
+
+    value: str | None = None
+    count: int
+
+
+class DeviceCounts(Resource, kw_only=True):
+    """How many devices are selected, and how many of each value."""
+
+    total: int
+    groups: list[DeviceGroup]
+    others: int = 0
 
 
 class App(Resource, kw_only=True):
@@ -150,9 +166,14 @@ class Client:
         form = make_form(UniqueName=name, Sid=sid, HardwareClass=hardware_class, Labels=labels)
         return read(self._http.post("/v1/Devices", form), Device)
 
-    def devices(self) -> Iterator[Device]:
-        """Walk all devices, newest first."""
-        return walk(self._http, "/v1/Devices", "devices", Device)
+    def devices(self, selector: str | None = None) -> Iterator[Device]:
+        """Walk the devices, newest first: all of them, or those that ``selector`` selects."""
+        return walk(self._http, "/v1/Devices", "devices", Device, {"Selector": selector} if selector else None)
+
+    def count_devices(self, selector: str | None = None, by: str | None = None) -> DeviceCounts:
+        """Count the devices that ``selector`` selects, for each value of ``by`` if it is given."""
+        wanted = {name: text for name, text in (("Selector", selector), ("By", by)) if text}
+        return read(self._http.get("/v1/DeviceCounts", wanted), DeviceCounts)
 
     def device(self, ref: str) -> Device:
         """Fetch a device by SID or unique name."""

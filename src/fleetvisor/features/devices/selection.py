@@ -164,9 +164,10 @@ async def page(db: Database, selection: Selection, now: Millis, request: PageReq
     found: list[Device] = []
     examined, exhausted, piece = 0, False, 0
     while len(found) <= request.size and examined < limits.selector_rows_max and not exhausted:
-        size = max(_PIECES[min(piece, len(_PIECES) - 1)], request.size + 1)
+        # the first piece is as long as the page: where an index gives just what is wanted, it is the only one
+        size = request.size + 1 if piece == 0 else max(_PIECES[min(piece, len(_PIECES)) - 1], request.size + 1)
         size = min(size, limits.selector_rows_max - examined)
-        rows = await _piece(db, selection, place, size, forward=forward)
+        rows = await _piece(db, selection, place, size, request.size + 1 - len(found), forward=forward)
         found += [store.device_of(row, now) for row in rows]
         piece, examined = piece + 1, examined + size
         last = await _nth(db, selection, place, size, forward=forward) if len(found) <= request.size else place
@@ -204,16 +205,16 @@ def _beside(place: _Place | None, *, forward: bool) -> tuple[str, str, dict[str,
 
 
 async def _piece(
-    db: Database, selection: Selection, place: _Place | None, size: int, *, forward: bool
+    db: Database, selection: Selection, place: _Place | None, size: int, wanted: int, *, forward: bool
 ) -> list[store.DeviceRow]:
     beside, order, at = _beside(place, forward=forward)
     sql = f"""{store.COLUMNS} FROM (SELECT s.device_sid, s.date_created FROM {selection.driver}{beside}
         ORDER BY s.date_created {order}, s.device_sid {order} LIMIT :size) x
         CROSS JOIN devices d {store.JOINS}
         WHERE d.device_sid = x.device_sid AND {selection.where}
-        ORDER BY x.date_created {order}, x.device_sid {order}"""
+        ORDER BY x.date_created {order}, x.device_sid {order} LIMIT :wanted"""
     read = db.all if size <= _ON_LOOP_ROWS else db.scan
-    return await read(store.DeviceRow, sql, {**selection.params, **at, "size": size})
+    return await read(store.DeviceRow, sql, {**selection.params, **at, "size": size, "wanted": wanted})
 
 
 async def _nth(db: Database, selection: Selection, place: _Place | None, size: int, *, forward: bool) -> _Place | None:
