@@ -1,10 +1,18 @@
 """Servers for the API tests: every test of ``server`` or ``hands`` runs on each engine."""
 
+import json
+import shlex
+
 import msgspec
 import pytest
 from tests.api.world import serving
+from tests.commands import commands
 from tests.conftest import ENGINES
+from tests.server import launch
 
+from fleetvisor.cli import spawn
+from fleetvisor.cli.main import run
+from fleetvisor.cli.output import Output
 from fleetvisor.db.sqlite import memory, open_sqlite
 
 
@@ -54,3 +62,62 @@ async def server(engine, tmp_path):
 @pytest.fixture
 def hands(server):
     return server.hands
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """The data directory of a running server; some modules have another one."""
+    directory = tmp_path_factory.mktemp("cli") / "data"
+    with spawn.serving(directory, Output(quiet=True)):
+        yield directory
+
+
+@pytest.fixture
+def bare_environment(monkeypatch):
+    """No server is named by the environment."""
+    for name in ("FLEETVISOR_URL", "FLEETVISOR_ACCOUNT_SID", "FLEETVISOR_AUTH_TOKEN", "FLEETVISOR_CA_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def cli(data, capsys):
+    """Run a command line on the server; give the lines of JSON that it wrote, or its error."""
+
+    def call(line, *more, status=0):
+        capsys.readouterr()
+        assert run([*shlex.split(line), *more, "--data", str(data), "--json"]) == status, capsys.readouterr().err
+        out, err = capsys.readouterr()
+        if status:
+            return json.loads(err)
+        try:
+            return [json.loads(out)]
+        except ValueError:
+            return [json.loads(line) for line in out.splitlines()]
+
+    return call
+
+
+@pytest.fixture
+def eyes(data, capsys):
+    """Run a command line as a person does; give what it wrote on stdout and on stderr."""
+
+    def call(line, *more):
+        capsys.readouterr()
+        assert run([*shlex.split(line), *more, "--data", str(data)]) == 0
+        return capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def command(tmp_path_factory):
+    with commands(tmp_path_factory.mktemp("commands")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The data directory of a server that ran."""
+    server = launch(tmp_path_factory.mktemp("stopped") / "data")
+    assert server.stop() == 0
+    return server.data

@@ -13,20 +13,11 @@ from pathlib import Path
 import pytest
 
 from fleetvisor.cli.main import run
-from fleetvisor.cli.output import Output
-from fleetvisor.cli.spawn import serving
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.usefixtures("bare_environment")]
 
 FIRMWARE = Path(__file__).parents[2] / "examples/firmware"
 PROGRAM = [sys.executable, "-m", "fleetvisor.cli.main"]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("cli") / "data"
-    with serving(directory, Output(quiet=True)):
-        yield directory
 
 
 @pytest.fixture(scope="module")
@@ -36,31 +27,6 @@ def bundles(tmp_path_factory):
     for number, bundle in enumerate(made, 1):
         assert run(["apps", "bundle", str(FIRMWARE / f"blinker-v{number}.elf"), str(bundle), "--quiet"]) == 0
     return made
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("FLEETVISOR_URL", "FLEETVISOR_ACCOUNT_SID", "FLEETVISOR_AUTH_TOKEN", "FLEETVISOR_CA_FILE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def cli(data, capsys):
-    """Run a command line on the server; give its status, and what it wrote as lines of JSON."""
-
-    def call(line, *more, status=0):
-        words = [*shlex.split(line), *more, "--data", str(data), "--json"]
-        capsys.readouterr()
-        assert run(words) == status, capsys.readouterr().err
-        out, err = capsys.readouterr()
-        if status:
-            return json.loads(err)
-        try:
-            return [json.loads(out)]
-        except ValueError:
-            return [json.loads(line) for line in out.splitlines()]
-
-    return call
 
 
 @pytest.fixture

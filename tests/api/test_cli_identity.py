@@ -1,7 +1,5 @@
 """The command line's part in device identity, against a real server: what lets devices in, and what proves them."""
 
-import json
-import shlex
 import time
 
 import httpx
@@ -9,55 +7,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from tests.jws import Key
 
-from fleetvisor.cli.main import run
-from fleetvisor.cli.output import Output
-from fleetvisor.cli.spawn import serving
 from fleetvisor.client import credentials
 
-pytestmark = pytest.mark.service
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("identity") / "data"
-    with serving(directory, Output(quiet=True)):
-        yield directory
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    for name in ("FLEETVISOR_URL", "FLEETVISOR_ACCOUNT_SID", "FLEETVISOR_AUTH_TOKEN", "FLEETVISOR_CA_FILE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def cli(data, capsys):
-    """Run a command line on the server; give the lines of JSON that it wrote, or its error."""
-
-    def call(line, *more, status=0):
-        capsys.readouterr()
-        assert run([*shlex.split(line), *more, "--data", str(data), "--json"]) == status, capsys.readouterr().err
-        out, err = capsys.readouterr()
-        if status:
-            return json.loads(err)
-        try:
-            return [json.loads(out)]
-        except ValueError:
-            return [json.loads(line) for line in out.splitlines()]
-
-    return call
-
-
-@pytest.fixture
-def eyes(data, capsys):
-    """Run a command line as a person does; give what it wrote on stdout and on stderr."""
-
-    def call(line, *more):
-        capsys.readouterr()
-        assert run([*shlex.split(line), *more, "--data", str(data)]) == 0
-        return capsys.readouterr()
-
-    return call
+pytestmark = [pytest.mark.service, pytest.mark.usefixtures("bare_environment")]
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,10 @@ import stat
 import time
 
 import pytest
-from tests.api.test_cli_identity import cli, data, environment, eyes  # noqa: F401  (fixtures)
 
 from fleetvisor.cli.main import run
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.usefixtures("bare_environment")]
 
 
 @pytest.fixture
@@ -27,7 +26,7 @@ def hashed(token):
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def test_a_factorys_file_is_imported_and_its_faults_are_told(cli, eyes, batch):  # noqa: F811
+def test_a_factorys_file_is_imported_and_its_faults_are_told(cli, eyes, batch):
     made = cli("devices import", batch(*(f"valve-{number},{hashed(str(number))},site=graz" for number in range(3))))
     assert [(row["line"], row["unique_name"]) for row in made] == [(2, "valve-0"), (3, "valve-1"), (4, "valve-2")]
     assert cli("devices show valve-1")[0]["labels"] == {"site": "graz"}
@@ -40,7 +39,7 @@ def test_a_factorys_file_is_imported_and_its_faults_are_told(cli, eyes, batch): 
     assert "Registered 1 devices" in eyes("devices import", batch(f"last,{hashed('z')},")).err
 
 
-def test_events_are_listed_for_eyes_and_machines(cli, eyes):  # noqa: F811
+def test_events_are_listed_for_eyes_and_machines(cli, eyes):
     cli("devices create seen --label site=graz")
     (event, *_) = cli("events --device seen --type device.created")
     assert event["data"]["unique_name"] == "seen"
@@ -52,7 +51,7 @@ def test_events_are_listed_for_eyes_and_machines(cli, eyes):  # noqa: F811
     assert cli("events --since yesterday", status=1)["status"] == 400
 
 
-def test_a_key_has_its_role_and_end(cli, eyes, monkeypatch, capsys):  # noqa: F811
+def test_a_key_has_its_role_and_end(cli, eyes, monkeypatch, capsys):
     [key] = cli("keys create watcher --role viewer --ttl 3600")
     assert (key["role"], key["date_last_used"]) == ("viewer", None)
     assert key["date_expires"] > key["date_created"]
@@ -65,7 +64,7 @@ def test_a_key_has_its_role_and_end(cli, eyes, monkeypatch, capsys):  # noqa: F8
     assert "operator" in capsys.readouterr().err
 
 
-def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):  # noqa: F811
+def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):
     path = data / "credentials.json"
     before = json.loads(path.read_text())["auth_token"]
     [second] = cli("auth-token create")
@@ -85,7 +84,7 @@ def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):  # noqa: F81
     assert cli("auth-token remove", status=3)
 
 
-def test_a_selector_lists_counts_labels_and_deploys(cli, eyes, batch, tmp_path):  # noqa: F811
+def test_a_selector_lists_counts_labels_and_deploys(cli, eyes, batch, tmp_path):
     from tests.bundles import simple_bundle
 
     cli("devices import", batch(*(f"pump-{number},{hashed(f'p{number}')},line=3" for number in range(5))))

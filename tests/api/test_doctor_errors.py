@@ -9,8 +9,6 @@ import ssl
 import threading
 
 import pytest
-from tests.commands import commands
-from tests.server import launch
 
 from fleetvisor.pki.ca import make_authority
 from fleetvisor.pki.serving import issue
@@ -20,20 +18,6 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 FAILED, USAGE, SERVER = 1, 2, 7
 DAY_MS = 86_400_000
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    with commands(tmp_path_factory.mktemp("commands")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """The data directory of a server that ran."""
-    server = launch(tmp_path_factory.mktemp("stopped") / "data")
-    assert server.stop() == 0
-    return server.data
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from urllib.parse import urlsplit
 import apsw
 import pytest
 from cryptography.hazmat.primitives import serialization
-from tests.commands import commands
-from tests.server import launch, running
+from tests.server import running
 
 from fleetvisor.pki.ca import make_authority
 from fleetvisor.pki.serving import issue
@@ -24,20 +23,6 @@ FAILED, USAGE, CONFLICT = 1, 2, 5
 NOBODY = 65534
 DAY_MS = 86_400_000
 NOT_OURS = "203.0.113.7"  # an address that no machine has: a start that gets as far as that is refused there
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory):
-    with commands(tmp_path_factory.mktemp("commands")) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory):
-    """The data directory of a server that ran."""
-    server = launch(tmp_path_factory.mktemp("stopped") / "data")
-    assert server.stop() == 0
-    return server.data
 
 
 @pytest.fixture
