@@ -34,7 +34,7 @@ check: $(VENV)/.dev  ## format, lint, types, layout and unit tests, in under a m
 test: $(VENV)/.dev  ## everything: check, then all tests, with what they need installed and started
 	@scripts/test $(ARGS)
 
-bench: $(VENV)/.dev  ## ratios to nginx in the same run, printed and written to bench/results/
+bench: $(VENV)/.dev  ## ratios to nginx and to gooseBit in the same run, printed and written to bench/results/
 	@scripts/debian-packages wrk nginx-light
 	@$(BIN)/python -m bench $(ARGS)
 
@@ -45,4 +45,4 @@ docs: $(VENV)/.dev  ## write the generated reference pages anew
 	@$(BIN)/python -m scripts.generate_docs
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-goosebit .pytest_cache .ruff_cache .hypothesis

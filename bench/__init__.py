@@ -1,1 +1,1 @@
-"""Speed, as ratios to nginx in the same run on the same core; ``python -m bench`` prints and writes them."""
+"""Speed, as ratios to nginx and gooseBit in the same run on one core; ``python -m bench`` prints and writes them."""

@@ -1,7 +1,8 @@
-"""``make bench``: measures the hot paths beside nginx, prints the table, and writes it to ``bench/results/``.
+"""``make bench``: measures the hot paths beside nginx and gooseBit, prints and writes tables to ``bench/results/``.
 
-Each figure is a ratio of CPU: nginx's CPU per request over ours, both on the same core in the same run, interleaved.
-The median of the repeats is quoted, with the least and the greatest.
+Beside nginx each figure is a ratio of CPU: nginx's CPU per request over ours, both on the same core in the same run,
+interleaved; beside gooseBit (``bench/versus``), of answers per second. The median of the repeats is quoted, with the
+least and the greatest.
 """
 
 import argparse
@@ -9,7 +10,6 @@ import asyncio
 import base64
 import json
 import platform
-import socket
 import statistics
 import sys
 import tempfile
@@ -21,8 +21,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import fleet
-from bench.machine import Sample, nginx, resident_bytes, wrk
+from bench import fleet, versus
+from bench.goosebit import Unavailable
+from bench.machine import free_port, nginx, resident_bytes, wrk
+from bench.rounds import Side, alternate
 from bench.server import BenchServer, serving
 
 ROOT = Path(__file__).resolve().parent
@@ -37,8 +39,8 @@ class Case:
     """One comparison: our request, its peer, and the ratio that is aimed at."""
 
     name: str
-    ours: Callable[[float], Sample]
-    peer: Callable[[float], Sample]
+    ours: Side
+    peer: Side
     peer_name: str
     goal: str
 
@@ -63,16 +65,7 @@ class Outcome:
 
 def measure(case: Case, repeats: int, seconds: float, tick: Callable[[], None]) -> Outcome:
     """Run a case's two sides in turn."""
-    ours: list[Sample] = []
-    peers: list[Sample] = []
-    for _ in range(repeats):
-        ours.append(case.ours(seconds))
-        tick()
-        peers.append(case.peer(seconds))
-        tick()
-    bad = sum(sample.errors for sample in ours + peers)
-    if bad:
-        raise RuntimeError(f"{case.name}: {bad} answers were not as expected")
+    ours, peers = alternate(case.name, case.ours, case.peer, repeats=repeats, seconds=seconds, tick=tick)
     return Outcome(
         case.name,
         [peer.cpu_us / own.cpu_us for own, peer in zip(ours, peers, strict=True)],
@@ -93,7 +86,7 @@ def cases(server: BenchServer, peer_pid: int, peer_port: int) -> list[Case]:
     peer = f"https://127.0.0.1:{peer_port}"
     part = {"Range": f"bytes=0-{RANGE_BYTES - 1}"}
 
-    def load(url: str, who: int, headers: dict[str, str]) -> Callable[[float], Sample]:
+    def load(url: str, who: int, headers: dict[str, str]) -> Side:
         return lambda seconds: wrk(url, who, seconds=seconds, connections=32, headers=headers)
 
     rest = {"Authorization": basic}
@@ -108,7 +101,7 @@ def cases(server: BenchServer, peer_pid: int, peer_port: int) -> list[Case]:
                 seconds=seconds,
                 connections=32,
                 headers=poll,
-                script=str(ROOT / "expect304.lua"),
+                expect=304,
             ),
             static,
             "nginx, static file",
@@ -170,11 +163,48 @@ def table(outcomes: list[Outcome], polls: dict[str, float]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def free_port() -> int:
-    """Find a port that nobody has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def beside_nginx(options: argparse.Namespace, root: Path, progress: Progress) -> None:
+    """Measure beside nginx, print, write."""
+    setup = progress.add_task(f"registering {options.devices:,} devices", total=options.devices)
+    with serving(root, LAYER_BYTES, options.devices, lambda n: progress.update(setup, completed=n)) as server:
+        port = free_port()
+        files = {"device.json": server.device_json, "layer.bin": server.layer_bytes}
+        with nginx(root / "nginx", port, files) as peer_pid:
+            found = cases(server, peer_pid, port)
+            work = progress.add_task("measuring", total=2 * options.repeats * len(found))
+            outcomes = [
+                measure(case, options.repeats, options.seconds, lambda: progress.advance(work)) for case in found
+            ]
+        progress.add_task(f"holding {options.held:,} polls", total=None)
+        polls = asyncio.run(held(server, options.held))
+    show(outcomes)
+    write("latest", table(outcomes, polls), {"cases": [vars(one) for one in outcomes], "held": polls})
+
+
+def beside_goosebit(options: argparse.Namespace, root: Path, progress: Progress) -> None:
+    """Measure beside gooseBit, print, write; or say why not."""
+    work = progress.add_task("gooseBit", total=4 * options.repeats)
+    try:
+        scores, text = versus.contend(
+            root,
+            options.repeats,
+            options.seconds,
+            lambda: progress.advance(work),
+            lambda doing: progress.update(work, description=f"gooseBit: {doing}"),
+        )
+    except Unavailable as reason:
+        print(f"skipped: the comparison with gooseBit, which could not be installed: {reason}")
+        return
+    write("goosebit", text, {"contests": [vars(one) for one in scores]})
+
+
+def write(name: str, text: str, raw: dict[str, object]) -> None:
+    """Print a table, and write it with its raw numbers."""
+    print(text)
+    results = ROOT / "results"
+    results.mkdir(exist_ok=True)
+    (results / f"{name}.md").write_text(text)
+    (results / f"{name}.json").write_text(json.dumps(raw, indent=2) + "\n")
 
 
 def main() -> None:
@@ -182,32 +212,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs of each case (at least 5 for results)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one run")
-    parser.add_argument("--devices", type=int, default=DEVICES)
+    parser.add_argument("--devices", type=int, default=DEVICES, help="devices of the server beside nginx")
     parser.add_argument("--held", type=int, default=HELD)
+    parser.add_argument("--only", choices=list(PARTS), help="measure beside this peer alone")
     options = parser.parse_args()
     console = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="fleetvisor-bench-") as folder, Progress(console=console) as progress:
-        root = Path(folder)
-        setup = progress.add_task(f"registering {options.devices:,} devices", total=options.devices)
-        with serving(root, LAYER_BYTES, options.devices, lambda n: progress.update(setup, completed=n)) as server:
-            port = free_port()
-            files = {"device.json": server.device_json, "layer.bin": server.layer_bytes}
-            with nginx(root / "nginx", port, files) as peer_pid:
-                found = cases(server, peer_pid, port)
-                work = progress.add_task("measuring", total=2 * options.repeats * len(found))
-                outcomes = [
-                    measure(case, options.repeats, options.seconds, lambda: progress.advance(work)) for case in found
-                ]
-            progress.add_task(f"holding {options.held:,} polls", total=None)
-            polls = asyncio.run(held(server, options.held))
-    text = table(outcomes, polls)
-    show(outcomes)
-    print(text)
-    results = ROOT / "results"
-    results.mkdir(exist_ok=True)
-    (results / "latest.md").write_text(text)
-    raw = {"cases": [vars(one) for one in outcomes], "held": polls}
-    (results / "latest.json").write_text(json.dumps(raw, indent=2) + "\n")
+        for name in [options.only] if options.only else PARTS:
+            (root := Path(folder) / name).mkdir()
+            PARTS[name](options, root, progress)
 
 
 def show(outcomes: list[Outcome]) -> None:
@@ -218,6 +231,8 @@ def show(outcomes: list[Outcome]) -> None:
         shown.add_row(one.name, f"{one.median:.2f}", spread, f"{one.ours_us:.1f}", f"{one.peer_us:.1f}", one.goal)
     Console(stderr=True).print(shown)
 
+
+PARTS = {"nginx": beside_nginx, "goosebit": beside_goosebit}
 
 if __name__ == "__main__":
     sys.exit(main())

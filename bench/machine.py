@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import trustme
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SERVER_CORE, LOAD_CORE = "0", "1"
+EXPECT = Path(__file__).resolve().parent / "expect.lua"
 NGINX_CONFIG = """
 daemon off; master_process off; worker_processes 1; pid {dir}/nginx.pid; error_log {dir}/error.log crit;
 events {{ worker_connections 4096; }}
@@ -63,15 +65,16 @@ def resident_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def wrk(url: str, pid: int, *, seconds: float, connections: int, headers: dict[str, str], script: str = "") -> Sample:
-    """Load ``url`` from the other core and measure the server ``pid``."""
+def wrk(
+    url: str, pid: int, *, seconds: float, connections: int, headers: dict[str, str], expect: int | None = None
+) -> Sample:
+    """Load ``url`` from the other core and measure the server ``pid``; any status but ``expect`` raises."""
     command = ["taskset", "-c", LOAD_CORE, "wrk", "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--timeout", "10s"]
     for name, value in headers.items():
         command += ["-H", f"{name}: {value}"]
-    if script:
-        command += ["-s", script]
+    command += ["-s", str(EXPECT), url, "--", str(expect)] if expect else [url]
     before = cpu_seconds(pid)
-    done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"wrk failed: {done.stdout} {done.stderr}")
     spent = cpu_seconds(pid) - before
@@ -83,15 +86,29 @@ def wrk(url: str, pid: int, *, seconds: float, connections: int, headers: dict[s
     return Sample(int(found[1]), float(found[2]) * unit, spent, int(bad[1]) if bad else 0)
 
 
+def free_port() -> int:
+    """Find a port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def certify(directory: Path) -> None:
+    """Write a P-256 certificate of 127.0.0.1, its key, and the authority that signed it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
+    issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
+    issued.private_key_pem.write_to_path(directory / "key.pem")
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+
+
 @contextlib.contextmanager
 def nginx(directory: Path, port: int, files: dict[str, bytes]) -> Iterator[int]:
     """Run nginx over TLS on one core with static ``files``, under a P-256 certificate; give its process id."""
     (directory / "www").mkdir(parents=True)
     for name, content in files.items():
         (directory / "www" / name).write_bytes(content)
-    issued = trustme.CA().issue_cert("127.0.0.1", key_type=trustme.KeyType.ECDSA)
-    issued.cert_chain_pems[0].write_to_path(directory / "cert.pem")
-    issued.private_key_pem.write_to_path(directory / "key.pem")
+    certify(directory)
     (directory / "nginx.conf").write_text(NGINX_CONFIG.format(dir=directory, port=port))
     binary = shutil.which("nginx") or "/usr/sbin/nginx"
     process = subprocess.Popen(["taskset", "-c", SERVER_CORE, binary, "-c", str(directory / "nginx.conf")])
