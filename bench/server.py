@@ -21,6 +21,7 @@ from pathlib import Path
 from bench.machine import SERVER_CORE
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.sqlite import open_sqlite
+from fleetvisor.features.devices.model import Registration
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.pack import pack
@@ -67,7 +68,8 @@ async def populate(data: Path, account_sid: str, count: int, tick: Callable[[int
     made: list[tuple[str, str]] = []
     for start in range(0, count, BATCH):
         some = range(start, min(start + BATCH, count))
-        batch = await asyncio.gather(*[devices.create(account_sid, f"device-{number}", None) for number in some])
+        wanted = [Registration(f"device-{number}") for number in some]
+        batch = await asyncio.gather(*[devices.create(account_sid, one) for one in wanted])
         made += [(one.device.device_sid, one.device_token) for one in batch]
         tick(len(made))
     await db.close()

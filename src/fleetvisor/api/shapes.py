@@ -30,7 +30,7 @@ Url = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 _EXTENSION: Final = Meta(extra_json_schema={"x-fleetvisor-extension": True})
 
 
-class DeviceApp(msgspec.Struct):
+class DeviceApp(msgspec.Struct, gc=False):
     """The target App and the App that the Device reports."""
 
     target_sid: AppSidText | None
@@ -42,14 +42,14 @@ class DeviceApp(msgspec.Struct):
     date_reported: Date | None
 
 
-class DeviceLogging(msgspec.Struct):
+class DeviceLogging(msgspec.Struct, gc=False):
     """Whether application logging is on, and until when."""
 
     enabled: bool
     date_expires: Date | None
 
 
-class DeviceLinks(msgspec.Struct):
+class DeviceLinks(msgspec.Struct, gc=False):
     """The Device's subresources; ``device_updates`` is an extension."""
 
     device_configs: Url
@@ -94,7 +94,7 @@ class AttributesShape(msgspec.Struct):
     date_updated: Date | None
 
 
-class DeviceShape(msgspec.Struct):
+class DeviceShape(msgspec.Struct, gc=False):
     """A Device: nested fields of the last published API, flat ones of the first, and our extensions."""
 
     sid: DeviceSidText
@@ -244,6 +244,9 @@ def attributes_shape(device_sid: DeviceSid, found: AttributeSet) -> AttributesSh
     return AttributesShape(device_sid, found.attributes, iso_or_none(found.date_updated))
 
 
+_labels: Final = msgspec.json.Decoder(dict[str, str])
+
+
 def device_shape(device: Device, urls: Urls) -> DeviceShape:
     """Render a Device."""
     url = urls.device(device.device_sid)
@@ -278,7 +281,7 @@ def device_shape(device: Device, urls: Urls) -> DeviceShape:
         update=None if device.update is None else update_shape(device.update),
         poll_interval_s=device.poll_interval_s,
         hardware_class=device.hardware_class,
-        labels=msgspec.json.decode(device.labels, type=dict[str, str]),
+        labels=_labels.decode(device.labels),
     )
 
 

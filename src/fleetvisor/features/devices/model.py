@@ -11,7 +11,7 @@ from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.ddi import Mode
 
 
-class Device(msgspec.Struct, frozen=True):
+class Device(msgspec.Struct, frozen=True, gc=False):
     """One board with everything the API shows of it. Hashes are lower-case hex, without ``sha256:``.
 
     ``logging_expires`` is already judged: ``None`` when logging is off or over. ``update`` is the newest update,

@@ -18,7 +18,7 @@ from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State
 
 
-class DeviceRow(msgspec.Struct, frozen=True):
+class DeviceRow(msgspec.Struct, frozen=True, gc=False):
     """Everything the API shows of a device, as it lies in the rows: not yet judged by the clock."""
 
     device_sid: DeviceSid
