@@ -200,7 +200,7 @@ on the other core.
 - Poll: `GET /DEFAULT/controller/v1/{{id}}` with `TargetToken` and `If-None-Match`, one device, {CONNECTIONS}
   connections. We answer 304 and note the time in memory, written behind once a second. gooseBit {version} has no
   conditional answer: it answers 200, after it read the device, wrote when and from where it polled (a commit), read the
-  device again for its token (`device_auth.mode: strict`), looked for a rollout, and counted the devices that are updating.
+  device again for its token (`device_auth.mode: strict`), looked for a rollout, and counted devices that are updating.
 - List: ours is `GET /v1/Devices?PageSize={PAGE}`, walked by `next_page_url`; gooseBit's is
   `GET /ui/bff/devices?start=…&length={PAGE}`, which its pages ask for, walked by `start`, once unmeasured so that its
   cache of devices is full. It looks for the rollout of each device. Its `GET /api/v1/devices` has no pages: all
