@@ -87,7 +87,13 @@ def test_no_file_names_a_registry_host_or_a_path_of_one_machine():
     found = []
     for path in ROOT.rglob("*"):
         parts = path.relative_to(ROOT).parts
-        if not path.is_file() or parts[0] == ".git" or parts[0].startswith(".venv") or "static" in parts or path == Path(__file__):
+        if (
+            not path.is_file()
+            or parts[0] == ".git"
+            or parts[0].startswith(".venv")
+            or "static" in parts
+            or path == Path(__file__)
+        ):
             continue
         if path.suffix in {".md", ".toml", ".lock", ".yml", ".yaml", ".py", ".txt", ""} and hosts.search(
             path.read_text(errors="replace")
