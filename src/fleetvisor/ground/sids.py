@@ -14,6 +14,7 @@ DeviceSid = NewType("DeviceSid", str)
 AppSid = NewType("AppSid", str)
 KeySid = NewType("KeySid", str)
 EnrollmentTokenSid = NewType("EnrollmentTokenSid", str)
+RolloutSid = NewType("RolloutSid", str)
 RequestSid = NewType("RequestSid", str)
 
 _SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
@@ -54,3 +55,8 @@ def new_enrollment_token_sid(entropy: Entropy) -> EnrollmentTokenSid:
 def new_request_sid(entropy: Entropy) -> RequestSid:
     """Make the id of one request, as it stands in its answer and its log lines."""
     return RequestSid("RQ" + entropy.token(16).hex())
+
+
+def new_rollout_sid(entropy: Entropy) -> RolloutSid:
+    """Make the SID of a new rollout."""
+    return RolloutSid("RO" + entropy.token(16).hex())
