@@ -1,22 +1,19 @@
 """What happened, newest first (extension): ``GET /v1/Events``, filtered by type, device and time."""
 
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
 from fleetvisor.api import paging
 from fleetvisor.api.account_shapes import EventShape, event_shape
-from fleetvisor.api.forms import find_text
+from fleetvisor.api.forms import find_moment, find_text
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events.log import EventLog
 from fleetvisor.features.events.store import Filter
-from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.errors import Invalid, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import is_sid
 from fleetvisor.web.answers import Answer, json_answer
-from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls
 
 _TYPE_CHARS_MAX: Final = 64
@@ -59,8 +56,8 @@ class EventHandlers:
         wanted = Filter(
             type=given.get("Type"),
             device_sid=None if device is None else await self._device(call, device),
-            since=_moment(query, "StartDate"),
-            until=_moment(query, "EndDate"),
+            since=find_moment(query, "StartDate"),
+            until=find_moment(query, "EndDate"),
         )
         if len(wanted.type or "") > _TYPE_CHARS_MAX:
             raise Invalid(f"Type has more than {_TYPE_CHARS_MAX} characters.")
@@ -75,15 +72,3 @@ class EventHandlers:
             return await self._devices.resolve(call.caller.account_sid, ref)
         except NotFound as error:
             raise Invalid("DeviceSid: no Device of this account has this SID or unique name.") from error
-
-
-def _moment(query: Fields, name: str) -> Millis | None:
-    text = find_text(query, name)
-    if not text:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return Millis(round(moment.timestamp() * 1000))
-    except (ValueError, OverflowError):
-        raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31.") from None

@@ -3,8 +3,10 @@
 Deliberately ignores parameters that it does not know, as the original did. Pure.
 """
 
+from datetime import UTC, datetime
 from typing import Final
 
+from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.web.requests import Fields
 
@@ -53,3 +55,16 @@ def find_flag(form: Fields, name: str) -> bool | None:
     if flag is None:
         raise Invalid(f"{name} must be true or false.")
     return flag
+
+
+def find_moment(form: Fields, name: str) -> Millis | None:
+    """Give a time: ISO 8601, of UTC where it names no zone. Raises ``Invalid``."""
+    text = find_text(form, name)
+    if not text:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        return Millis(round(moment.timestamp() * 1000))
+    except (ValueError, OverflowError):
+        raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31.") from None

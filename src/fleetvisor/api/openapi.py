@@ -27,6 +27,7 @@ _PATH: Final = {
     "AppSid": "The App's SID or unique name.",
     "Key": "The key.",
     "Number": "The update's number.",
+    "RolloutSid": "The Rollout's SID.",
     "Fingerprint": "The SHA-256 of a token or of a key's uncompressed point, in hex.",
 }
 _HEADERS: Final = {

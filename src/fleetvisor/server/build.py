@@ -22,6 +22,7 @@ from fleetvisor.api.devices import DeviceHandlers
 from fleetvisor.api.enrollment import EnrollmentHandlers
 from fleetvisor.api.events import EventHandlers
 from fleetvisor.api.pages import Pages
+from fleetvisor.api.rollouts import RolloutHandlers
 from fleetvisor.api.routes import Route, Routes
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
@@ -46,6 +47,9 @@ from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
 from fleetvisor.features.identity.imports import Imports
 from fleetvisor.features.identity.proofs import Proofs
+from fleetvisor.features.rollouts.population import Population
+from fleetvisor.features.rollouts.service import Rollouts
+from fleetvisor.features.rollouts.ticker import Ticker
 from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
@@ -78,6 +82,7 @@ class World:
     updates: Updates
     presence: Presence
     denials: Denials
+    rollouts: Ticker
     channel: Channel
     ready: bool = False
 
@@ -136,6 +141,11 @@ def build(
     enrollment = Enrollment(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, audiences=audiences)
     imports = Imports(db=db, clock=clock, entropy=entropy, limits=limits, offload=offload)
     gateway = Gateway(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
+    population = Population(db=db, devices=devices, clock=clock, offload=offload)
+    rollouts = Rollouts(
+        db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, devices=devices, population=population
+    )
+    ticker = Ticker(db=db, clock=clock, limits=limits, bus=bus, population=population)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
     routes = _routes(
@@ -143,6 +153,7 @@ def build(
         AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
+        RolloutHandlers(rollouts=rollouts, clock=clock, limits=limits, urls=urls),
         CredentialHandlers(devices=devices, credentials=credentials, limits=limits, urls=urls),
         AuthTokenHandlers(tokens=tokens, urls=urls),
         EventHandlers(log=events, devices=devices, limits=limits, urls=urls),
@@ -204,6 +215,7 @@ def build(
             Job("denials", 2.0, denials.flush),
             Job("events", 60.0, events.forget),
             Job("overdue", 5.0, updates.expire),
+            Job("rollouts", 0.5, ticker.tick),
             Job("sweep", 60.0, partial(sweep, db, blobs, clock, limits)),
         ),
         db=db,
@@ -216,6 +228,7 @@ def build(
         updates=updates,
         presence=presence,
         denials=denials,
+        rollouts=ticker,
         channel=channel,
     )
     return world

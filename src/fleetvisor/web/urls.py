@@ -57,6 +57,10 @@ class Urls:
         """Give the URL of an app's manifest."""
         return f"{self.apps}/{app_sid}/Manifest"
 
+    def rollout(self, rollout_sid: str) -> str:
+        """Give the URL of a rollout."""
+        return f"{self.base}/v1/Rollouts/{segment(rollout_sid)}"
+
     def key(self, key_sid: str) -> str:
         """Give an API key's URL."""
         return f"{self.keys}/{key_sid}"

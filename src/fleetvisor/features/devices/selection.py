@@ -83,6 +83,14 @@ class _Place(msgspec.Struct, frozen=True):
     device_sid: str
 
 
+class Walked(msgspec.Struct, frozen=True, gc=False):
+    """One device that a walk came by, and whether it is selected."""
+
+    date_created: Millis
+    device_sid: str
+    selected: bool
+
+
 class _Count(msgspec.Struct, frozen=True):
     count: int
 
@@ -225,6 +233,21 @@ async def _nth(db: Database, selection: Selection, place: _Place | None, size: i
     keep = ("account_sid", "driver", "driver_key")
     params = {name: value for name, value in selection.params.items() if name in keep}
     return await db.one(_Place, sql, {**params, **at, "before": size - 1})
+
+
+async def walk(db: Database, selection: Selection, after: tuple[int, str] | None, size: int) -> list[Walked]:
+    """Come by the next ``size`` devices after a place (creation, SID), the oldest first: selected or not.
+
+    Fewer than ``size`` mean that there are no more.
+    """
+    place = None if after is None else _Place(Millis(after[0]), after[1])
+    beside, _, at = _beside(place, forward=False)
+    sql = f"""SELECT x.date_created, x.device_sid, CASE WHEN {selection.where} THEN 1 ELSE 0 END AS selected
+        FROM (SELECT s.device_sid, s.date_created FROM {selection.driver}{beside}
+            ORDER BY s.date_created ASC, s.device_sid ASC LIMIT :size) x
+        CROSS JOIN devices d {store.JOINS}
+        WHERE d.device_sid = x.device_sid ORDER BY x.date_created ASC, x.device_sid ASC"""
+    return await db.scan(Walked, sql, {**selection.params, **at, "size": size})
 
 
 async def counts(db: Database, selection: Selection, by: str | None) -> Counts:

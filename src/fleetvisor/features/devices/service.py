@@ -21,6 +21,7 @@ from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
 from fleetvisor.features.logs import store as logs_store
+from fleetvisor.features.updates import members
 from fleetvisor.features.updates import service as updates
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Wanted
@@ -116,7 +117,7 @@ class Devices:
     async def select(self, account_sid: AccountSid, selector: str, page: PageRequest) -> Page[Device]:
         """Give a page of the devices that a selector selects, newest first; it may be short. Raises ``Invalid``."""
         now = self._clock.now()
-        selection = await self._compile(account_sid, selector, now)
+        selection = await self.compile(account_sid, selector)
         return await selections.page(self._db, selection, now, page, self._limits)
 
     async def count(self, account_sid: AccountSid, selector: str, by: str | None) -> selections.Counts:
@@ -125,9 +126,11 @@ class Devices:
             (by not in selections.GROUPED and by in labels.RESERVED) or len(by) > labels.KEY_CHARS_MAX
         ):
             raise Invalid(f"By must be {', '.join(selections.GROUPED)} or a label.")
-        return await selections.counts(self._db, await self._compile(account_sid, selector, self._clock.now()), by)
+        return await selections.counts(self._db, await self.compile(account_sid, selector), by)
 
-    async def _compile(self, account_sid: AccountSid, selector: str, now: Millis) -> selections.Selection:
+    async def compile(self, account_sid: AccountSid, selector: str) -> selections.Selection:
+        """Compile a selector, as of now. Raises ``Invalid``."""
+        now = self._clock.now()
         terms = [await self._with_apps(account_sid, term) for term in selectors.parse(selector, self._limits)]
         return selections.compile_terms(account_sid, terms, now)
 
@@ -157,6 +160,7 @@ class Devices:
             device_sid = await self._resolve(tx, account_sid, ref)
             await configs_store.delete_of_device(tx, account_sid, device_sid)
             await credentials.refuse_keys(tx, account_sid, device_sid)
+            await members.forget(tx, account_sid, device_sid)
             await store.delete(tx, account_sid, device_sid)
             await store.count_down(tx, account_sid)
             await self._note(tx, account_sid, device_sid, "device.deleted", {}, now)

@@ -92,14 +92,15 @@ async def append_devices(
     type: str,  # noqa: A002  the column's and the API's word
     devices: Iterable[tuple[DeviceSid, Mapping[str, str | int | None]]],
     now: Millis,
+    subject_sid: str | None = None,
 ) -> None:
-    """Append an event of one type about each of many devices, each with its data."""
+    """Append an event of one type about each of many devices, each with its data; its subject is the device, or one."""
     who = actor.current()
     rows = [
         {
             "account_sid": account_sid,
             "type": type,
-            "subject_sid": device_sid,
+            "subject_sid": subject_sid or device_sid,
             "device_sid": device_sid,
             "actor_sid": who.sid,
             "address": who.address,

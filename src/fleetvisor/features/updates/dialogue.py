@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.updates import log, rules, store
+from fleetvisor.features.updates import log, members, rules, store
 from fleetvisor.features.updates import service as updates
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis, later
@@ -121,8 +121,9 @@ class Dialogue:
             error_code=verdict.error_code,
         )
         if verdict.state is None:
+            await members.follow(tx, update, state, now, 0)
             return
-        await updates.note(tx, update, state.value, now, verdict.error_code)
+        await updates.moved(tx, update, state, now, verdict.error_code)
         if is_open(state):
             return
         if state == State.SUCCEEDED:

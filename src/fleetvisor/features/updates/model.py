@@ -4,7 +4,7 @@ import msgspec
 
 from fleetvisor.features.apps.model import App
 from fleetvisor.ground.clock import Millis
-from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
 from fleetvisor.protocol.lifecycle import State
 
 
@@ -12,7 +12,7 @@ class Update(msgspec.Struct, frozen=True):
     """One attempt to bring one device to one app.
 
     ``mode`` (``forced``, ``attempt``, ``skip``) and ``confirmation`` (``none``, ``waiting``, ``confirmed``) are for
-    devices whose protocol knows them.
+    devices whose protocol knows them. ``rollout_sid``: the rollout that made it, or adopted it.
     """
 
     device_sid: DeviceSid
@@ -30,6 +30,14 @@ class Update(msgspec.Struct, frozen=True):
     date_deadline: Millis | None
     mode: str = "forced"
     confirmation: str = "none"
+    rollout_sid: str | None = None
+
+
+class Instruction(msgspec.Struct, frozen=True):
+    """Who says what a device should run, since when: a rollout, or (``None``) somebody directly. The newest wins."""
+
+    date: Millis
+    rollout_sid: RolloutSid | None = None
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -69,3 +77,5 @@ class Assignment(msgspec.Struct, frozen=True):
     target_mode: str = "forced"
     target_confirm: bool = False
     installed_number: int | None = None
+    rollout_sid: str | None = None
+    date_instructed: Millis | None = None

@@ -169,11 +169,11 @@ def error_code_of(report: Report) -> int:
     return code if code in set(ErrorCode) - {ErrorCode.NONE} else int(ErrorCode.OTHER)
 
 
+def reverted(assignment: Assignment, running_hash: str | None) -> bool:
+    """Tell whether a device runs something else than the target that it had reached; called with no update open."""
+    return assignment.target_hash is not None and assignment.target_reached and running_hash != assignment.target_hash
+
+
 def needs_another(assignment: Assignment, running_hash: str | None, retries_max: int) -> bool:
     """Tell whether a device that left a target it had reached gets a new update; called with none open."""
-    return (
-        assignment.target_hash is not None
-        and assignment.target_reached
-        and running_hash != assignment.target_hash
-        and assignment.retries < retries_max
-    )
+    return reverted(assignment, running_hash) and assignment.retries < retries_max

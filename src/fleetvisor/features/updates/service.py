@@ -12,8 +12,8 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.events import store as events
-from fleetvisor.features.updates import log, rules, store
-from fleetvisor.features.updates.model import Assignment, Update, Wanted
+from fleetvisor.features.updates import log, members, rules, store
+from fleetvisor.features.updates.model import Assignment, Instruction, Update, Wanted
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
@@ -38,8 +38,14 @@ async def note(tx: Tx, update: Update, what: str, now: Millis, error_code: int =
     )
 
 
+async def moved(tx: Tx, update: Update, state: State, now: Millis, error_code: int = 0) -> None:
+    """Append the event that an update moved to ``state``, and let the rollout that made it count that."""
+    await note(tx, update, state.value, now, error_code)
+    await members.follow(tx, update, state, now, error_code)
+
+
 async def make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
-    """Make the next update of a device, pending, in the mode of its target."""
+    """Make the next update of a device, pending, in the mode of its target and for whoever instructed that."""
     number = await store.insert(
         tx,
         assignment,
@@ -48,6 +54,8 @@ async def make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
         bytes_total=app.size_bytes,
         now=now,
     )
+    if assignment.rollout_sid is not None:
+        await members.number(tx, assignment.account_sid, assignment.rollout_sid, assignment.device_sid, number)
     await events.append(
         tx,
         account_sid=assignment.account_sid,
@@ -61,7 +69,7 @@ async def make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
 
 async def _close(tx: Tx, update: Update, state: State, now: Millis) -> None:
     if await store.move(tx, update, state, now=now, error_code=update.error_code):
-        await note(tx, update, state.value, now)
+        await moved(tx, update, state, now)
 
 
 async def note_reported(
@@ -88,17 +96,28 @@ async def the_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid)
 
 
 async def assign(
-    tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, wanted: Wanted, now: Millis, *, cancel_timeout_s: int
+    tx: Tx,
+    account_sid: AccountSid,
+    device_sid: DeviceSid,
+    wanted: Wanted,
+    now: Millis,
+    *,
+    cancel_timeout_s: int,
+    instruction: Instruction | None = None,
 ) -> None:
     """Set the app that the device should run (none: clear it), and make the update that this asks for.
 
     The same target while its update is open makes nothing new; what the device already runs is reached at
     once; after an error the same target gets a new update. A device whose protocol asks keeps its open update until
-    it has answered, at most ``cancel_timeout_s``. Raises ``NotFound`` for an unknown device.
+    it has answered, at most ``cancel_timeout_s``. Without an ``instruction`` it is a direct one: it takes the device
+    out of the rollout that has it, and lifts the device's penalty for the app. Raises ``NotFound`` for an unknown
+    device.
     """
     assignment = await the_assignment(tx, account_sid, device_sid)
     open_update = await store.find_open(tx, account_sid, device_sid)
     app = wanted.app
+    instruction = instruction or Instruction(now)
+    await _take_over(tx, assignment, open_update, app, instruction, now)
     step = rules.retarget(assignment, open_update, app)
     asked = False
     if open_update is not None and step.close_as is not None:
@@ -107,14 +126,42 @@ async def assign(
     await store.set_target(
         tx, assignment, target=target, reached=step.reached, now=now, mode=wanted.mode, confirm=wanted.confirm
     )
+    await store.set_instruction(tx, assignment, instruction)
     if app is not None and step.make and not asked:
         await make(tx, await the_assignment(tx, account_sid, device_sid), app, now)
 
 
-async def cancel(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, cancel_timeout_s: int) -> None:
+async def _take_over(
+    tx: Tx,
+    assignment: Assignment,
+    open_update: Update | None,
+    app: App | None,
+    instruction: Instruction,
+    now: Millis,
+) -> None:
+    """Take a device from the rollout that has it, and its open update too, if that goes where it should."""
+    account_sid, device_sid = assignment.account_sid, assignment.device_sid
+    if assignment.rollout_sid is not None and assignment.rollout_sid != instruction.rollout_sid:
+        await members.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "left")
+    if instruction.rollout_sid is None and app is not None:
+        await members.lift(tx, account_sid, device_sid, app.app_sid)
+    if open_update is not None and app is not None and open_update.app_sid == app.app_sid:
+        await store.adopt(tx, open_update, instruction.rollout_sid)
+
+
+async def cancel(
+    tx: Tx,
+    account_sid: AccountSid,
+    device_sid: DeviceSid,
+    now: Millis,
+    *,
+    cancel_timeout_s: int,
+    instruction: Instruction | None = None,
+) -> None:
     """Close the open update as canceled (or ask for it), and put the target back to what the device reports.
 
-    With no open update and nothing failed there is nothing to cancel: nothing changes.
+    With no open update and nothing failed there is nothing to cancel: nothing changes. Without an ``instruction`` it is
+    a direct one.
     """
     assignment = await the_assignment(tx, account_sid, device_sid)
     open_update = await store.find_open(tx, account_sid, device_sid)
@@ -122,7 +169,10 @@ async def cancel(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Mi
         await _end(tx, assignment, open_update, State.CANCELED, now, cancel_timeout_s)
     elif assignment.target_hash == assignment.reported_hash:
         return
+    if assignment.rollout_sid is not None:
+        await members.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "canceled")
     await put_back(tx, assignment, now)
+    await store.set_instruction(tx, assignment, instruction or Instruction(now))
 
 
 async def speak(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, asks: bool) -> None:
@@ -231,6 +281,8 @@ class Updates:
         reached = assignment.target_reached
         retries = assignment.retries
         again = None
+        if open_update is None and assignment.rollout_sid is not None and rules.reverted(assignment, reported_hash):
+            await members.revert(tx, account_sid, assignment.rollout_sid, device_sid, now)
         if open_update is None:
             if reported_hash == assignment.target_hash and assignment.target_hash is not None:
                 reached = True
@@ -264,7 +316,7 @@ class Updates:
         done = told.bytes_done if told else update.bytes_done
         total = (told.bytes_total if told else 0) or update.bytes_total
         error_code = rules.error_code_of(report) if state == State.FAILED else 0
-        moved = await store.move(
+        still = await store.move(
             tx,
             update,
             state or update.state,
@@ -274,9 +326,12 @@ class Updates:
             bytes_total=total,
             error_code=error_code,
         )
-        if state is None or not moved:
+        if not still:
             return False
-        await note(tx, update, state.value, now, error_code)
+        if state is None:
+            await members.follow(tx, update, update.state, now, 0)
+            return False
+        await moved(tx, update, state, now, error_code)
         return state in {State.SUCCEEDED, State.FAILED}
 
     async def expire(self) -> int:
@@ -309,7 +364,7 @@ def _expiry(update: Update, now: Millis) -> Callable[[Tx], Awaitable[bool]]:
             await close_asked(tx, assignment, current, now)
             return True
         await store.move(tx, current, State.FAILED, now=now, error_code=int(ErrorCode.NO_REPORT))
-        await note(tx, current, State.FAILED.value, now, int(ErrorCode.NO_REPORT))
+        await moved(tx, current, State.FAILED, now, int(ErrorCode.NO_REPORT))
         if current.app_sid != assignment.target_sid:  # its cancel was refused: the next target had to wait
             await make_due(tx, assignment, now)
         return True

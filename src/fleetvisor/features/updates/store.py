@@ -11,19 +11,19 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.features.updates.model import Assignment, Instruction, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State, is_open
 
 UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
-    bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation"""
+    bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation, rollout_sid"""
 
-_ASSIGNMENT: Final = """
+_ASSIGNMENTS: Final = """
 SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
     reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason,
-    asks, target_mode, target_confirm, installed_number
-FROM assignments WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+    asks, target_mode, target_confirm, installed_number, rollout_sid, date_instructed
+FROM assignments WHERE account_sid = :account_sid AND device_sid """
 
 _OPEN: Final = f"""
 SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
@@ -39,9 +39,9 @@ ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number 
 
 _INSERT: Final = """
 INSERT INTO updates (device_sid, number, account_sid, app_sid, app_hash, open_app_sid, state, bytes_total,
-    mode, confirmation, date_created, date_updated)
+    mode, confirmation, rollout_sid, date_created, date_updated)
 VALUES (:device_sid, :number, :account_sid, :app_sid, :app_hash, :app_sid, 'pending', :bytes_total,
-    :mode, :confirmation, :now, :now)"""
+    :mode, :confirmation, :rollout_sid, :now, :now)"""
 
 _MOVE: Final = """
 UPDATE updates SET state = :state, open_app_sid = CASE WHEN :open = 1 THEN app_sid ELSE NULL END,
@@ -94,7 +94,26 @@ async def insert_assignments(tx: Tx, account_sid: AccountSid, device_sids: Seque
 
 async def find_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment | None:
     """Read what a device should run and says it runs."""
-    return await tx.one(Assignment, _ASSIGNMENT, {"device_sid": device_sid, "account_sid": account_sid})
+    return await tx.one(
+        Assignment, _ASSIGNMENTS + "= :device_sid", {"device_sid": device_sid, "account_sid": account_sid}
+    )
+
+
+async def find_assignments(
+    tx: Tx, account_sid: AccountSid, device_sids: Sequence[DeviceSid]
+) -> dict[DeviceSid, Assignment]:
+    """Read the assignments of many devices."""
+    sql = _ASSIGNMENTS + "IN (:keys)"
+    found = await tx.read_many(Assignment, sql, device_sids, {"account_sid": account_sid})
+    return {assignment.device_sid: assignment for assignment in found}
+
+
+async def find_all_open(tx: Tx, account_sid: AccountSid, device_sids: Sequence[DeviceSid]) -> dict[DeviceSid, Update]:
+    """Read the open updates of many devices."""
+    sql = f"""SELECT {UPDATE_COLUMNS} FROM updates WHERE account_sid = :account_sid
+        AND state IN ('pending', 'downloading', 'installing', 'testing') AND device_sid IN (:keys)"""
+    found = await tx.read_many(Update, sql, device_sids, {"account_sid": account_sid})
+    return {update.device_sid: update for update in found}
 
 
 async def find_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Update | None:
@@ -150,6 +169,21 @@ async def set_target(
     )
 
 
+async def set_instruction(tx: Tx, assignment: Assignment, instruction: Instruction) -> None:
+    """Note whose instruction the target is."""
+    sql = """UPDATE assignments SET rollout_sid = :rollout_sid, date_instructed = :date
+        WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+    keys = {"device_sid": assignment.device_sid, "account_sid": assignment.account_sid}
+    await tx.run(sql, {**keys, "rollout_sid": instruction.rollout_sid, "date": instruction.date})
+
+
+async def adopt(tx: Tx, update: Update, rollout_sid: str | None) -> None:
+    """Let an open update be one that a rollout (or, ``None``, somebody directly) asked for."""
+    sql = """UPDATE updates SET rollout_sid = :rollout_sid
+        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL"""
+    await tx.run(sql, {"device_sid": update.device_sid, "number": update.number, "rollout_sid": rollout_sid})
+
+
 async def insert(
     tx: Tx, assignment: Assignment, *, app_sid: AppSid, app_hash: str, bytes_total: int, now: Millis
 ) -> int:
@@ -168,6 +202,7 @@ async def insert(
             "bytes_total": bytes_total,
             "mode": assignment.target_mode,
             "confirmation": "waiting" if assignment.target_confirm else "none",
+            "rollout_sid": assignment.rollout_sid,
             "now": now,
         },
     )

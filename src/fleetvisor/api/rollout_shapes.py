@@ -1,0 +1,278 @@
+"""The JSON of rollouts (extension), their plans, decisions and devices.
+
+NOTE: these structs are the published contract; the OpenAPI document's schemas are made from them.
+"""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidText, Url
+from fleetvisor.features.rollouts import guard, rules
+from fleetvisor.features.rollouts.guard import MILLION
+from fleetvisor.features.rollouts.model import SCALE, Rollout, Ruling, View, Wave
+from fleetvisor.features.rollouts.planning import LeftOut, Plan
+from fleetvisor.features.rollouts.waiting import waits_for
+from fleetvisor.features.updates.members import Member
+from fleetvisor.ground.clock import Millis, iso, iso_or_none
+from fleetvisor.web.urls import Urls
+
+RolloutSidText = Annotated[str, Meta(pattern="^RO[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
+_DIGITS = 6
+
+
+class GuardShape(msgspec.Struct):
+    """What the guard goes by: rates are shares, times are seconds (extension)."""
+
+    limit: float
+    confidence: float
+    minimum_sample: int
+    soak: int
+    silent_after: int
+    offline_after: int
+    on_unproven: str
+    require_proof: bool
+
+
+class WaveShape(msgspec.Struct):
+    """A wave, and how many of its devices are in each state (extension). ``threshold`` is a place in [0, 1]."""
+
+    position: int
+    size: str
+    state: str
+    threshold: float | None
+    counts: dict[str, int]
+    date_opened: Date | None
+    date_offered: Date | None
+    date_settled: Date | None
+    date_released: Date | None
+
+
+class WaitsForShape(msgspec.Struct):
+    """What a rollout waits for: a code for programs, a sentence for people, and until when, if that is known."""
+
+    code: str
+    sentence: str
+    until: Date | None
+
+
+class DecisionShape(msgspec.Struct):
+    """What the guard or an operator decided, and the numbers it stood on (extension)."""
+
+    number: int
+    wave: int
+    verdict: str
+    code: str
+    sentence: str
+    numbers: dict[str, Any]
+    date_created: Date
+
+
+class RolloutShape(msgspec.Struct):
+    """A rollout with its waves, counts, failure rate and newest decision (extension)."""
+
+    sid: RolloutSidText
+    account_sid: AccountSidText
+    friendly_name: str
+    kind: str
+    app_sid: AppSidText | None
+    rollback_of: RolloutSidText | None
+    selector: str
+    state: str
+    wave: int
+    waves: list[WaveShape]
+    counts: dict[str, int]
+    failure_rate: float | None
+    failure_rate_lower: float
+    failure_rate_upper: float
+    guard: GuardShape
+    decision: DecisionShape | None
+    waits_for: WaitsForShape | None
+    max_concurrent: int
+    starts_per_minute: int
+    retrying: bool
+    canceling: bool
+    date_start: Date | None
+    date_started: Date | None
+    date_ended: Date | None
+    date_created: Date
+    date_updated: Date
+    url: Url
+    links: dict[str, Url]
+
+
+class PlannedWaveShape(msgspec.Struct):
+    """What a wave would come to (extension)."""
+
+    position: int
+    size: str
+    threshold: float
+    devices: int
+    unchanged: int
+    sample: list[DeviceSidText]
+
+
+class LeftOutShape(msgspec.Struct):
+    """Devices that would be left out, and why (extension)."""
+
+    reason: str
+    devices: int
+    sample: list[DeviceSidText]
+
+
+class PlanShape(msgspec.Struct):
+    """What a rollout would do if it began now (extension). ``beyond``: selected, but in no wave."""
+
+    rollout_sid: RolloutSidText
+    selected: int
+    beyond: int
+    waves: list[PlannedWaveShape]
+    left_out: list[LeftOutShape]
+
+
+class RolloutDeviceShape(msgspec.Struct):
+    """What became of one Device in a rollout (extension)."""
+
+    rollout_sid: RolloutSidText
+    device_sid: DeviceSidText
+    wave: int
+    state: str
+    reason: str
+    error_code: int
+    update_number: int | None
+    attempts: int
+    app_sid: AppSidText | None
+    previous_sid: AppSidText | None
+    date_offered: Date
+    date_changed: Date
+
+
+def rollout_shape(view: View, now: Millis, urls: Urls) -> RolloutShape:
+    """Show a rollout."""
+    rollout = view.rollout
+    evidence = rules.evidence(view.counts)
+    between = guard.bounds(evidence, rollout.guard.confidence)
+    waits = waits_for(view, now)
+    url = urls.rollout(rollout.rollout_sid)
+    return RolloutShape(
+        sid=rollout.rollout_sid,
+        account_sid=rollout.account_sid,
+        friendly_name=rollout.friendly_name,
+        kind=rollout.kind,
+        app_sid=rollout.app_sid,
+        rollback_of=rollout.rollback_of,
+        selector=rollout.selector,
+        state=rollout.state,
+        wave=rollout.wave,
+        waves=[_wave_shape(wave, view) for wave in view.waves],
+        counts={**rules.total(view.counts)},
+        failure_rate=round(evidence.bad / evidence.total, _DIGITS) if evidence.total else None,
+        failure_rate_lower=round(between.lower, _DIGITS),
+        failure_rate_upper=round(between.upper, _DIGITS),
+        guard=_guard_shape(rollout),
+        decision=None if view.ruling is None else decision_shape(view.ruling),
+        waits_for=None if waits is None else WaitsForShape(waits.code, waits.sentence, iso_or_none(waits.until)),
+        max_concurrent=rollout.concurrent_max,
+        starts_per_minute=rollout.starts_per_minute,
+        retrying=rollout.date_retry is not None,
+        canceling=rollout.canceling,
+        date_start=iso_or_none(rollout.date_start),
+        date_started=iso_or_none(rollout.date_started),
+        date_ended=iso_or_none(rollout.date_ended),
+        date_created=iso(rollout.date_created),
+        date_updated=iso(rollout.date_updated),
+        url=url,
+        links={"plan": f"{url}/Plan", "decisions": f"{url}/Decisions", "devices": f"{url}/Devices"},
+    )
+
+
+def _guard_shape(rollout: Rollout) -> GuardShape:
+    settings = rollout.guard
+    return GuardShape(
+        limit=settings.limit,
+        confidence=settings.confidence,
+        minimum_sample=settings.sample_min,
+        soak=settings.soak_s,
+        silent_after=settings.silent_s,
+        offline_after=settings.offline_s,
+        on_unproven=settings.on_unproven,
+        require_proof=settings.require_proof,
+    )
+
+
+def _wave_shape(wave: Wave, view: View) -> WaveShape:
+    state = "released" if wave.date_released else "open" if wave.date_opened else "waiting"
+    return WaveShape(
+        position=wave.position,
+        size=size_of(wave),
+        state=state,
+        threshold=None if wave.threshold is None else wave.threshold / SCALE,
+        counts={**view.counts.get(wave.position, {})},
+        date_opened=iso_or_none(wave.date_opened),
+        date_offered=iso_or_none(wave.date_offered),
+        date_settled=iso_or_none(wave.date_settled),
+        date_released=iso_or_none(wave.date_released),
+    )
+
+
+def size_of(wave: Wave) -> str:
+    """Render how far a wave goes, as it was given."""
+    return str(wave.devices) if wave.percent_ppm is None else f"{wave.percent_ppm * 100 / MILLION:g}%"
+
+
+def decision_shape(ruling: Ruling) -> DecisionShape:
+    """Show a decision."""
+    return DecisionShape(
+        number=ruling.number,
+        wave=ruling.wave,
+        verdict=ruling.verdict,
+        code=ruling.code,
+        sentence=ruling.sentence,
+        numbers=msgspec.json.decode(ruling.data, type=dict[str, Any]),
+        date_created=iso(ruling.date_created),
+    )
+
+
+def plan_shape(rollout: Rollout, plan: Plan, waves: tuple[Wave, ...]) -> PlanShape:
+    """Show a plan."""
+    sizes = {wave.position: size_of(wave) for wave in waves}
+    return PlanShape(
+        rollout_sid=rollout.rollout_sid,
+        selected=plan.selected,
+        beyond=plan.beyond,
+        waves=[
+            PlannedWaveShape(
+                position=wave.position,
+                size=sizes[wave.position],
+                threshold=wave.threshold / SCALE,
+                devices=wave.devices,
+                unchanged=wave.unchanged,
+                sample=wave.sample,
+            )
+            for wave in plan.waves
+        ],
+        left_out=[_left_out_shape(group) for group in plan.left_out],
+    )
+
+
+def _left_out_shape(group: LeftOut) -> LeftOutShape:
+    return LeftOutShape(group.reason, group.devices, group.sample)
+
+
+def rollout_device_shape(member: Member) -> RolloutDeviceShape:
+    """Show what became of a device."""
+    return RolloutDeviceShape(
+        rollout_sid=member.rollout_sid,
+        device_sid=member.device_sid,
+        wave=member.wave,
+        state=member.state,
+        reason=member.reason,
+        error_code=member.error_code,
+        update_number=member.number,
+        attempts=member.attempts,
+        app_sid=member.app_sid,
+        previous_sid=member.previous_sid,
+        date_offered=iso(member.date_offered),
+        date_changed=iso(member.date_changed),
+    )

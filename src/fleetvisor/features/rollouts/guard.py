@@ -1,0 +1,209 @@
+"""The guard of a rollout: from exact counts to stop, release, hold or unproven. Pure.
+
+The failure rate is watched by a confidence sequence for a Bernoulli rate: the beta-binomial mixture, uniform prior.
+A rate p stays possible while the mixture's likelihood is less than 1/(1 - confidence) times that of p. The true rate is
+ever ruled out, however often one looks, no oftener than the confidence says (Ville's inequality).
+Deliberately no clock and no storage. Spec: ``docs/explanation/guards.md``.
+"""
+
+from math import lgamma, log, log1p
+from typing import Final, Literal
+
+import msgspec
+
+MILLION: Final = 1_000_000
+_STEPS: Final = 60
+
+Verdict = Literal["stop", "release", "hold", "unproven"]
+OnUnproven = Literal["hold", "stop", "release"]
+
+
+class GuardSettings(msgspec.Struct, frozen=True):
+    """What a guard goes by. ``limit_ppm`` and ``confidence_ppm`` are in millionths; times are seconds.
+
+    ``silent_s``: how long a device may say nothing once it installs. ``offline_s``: how long a device may not have
+    fetched its update before nothing waits for it.
+    """
+
+    limit_ppm: int = 50_000
+    confidence_ppm: int = 950_000
+    sample_min: int = 5
+    soak_s: int = 600
+    silent_s: int = 1800
+    offline_s: int = 86_400
+    on_unproven: OnUnproven = "hold"
+    require_proof: bool = False
+
+    @property
+    def limit(self) -> float:
+        """Give the highest failure rate that is acceptable."""
+        return self.limit_ppm / MILLION
+
+    @property
+    def confidence(self) -> float:
+        """Give how sure the bounds are."""
+        return self.confidence_ppm / MILLION
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """How the devices fared that a rollout tried: each once, over all its waves. Silent ones count as failed."""
+
+    succeeded: int
+    failed: int
+    silent: int
+
+    @property
+    def total(self) -> int:
+        """Give how many were decided."""
+        return self.succeeded + self.failed + self.silent
+
+    @property
+    def bad(self) -> int:
+        """Give how many count as failed."""
+        return self.failed + self.silent
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Between which rates the failure rate lies, with the guard's confidence, at any time."""
+
+    lower: float
+    upper: float
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """Where the open wave stands.
+
+    ``soaked``: its soak has passed since every device of it was offered the app. ``settled``: every device is decided.
+    ``rested``: the soak has passed since then too.
+    """
+
+    soaked: bool
+    settled: bool
+    rested: bool
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What the guard says, and why: ``code`` for programs, ``sentence`` for people."""
+
+    verdict: Verdict
+    code: str
+    sentence: str
+    evidence: Evidence
+    bounds: Bounds
+    proceeds: bool
+    stops: bool
+
+
+def bounds(evidence: Evidence, confidence: float) -> Bounds:
+    """Give the bounds of the failure rate."""
+    bad, total = evidence.bad, evidence.total
+    if total == 0:
+        return Bounds(0.0, 1.0)
+    observed = bad / total
+    threshold = -log1p(-confidence)
+    lower = 0.0 if bad == 0 else _edge(bad, total, threshold, 0.0, observed)
+    upper = 1.0 if bad == total else _edge(bad, total, threshold, 1.0, observed)
+    return Bounds(lower, upper)
+
+
+def _edge(bad: int, total: int, threshold: float, outside: float, inside: float) -> float:
+    """Find, between a rate that is ruled out and one that is not, where the one becomes the other."""
+    for _ in range(_STEPS):
+        middle = (outside + inside) / 2
+        if _log_ratio(bad, total, middle) >= threshold:
+            outside = middle
+        else:
+            inside = middle
+    return outside
+
+
+def _log_ratio(bad: int, total: int, rate: float) -> float:
+    """Give the logarithm of how much likelier the counts are under the mixture than under ``rate``."""
+    mixture = lgamma(bad + 1) + lgamma(total - bad + 1) - lgamma(total + 2)
+    return mixture - bad * log(rate) - (total - bad) * log1p(-rate)
+
+
+def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> Decision:
+    """Say what to do with the open wave."""
+    between = bounds(evidence, settings.confidence)
+    enough = evidence.total >= settings.sample_min
+    if enough and between.lower > settings.limit:
+        return _decision("stop", "failing", evidence, between, settings, stops=True)
+    if enough and between.upper < settings.limit:
+        if progress.soaked:
+            return _decision("release", "proven", evidence, between, settings, proceeds=True)
+        return _decision("hold", "soaking", evidence, between, settings)
+    if not progress.settled:
+        return _decision("hold", "deciding", evidence, between, settings)
+    if not progress.rested:
+        return _decision("hold", "soaking", evidence, between, settings)
+    return _unproven(evidence, between, settings)
+
+
+def _unproven(evidence: Evidence, between: Bounds, settings: GuardSettings) -> Decision:
+    over = evidence.bad > settings.limit * evidence.total
+    if not over:
+        code = "proof_required" if settings.require_proof else "unproven_within"
+        return _decision("unproven", code, evidence, between, settings, proceeds=not settings.require_proof)
+    on = settings.on_unproven
+    code = f"unproven_over_{on}"
+    return _decision("unproven", code, evidence, between, settings, proceeds=on == "release", stops=on == "stop")
+
+
+def _decision(
+    verdict: Verdict,
+    code: str,
+    evidence: Evidence,
+    between: Bounds,
+    settings: GuardSettings,
+    *,
+    proceeds: bool = False,
+    stops: bool = False,
+) -> Decision:
+    sentence = f"{_seen(evidence)} {_SENTENCES[code].format(**_words(between, settings))}"
+    return Decision(verdict, code, sentence, evidence, between, proceeds, stops)
+
+
+_SENTENCES: Final = {
+    "failing": "The failure rate is over the limit of {limit}: it is at least {lower}, at {confidence} confidence."
+    " The rollout is stopped.",
+    "proven": "The failure rate is under the limit of {limit}: it is at most {upper}, at {confidence} confidence."
+    " The wave has soaked and is released.",
+    "soaking": "The wave soaks for {soak} s before anything is made of it.",
+    "deciding": "Devices are still deciding; the failure rate lies between {lower} and {upper} (limit {limit}).",
+    "unproven_within": "That is within the limit of {limit} but proves nothing: the rate may be anything from {lower}"
+    " to {upper}, at {confidence} confidence. The wave is released on what was observed, without an error bound.",
+    "proof_required": "That is within the limit of {limit}, but the rate may be anything from {lower} to {upper}, at"
+    " {confidence} confidence. Proof is required, so the wave is held; release it by hand, or abort.",
+    "unproven_over_hold": "That is over the limit of {limit} but proves nothing: the rate may be anything from {lower}"
+    " to {upper}, at {confidence} confidence. The wave is held; release it by hand, or abort.",
+    "unproven_over_stop": "That is over the limit of {limit}; the rate may be anything from {lower} to {upper}, at"
+    " {confidence} confidence. The rollout is stopped on what was observed, without an error bound.",
+    "unproven_over_release": "That is over the limit of {limit} but proves nothing: the rate may be anything from"
+    " {lower} to {upper}, at {confidence} confidence. The wave is released because OnUnproven says so, without an error"
+    " bound.",
+}
+CODES: Final = tuple(_SENTENCES)
+
+
+def _seen(evidence: Evidence) -> str:
+    if evidence.total == 0:
+        return "No device was decided yet."
+    silent = f", {evidence.silent} of them silent" if evidence.silent else ""
+    devices = "device" if evidence.total == 1 else "devices"
+    return f"{evidence.bad} of {evidence.total} {devices} failed{silent}."
+
+
+def _words(between: Bounds, settings: GuardSettings) -> dict[str, str]:
+    return {
+        "limit": percent(settings.limit),
+        "lower": percent(between.lower),
+        "upper": percent(between.upper),
+        "confidence": percent(settings.confidence),
+        "soak": str(settings.soak_s),
+    }
+
+
+def percent(rate: float) -> str:
+    """Render a rate for people, with two digits that say something."""
+    return f"{rate * 100:.3g} %"

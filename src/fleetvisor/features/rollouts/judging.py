@@ -1,0 +1,86 @@
+"""What the guard's answer means for the open wave: kept as a decision, and acted on.
+
+``judge`` is pure; ``Judgement.apply`` writes, in the transaction that read what it judged by.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Tx
+from fleetvisor.features.rollouts import guard, rules, steps, store
+from fleetvisor.features.rollouts.guard import Decision, Progress
+from fleetvisor.features.rollouts.model import Counts, Rollout, Ruling, Wave
+from fleetvisor.ground.clock import Millis
+
+EMPTY: Final = "The wave has no devices: it is passed."
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What is to be done with the open wave: its times as they should be, and what the guard says.
+
+    ``empty``: the wave was looked through and has no device.
+    """
+
+    offered: Millis | None
+    settled: Millis | None
+    empty: bool
+    decision: Decision
+    wave: Wave
+
+    @property
+    def moves_times(self) -> bool:
+        """Whether the wave's times change."""
+        return (self.offered, self.settled) != (self.wave.date_offered, self.wave.date_settled)
+
+    def is_news(self, rollout: Rollout, ruling: Ruling | None) -> bool:
+        """Tell whether applying it would change anything."""
+        goes_on = rollout.state == "running" and (self.empty or self.decision.proceeds)
+        return self.moves_times or goes_on or self.decision.stops or self._is_new(rollout, ruling)
+
+    def _is_new(self, rollout: Rollout, ruling: Ruling | None) -> bool:
+        said = None if ruling is None else (ruling.wave, ruling.verdict, ruling.code)
+        return said != (rollout.wave, self.decision.verdict, self.decision.code)
+
+    async def apply(
+        self, tx: Tx, rollout: Rollout, waves: tuple[Wave, ...], ruling: Ruling | None, now: Millis
+    ) -> bool:
+        """Write what it says; tell whether the rollout took a step."""
+        if self.moves_times:
+            await store.set_wave(
+                tx, rollout.rollout_sid, rollout.wave, date_offered=self.offered, date_settled=self.settled
+            )
+        if self.empty and rollout.state == "running" and not self.decision.stops:
+            await steps.rule(tx, rollout, "release", "empty", EMPTY, "{}", now)
+            return await steps.go_on(tx, rollout, waves, now)
+        decision = self.decision
+        if self._is_new(rollout, ruling):
+            data = steps.numbers_of(decision, rollout.guard)
+            await steps.rule(tx, rollout, decision.verdict, decision.code, decision.sentence, data, now)
+        if decision.stops:
+            stopped = await store.end(tx, rollout, "stopped", now, canceling=True)
+            if stopped:
+                await steps.note(tx, rollout, "stopped", now, wave=rollout.wave, code=decision.code)
+            return stopped
+        if decision.proceeds and rollout.state == "running":
+            return await steps.go_on(tx, rollout, waves, now)
+        return self.moves_times
+
+
+def judge(rollout: Rollout, waves: tuple[Wave, ...], counts: Counts, now: Millis) -> Judgement:
+    """Judge the open wave. Pure."""
+    wave = waves[rollout.wave - 1]
+    settings = rollout.guard
+    offered = wave.date_offered or (now if rollout.date_scanned is not None else None)
+    every = rules.total(counts)
+    decided = rollout.date_scanned is not None and every["updating"] == 0 and rollout.date_retry is None
+    settled = (wave.date_settled or now) if decided else None
+    soak_ms = settings.soak_s * 1000
+    rested = settled is not None and now - settled >= soak_ms
+    soaked = offered is not None and now - offered >= soak_ms
+    if rollout.wave == len(waves):
+        soaked = soaked and rested  # the last wave ends only with its last device
+    progress = Progress(soaked, settled is not None, rested)
+    here = counts.get(rollout.wave, {})
+    empty = rollout.date_scanned is not None and not any(here.values())
+    return Judgement(offered, settled, empty, guard.decide(rules.evidence(counts), progress, settings), wave)

@@ -1,0 +1,133 @@
+"""What a rollout, its waves, its counts and its decisions are."""
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+from fleetvisor.features.rollouts.guard import GuardSettings, OnUnproven
+from fleetvisor.features.updates.members import MemberState
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid
+
+RolloutState = Literal["draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed"]
+FINISHED: Final = frozenset({"stopped", "aborted", "completed"})
+Kind = Literal["release", "rollback"]
+Action = Literal["start", "pause", "resume", "abort", "retry", "release"]
+SCALE: Final = 1 << 53
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """One app (or, to roll back, each device's previous one) offered to a selection of devices, in waves.
+
+    ``wave`` is the open one, from 1; 0 before the start. ``version`` counts the steps of the rollout itself.
+    ``starts_per_minute`` and ``concurrent_max`` of 0 mean no limit. ``date_paid``: until when starts are paid for.
+    """
+
+    rollout_sid: RolloutSid
+    account_sid: AccountSid
+    friendly_name: str
+    kind: Kind
+    app_sid: AppSid | None
+    rollback_of: RolloutSid | None
+    selector: str
+    state: RolloutState
+    limit_ppm: int
+    confidence_ppm: int
+    sample_min: int
+    soak_s: int
+    silent_s: int
+    offline_s: int
+    on_unproven: OnUnproven
+    require_proof: bool
+    concurrent_max: int
+    starts_per_minute: int
+    wave: int
+    version: int
+    scan_created: Millis | None
+    scan_sid: str | None
+    date_scanned: Millis | None
+    date_paid: Millis
+    date_retry: Millis | None
+    canceling: bool
+    date_start: Millis | None
+    date_started: Millis | None
+    date_ended: Millis | None
+    date_created: Millis
+    date_updated: Millis
+
+    @property
+    def guard(self) -> GuardSettings:
+        """Give what its guard goes by."""
+        return GuardSettings(
+            self.limit_ppm,
+            self.confidence_ppm,
+            self.sample_min,
+            self.soak_s,
+            self.silent_s,
+            self.offline_s,
+            self.on_unproven,
+            self.require_proof,
+        )
+
+
+class Wave(msgspec.Struct, frozen=True):
+    """A step of a rollout: the devices whose place lies under ``threshold`` (of 2^53), and not under the one before.
+
+    ``percent_ppm`` or ``devices`` says how far it goes, cumulatively. ``date_offered``: every device was offered the
+    app; ``date_settled``: and every device is decided.
+    """
+
+    position: int
+    percent_ppm: int | None
+    devices: int | None
+    threshold: int | None
+    date_opened: Millis | None
+    date_offered: Millis | None
+    date_settled: Millis | None
+    date_released: Millis | None
+
+
+class WaveSize(msgspec.Struct, frozen=True):
+    """How far a wave goes, cumulatively: a share in millionths, or a number of devices."""
+
+    percent_ppm: int | None
+    devices: int | None
+
+
+class Draft(msgspec.Struct, frozen=True):
+    """What a new rollout is to be."""
+
+    kind: Kind
+    app: str | None
+    rollback_of: str | None
+    selector: str
+    friendly_name: str
+    waves: tuple[WaveSize, ...]
+    guard: GuardSettings
+    concurrent_max: int
+    starts_per_minute: int
+
+
+Counts = Mapping[int, Mapping[MemberState, int]]
+
+
+class Ruling(msgspec.Struct, frozen=True):
+    """A decision as it is kept; ``data`` is a JSON object of the numbers that it stood on."""
+
+    number: int
+    wave: int
+    verdict: str
+    code: str
+    sentence: str
+    data: str
+    date_created: Millis
+
+
+class View(msgspec.Struct, frozen=True):
+    """A rollout with all that the API shows of it: ``ruling`` is the newest decision."""
+
+    rollout: Rollout
+    waves: tuple[Wave, ...]
+    counts: Counts
+    ruling: Ruling | None

@@ -1,0 +1,224 @@
+"""The open wave of a rollout, offered in chunks: who is taken, who is left out and why, and what they are told.
+
+Every chunk is one transaction that reads again what it decides by, so it may be repeated, run on two nodes, and be
+killed: a device that has a row is passed by. Deliberately knows no guard. Bells ring after the commit.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Tx
+from fleetvisor.features.apps import store as apps_store
+from fleetvisor.features.apps.model import App
+from fleetvisor.features.rollouts import rules, store
+from fleetvisor.features.rollouts.model import Rollout
+from fleetvisor.features.rollouts.population import Spot
+from fleetvisor.features.updates import members, offers
+from fleetvisor.features.updates import store as updates_store
+from fleetvisor.features.updates.members import Member, MemberState
+from fleetvisor.features.updates.model import Assignment, Instruction, Update
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import DeviceSid, RolloutSid
+
+CHUNK: Final = 200
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """Devices of the open wave to come to, with their waves; where the search goes on, and whether it ended."""
+
+    devices: tuple[tuple[Spot, int], ...]
+    spot: Spot | None
+    ended: bool
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """Whose target changed, and whether all of the chunk was come to: else the limits of pace were reached."""
+
+    device_sids: tuple[DeviceSid, ...]
+    whole: bool
+
+
+class _Device(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    access: str
+    hardware_class: str | None
+
+
+class _Failures(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    app_sid: str
+    failures: int
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """What was read of the devices of a chunk, in its transaction."""
+
+    known: Mapping[DeviceSid, Member]
+    source: Mapping[DeviceSid, Member]
+    assignments: Mapping[DeviceSid, Assignment]
+    open_updates: Mapping[DeviceSid, Update]
+    devices: Mapping[DeviceSid, _Device]
+    failures: Mapping[tuple[DeviceSid, str], int]
+    apps: Mapping[str, App]
+
+
+def offer(rollout: Rollout, chunk: Chunk, limits: Limits, now: Millis) -> Callable[[Tx], Awaitable[Offered | None]]:
+    """Give the body that offers a chunk; it gives ``None`` when somebody else took a step meanwhile."""
+
+    async def body(tx: Tx) -> Offered | None:
+        current = await store.find(tx, rollout.account_sid, rollout.rollout_sid)
+        if current is None or current.version != rollout.version:
+            return None
+        seen = await _look(tx, rollout, [DeviceSid(spot.device_sid) for spot, _ in chunk.devices])
+        updating = rules.total(await store.counts(tx, rollout.rollout_sid))["updating"]
+        room = rules.allowance(rollout, updating, now)
+        taken, rows, reached_end = _sort(rollout, chunk, seen, room, limits, now)
+        instruction = Instruction(rollout.date_started or now, rollout.rollout_sid)
+        numbers = await offers.make(
+            tx, rollout.account_sid, taken, instruction, now, cancel_timeout_s=limits.cancel_timeout_s
+        )
+        waves = {spot.device_sid: wave for spot, wave in chunk.devices}
+        rows += [_taken(rollout, waves[each.assignment.device_sid], each, numbers, now) for each in taken]
+        await members.insert(tx, rows, seen.known)
+        starts = sum(1 for row in rows if row.state == "updating")
+        at = chunk.spot if reached_end is None else reached_end
+        await store.step(
+            tx,
+            rollout,
+            now,
+            scan_created=at.date_created if at else None,
+            scan_sid=at.device_sid if at else None,
+            date_scanned=now if chunk.ended and reached_end is None else None,
+            date_paid=rules.pay(rollout, starts, now),
+        )
+        return Offered(tuple(each.assignment.device_sid for each in taken), reached_end is None)
+
+    return body
+
+
+async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
+    account_sid = rollout.account_sid
+    source: dict[DeviceSid, Member] = {}
+    wanted: set[str] = set()
+    if rollout.kind == "rollback":
+        source = await store.find_members(tx, account_sid, str(rollout.rollback_of), sids)
+        wanted = {member.previous_sid for member in source.values() if member.previous_sid}
+    elif rollout.app_sid is not None:
+        wanted = {rollout.app_sid}
+    found = [await apps_store.find_in(tx, account_sid, sid) for sid in sorted(wanted)]
+    account = {"account_sid": account_sid}
+    sql = """SELECT device_sid, access, hardware_class FROM devices
+        WHERE account_sid = :account_sid AND device_sid IN (:keys)"""
+    failed = """SELECT device_sid, app_sid, failures FROM app_failures
+        WHERE account_sid = :account_sid AND device_sid IN (:keys)"""
+    return _Seen(
+        known=await store.find_members(tx, account_sid, rollout.rollout_sid, sids),
+        source=source,
+        assignments=await updates_store.find_assignments(tx, account_sid, sids),
+        open_updates=await updates_store.find_all_open(tx, account_sid, sids),
+        devices={row.device_sid: row for row in await tx.read_many(_Device, sql, sids, account)},
+        failures={
+            (row.device_sid, row.app_sid): row.failures for row in await tx.read_many(_Failures, failed, sids, account)
+        },
+        apps={app.app_sid: app for app in found if app is not None},
+    )
+
+
+def _sort(
+    rollout: Rollout, chunk: Chunk, seen: _Seen, room: int | None, limits: Limits, now: Millis
+) -> tuple[list[offers.Offer], list[Member], Spot | None]:
+    """Give who is taken, the rows of who is not, and after whom the room was used up (``None``: it was enough)."""
+    taken: list[offers.Offer] = []
+    rows: list[Member] = []
+    before = _scan_spot(rollout)
+    for spot, wave in chunk.devices:
+        sid = DeviceSid(spot.device_sid)
+        row = _judge(rollout, sid, wave, seen, limits, now)
+        if isinstance(row, Member):
+            rows.append(row)
+        elif row is not None:
+            if not row.reached and room is not None:
+                if room == 0:
+                    return taken, rows, before or Spot(-1, "")
+                room -= 1
+            taken.append(row)
+        before = spot
+    return taken, rows, None
+
+
+def _scan_spot(rollout: Rollout) -> Spot | None:
+    return None if rollout.scan_sid is None else Spot(rollout.scan_created or 0, rollout.scan_sid)
+
+
+def _judge(
+    rollout: Rollout, sid: DeviceSid, wave: int, seen: _Seen, limits: Limits, now: Millis
+) -> offers.Offer | Member | None:
+    """Give what a device is offered, or the row that says why not; ``None``: it was come to before, or is gone."""
+    known, assignment, device = seen.known.get(sid), seen.assignments.get(sid), seen.devices.get(sid)
+    if assignment is None or device is None or (known is not None and known.state != "skipped"):
+        return None
+    blank = _row(rollout, assignment, wave, now)
+    app_sid: str | None = rollout.app_sid
+    if rollout.kind == "rollback":
+        origin = seen.source.get(sid)
+        app_sid = None if origin is None else origin.previous_sid
+        if assignment.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}:
+            return _with(blank, "left")
+        if app_sid is None:
+            return _skipped(blank, known, "previous_unknown")
+        if app_sid not in seen.apps:
+            return _skipped(blank, known, "previous_removed")
+    if rules.is_taken(assignment, rollout):
+        return _with(blank, "left")
+    app = seen.apps[str(app_sid)]
+    failures = seen.failures.get((sid, app.app_sid), 0)
+    candidate = rules.Candidate(device.access, device.hardware_class, failures)
+    reason = rules.why_skipped(candidate, app.hardware_class, limits.penalty_failures)
+    if reason is not None:
+        return _skipped(blank, known, reason)
+    return offers.Offer(assignment, app, seen.open_updates.get(sid))
+
+
+def _row(rollout: Rollout, assignment: Assignment, wave: int, now: Millis) -> Member:
+    return Member(
+        rollout_sid=RolloutSid(rollout.rollout_sid),
+        device_sid=assignment.device_sid,
+        account_sid=rollout.account_sid,
+        wave=wave,
+        state="updating",
+        reason="",
+        error_code=0,
+        number=None,
+        attempts=0,
+        app_sid=None,
+        previous_sid=assignment.reported_sid,
+        date_offered=now,
+        date_changed=now,
+    )
+
+
+def _with(row: Member, state: MemberState, reason: str = "") -> Member:
+    return msgspec.structs.replace(row, state=state, reason=reason)
+
+
+def _skipped(row: Member, known: Member | None, reason: rules.SkipReason) -> Member | None:
+    """Give the row of a device that is left out; ``None`` when it says so already."""
+    return None if known is not None and known.reason == reason else _with(row, "skipped", reason)
+
+
+def _taken(
+    rollout: Rollout, wave: int, each: offers.Offer, numbers: Mapping[DeviceSid, int | None], now: Millis
+) -> Member:
+    number = numbers[each.assignment.device_sid]
+    unchanged = each.reached and number is None
+    blank = _row(rollout, each.assignment, wave, now)
+    return msgspec.structs.replace(
+        blank,
+        state="unchanged" if unchanged else "updating",
+        number=number,
+        attempts=0 if unchanged else 1,
+        app_sid=each.app.app_sid,
+    )

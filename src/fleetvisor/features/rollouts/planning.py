@@ -1,0 +1,140 @@
+"""What a rollout would do if it began now: which devices each wave would touch, and which it would leave out, and why.
+
+Walks every device that is selected. Deliberately writes nothing. A draft's waves are cut as its start would cut them.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from fleetvisor.db.database import Database
+from fleetvisor.features.apps import store as apps_store
+from fleetvisor.features.apps.model import App
+from fleetvisor.features.rollouts import rules, store
+from fleetvisor.features.rollouts.model import Rollout
+from fleetvisor.features.rollouts.population import Population, Spot, device_sids
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import DeviceSid
+
+_FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, a.reported_hash, a.rollout_sid,
+    COALESCE(f.failures, 0) AS failures, m.previous_sid
+FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
+LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = :app_sid
+LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source
+WHERE d.account_sid = :account_sid AND d.device_sid IN """
+
+
+class PlannedWave(msgspec.Struct):
+    """How many devices a wave would come to, how many run the app already, and the first of them by age."""
+
+    position: int
+    threshold: int
+    devices: int = 0
+    unchanged: int = 0
+    sample: list[str] = msgspec.field(default_factory=list[str])
+
+
+class LeftOut(msgspec.Struct):
+    """How many devices are left out for one reason, and the first of them by age."""
+
+    reason: str
+    devices: int = 0
+    sample: list[str] = msgspec.field(default_factory=list[str])
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """The whole plan. ``beyond``: devices that lie in no wave, because the last goes not so far."""
+
+    selected: int
+    beyond: int
+    waves: tuple[PlannedWave, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    access: str
+    hardware_class: str | None
+    reported_hash: str | None
+    rollout_sid: str | None
+    failures: int
+    previous_sid: str | None
+
+
+class Planner:
+    """Makes plans."""
+
+    def __init__(self, *, db: Database, population: Population, limits: Limits) -> None:
+        """Keep what a plan is made from."""
+        self._db = db
+        self._population = population
+        self._limits = limits
+
+    async def plan(self, rollout: Rollout, sample: int) -> Plan:
+        """Plan a rollout; ``sample``: how many devices of each wave and reason to name."""
+        waves = await store.waves(self._db, rollout.rollout_sid)
+        fixed: Sequence[int] = [wave.threshold for wave in waves if wave.threshold is not None]
+        if len(fixed) < len(waves):
+            fixed, _ = await self._population.thresholds(rollout, waves)
+        planned = tuple(PlannedWave(wave.position, threshold) for wave, threshold in zip(waves, fixed, strict=True))
+        out: dict[str, LeftOut] = {}
+        apps: dict[str, App | None] = {}
+        selected = beyond = 0
+        async for spots in self._population.walk(rollout):
+            selected += len(spots)
+            facts = {row.device_sid: row for row in await self._read(rollout, spots)}
+            for sid in device_sids(spots):
+                wave = rules.wave_of(rules.place(rollout.rollout_sid, sid), fixed)
+                if wave > len(planned):
+                    beyond += 1
+                elif sid in facts:
+                    await self._put(rollout, facts[sid], planned[wave - 1], out, apps, sample)
+        return Plan(selected, beyond, planned, tuple(sorted(out.values(), key=lambda each: -each.devices)))
+
+    async def _read(self, rollout: Rollout, spots: tuple[Spot, ...]) -> list[_Facts]:
+        if not spots:
+            return []
+        names = {f"d{place}": spot.device_sid for place, spot in enumerate(spots)}
+        sql = f"{_FACTS} ({', '.join(f':{name}' for name in names)})"
+        keys = {
+            "account_sid": rollout.account_sid,
+            "app_sid": rollout.app_sid or "",
+            "source": rollout.rollback_of or "",
+        }
+        return await self._db.scan(_Facts, sql, {**keys, **names})
+
+    async def _put(
+        self,
+        rollout: Rollout,
+        facts: _Facts,
+        wave: PlannedWave,
+        out: dict[str, LeftOut],
+        apps: dict[str, App | None],
+        sample: int,
+    ) -> None:
+        app_sid = rollout.app_sid if rollout.kind == "release" else facts.previous_sid
+        if app_sid is not None and app_sid not in apps:
+            apps[app_sid] = await apps_store.find_in(self._db, rollout.account_sid, app_sid)
+        app = None if app_sid is None else apps[app_sid]
+        reason = self._why_not(rollout, facts, app)
+        if reason is not None:
+            group = out.setdefault(reason, LeftOut(reason))
+            group.devices += 1
+            if len(group.sample) < sample:
+                group.sample.append(facts.device_sid)
+            return
+        wave.devices += 1
+        wave.unchanged += int(app is not None and facts.reported_hash == app.manifest_hash)
+        if len(wave.sample) < sample:
+            wave.sample.append(facts.device_sid)
+
+    def _why_not(self, rollout: Rollout, facts: _Facts, app: App | None) -> str | None:
+        if rollout.kind == "rollback":
+            if facts.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}:
+                return "left"
+            if app is None:
+                return "previous_unknown" if facts.previous_sid is None else "previous_removed"
+        candidate = rules.Candidate(facts.access, facts.hardware_class, facts.failures)
+        app_class = None if app is None else app.hardware_class
+        return rules.why_skipped(candidate, app_class, self._limits.penalty_failures)

@@ -1,0 +1,195 @@
+"""What a rollout does next, and to whom: pure decisions, no clock, no storage.
+
+Spec: ``docs/explanation/rollouts.md``. A device's place in a rollout is a hash, so no row is needed to know its wave.
+"""
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from decimal import Decimal, InvalidOperation
+from hashlib import sha256
+from typing import Final, Literal
+
+import msgspec
+
+from fleetvisor.features.rollouts.guard import MILLION, Evidence
+from fleetvisor.features.rollouts.model import (
+    FINISHED,
+    SCALE,
+    Action,
+    Counts,
+    Rollout,
+    RolloutState,
+    Wave,
+    WaveSize,
+)
+from fleetvisor.features.updates.members import STATES, MemberState
+from fleetvisor.features.updates.model import Assignment
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.errors import Conflict, Invalid
+from fleetvisor.ground.limits import Limits
+
+_DEVICES: Final = re.compile(r"[1-9][0-9]{0,7}")
+_PERCENT_DIGITS_MAX: Final = 12
+_MINUTE_MS: Final = 60_000
+_BURST_MS: Final = 1000
+SKIP_REASONS: Final = ("hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed")
+
+SkipReason = Literal["hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed"]
+
+
+def place(rollout_sid: str, device_sid: str) -> int:
+    """Give a device's place in a rollout: even over [0, 2^53), and the same for ever."""
+    return int.from_bytes(sha256(f"{rollout_sid}{device_sid}".encode()).digest()[:8]) >> 11
+
+
+def parse_waves(text: str, limits: Limits) -> tuple[WaveSize, ...]:
+    """Parse ``1%, 10%, 500, 100%``: how far each wave goes, cumulatively. Raises ``Invalid``."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > limits.rollout_waves_max:
+        raise Invalid(f"Waves: more than {limits.rollout_waves_max} waves.")
+    waves = tuple(_wave(part) for part in parts)
+    for kind in ("percent_ppm", "devices"):
+        sizes = [size for wave in waves if (size := getattr(wave, kind)) is not None]
+        if sorted(set(sizes)) != sizes:
+            raise Invalid("Waves: each must go further than the one before it, as in 1%,10%,50%,100%.")
+    return waves
+
+
+def _wave(text: str) -> WaveSize:
+    if text.endswith("%"):
+        ppm = parse_ppm(text, "Waves")
+        if ppm == 0:
+            raise Invalid("Waves: a wave of 0% has no devices.")
+        return WaveSize(ppm, None)
+    if _DEVICES.fullmatch(text) is None:
+        raise Invalid(f"Waves: {text[:40]!a} is neither a percentage, such as 10%, nor a number of devices.")
+    return WaveSize(None, int(text))
+
+
+def parse_ppm(text: str, name: str) -> int:
+    """Parse a percentage, with or without its sign, into millionths. Raises ``Invalid``."""
+    number = text.strip().removesuffix("%").strip()
+    try:
+        if len(number) > _PERCENT_DIGITS_MAX or not number.replace(".", "", 1).isdigit() or not number.isascii():
+            raise InvalidOperation
+        ppm = Decimal(number) * (MILLION // 100)
+    except InvalidOperation:
+        raise Invalid(f"{name}: {text[:40]!a} is no percentage, such as 2.5%.") from None
+    if not 0 <= ppm <= MILLION or ppm != ppm.to_integral_value():
+        raise Invalid(f"{name}: {text[:40]!a} is not between 0% and 100%, in steps of 0.0001%.")
+    return int(ppm)
+
+
+def thresholds(waves: Sequence[Wave], places: Sequence[int], count: int) -> tuple[int, ...]:
+    """Fix the waves' thresholds: a share as it is, a number of devices at the place of its last one.
+
+    ``places`` are the lowest places of the ``count`` devices selected, in order: at least one, and as many as the
+    waves' numbers ask for. The first wave has at least one device, if there is any.
+    """
+    fixed: list[int] = []
+    least = places[0] + 1 if places else 0
+    for wave in waves:
+        if wave.percent_ppm is not None:
+            threshold = wave.percent_ppm * SCALE // MILLION
+        else:
+            number = wave.devices or 0
+            threshold = places[number - 1] + 1 if number < count else SCALE
+        least = max(least, threshold)
+        fixed.append(least)
+    return tuple(fixed)
+
+
+def wave_of(at: int, fixed: Sequence[int]) -> int:
+    """Give the wave (from 1) in which a place lies; one beyond the last when it lies in none."""
+    return bisect_right(fixed, at) + 1
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A device that a rollout comes to, as far as it matters whether it is taken."""
+
+    access: str
+    hardware_class: str | None
+    failures: int
+
+
+def is_taken(assignment: Assignment, rollout: Rollout) -> bool:
+    """Tell whether a newer instruction than the rollout's has the device.
+
+    Of instructions of one millisecond a direct one wins, and of two rollouts the one with the greater SID.
+    """
+    if assignment.date_instructed is None or assignment.rollout_sid == rollout.rollout_sid:
+        return False
+    started = rollout.date_started or 0
+    if assignment.date_instructed != started:
+        return assignment.date_instructed > started
+    return assignment.rollout_sid is None or assignment.rollout_sid > rollout.rollout_sid
+
+
+def why_skipped(candidate: Candidate, app_class: str | None, penalty_failures: int) -> SkipReason | None:
+    """Tell why a device is not offered an app of a hardware class; ``None``: it is."""
+    if candidate.access == "disabled":
+        return "disabled"
+    if candidate.access == "waiting":
+        return "waiting"
+    if app_class is not None and candidate.hardware_class is not None and app_class != candidate.hardware_class:
+        return "hardware"
+    if candidate.failures >= penalty_failures:
+        return "penalty"
+    return None
+
+
+def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:
+    """Give how many updates may be started now; ``None``: any number."""
+    room = None if not rollout.concurrent_max else max(0, rollout.concurrent_max - updating)
+    if not rollout.starts_per_minute:
+        return room
+    paid = (now - _paid_from(rollout, now)) * rollout.starts_per_minute // _MINUTE_MS
+    return paid if room is None else min(room, paid)
+
+
+def pay(rollout: Rollout, started: int, now: Millis) -> Millis:
+    """Give until when starts are paid for after ``started`` more of them."""
+    if not rollout.starts_per_minute:
+        return rollout.date_paid
+    return Millis(_paid_from(rollout, now) + started * _MINUTE_MS // rollout.starts_per_minute)
+
+
+def _paid_from(rollout: Rollout, now: Millis) -> int:
+    """Give from when unused starts count: a second's, or one, can be saved up."""
+    return max(rollout.date_paid, now - max(_BURST_MS, -(-_MINUTE_MS // rollout.starts_per_minute)))
+
+
+_ALLOWED: Final[dict[Action, frozenset[RolloutState]]] = {
+    "start": frozenset({"draft", "scheduled"}),
+    "pause": frozenset({"running"}),
+    "resume": frozenset({"paused"}),
+    "abort": frozenset({"draft", "scheduled", "starting", "running", "paused"}),
+    "retry": frozenset({"running", "paused", "completed"}),
+    "release": frozenset({"running"}),
+}
+ACTIONS: Final = tuple(_ALLOWED)
+
+
+def check_action(action: Action, state: RolloutState) -> None:
+    """Demand that ``action`` can be done in ``state``. Raises ``Conflict``."""
+    if state not in _ALLOWED[action]:
+        possible = [other for other, states in _ALLOWED.items() if state in states]
+        hint = f"possible: {', '.join(possible)}" if possible else "it is over; make a new one, or roll it back"
+        raise Conflict(f"A Rollout that is {state} cannot {action} ({hint}).")
+
+
+def is_unfinished(state: RolloutState) -> bool:
+    """Tell whether a rollout in ``state`` can still change anything by itself."""
+    return state not in FINISHED and state != "draft"
+
+
+def total(counts: Counts) -> dict[MemberState, int]:
+    """Give the counts of all waves together."""
+    return {state: sum(wave.get(state, 0) for wave in counts.values()) for state in STATES}
+
+
+def evidence(counts: Counts) -> Evidence:
+    """Give what a guard goes by: devices that were tried and decided, each once."""
+    every = total(counts)
+    return Evidence(every["succeeded"], every["failed"], every["silent"])

@@ -1,0 +1,287 @@
+"""Rollouts: drafted, planned, started, paused, resumed, aborted, tried again, released by hand.
+
+Deliberately moves none by itself: ``ticker`` does. Each verb is one transaction; bells ring after the commit.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.apps import store as apps_store
+from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.rollouts import rules, steps, store
+from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
+from fleetvisor.features.rollouts.planning import Plan, Planner
+from fleetvisor.features.rollouts.population import Population
+from fleetvisor.features.updates.members import Member, MemberState
+from fleetvisor.ground.clock import Clock, Entropy, Millis
+from fleetvisor.ground.errors import Conflict, Invalid, NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.pages import Page, PageRequest, page_of
+from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid, new_rollout_sid
+
+BY_HAND: Final = "An operator released the wave."
+
+
+def _missing() -> NotFound:
+    return NotFound("No Rollout of this account has the given SID.")
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """What may be changed of a rollout while it runs; ``None`` leaves as it is, 0 is no limit."""
+
+    concurrent_max: int | None = None
+    starts_per_minute: int | None = None
+
+
+class Rollouts:
+    """The verbs on rollouts."""
+
+    def __init__(
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        entropy: Entropy,
+        limits: Limits,
+        bus: Bus,
+        devices: Devices,
+        population: Population,
+    ) -> None:
+        """Keep what the verbs need."""
+        self._db = db
+        self._clock = clock
+        self._entropy = entropy
+        self._limits = limits
+        self._bus = bus
+        self._devices = devices
+        self._planner = Planner(db=db, population=population, limits=limits)
+
+    async def create(self, account_sid: AccountSid, draft: Draft) -> View:
+        """Make a draft. Raises ``Invalid`` for an unknown app or a bad selector, ``Conflict`` beyond the most."""
+        await self._devices.compile(account_sid, draft.selector)
+        rollout_sid, now = new_rollout_sid(self._entropy), self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            count, _ = await store.count_all(tx, account_sid)
+            if count >= self._limits.rollouts_max:
+                raise Conflict(f"The account has {count} Rollouts, the most it may have.")
+            app_sid, of = await self._subject(tx, account_sid, draft)
+            rollout = _drafted(rollout_sid, account_sid, draft, app_sid, of, now)
+            await store.insert(tx, rollout, draft.waves)
+            await steps.note(tx, rollout, "created", now, kind=draft.kind, app_sid=app_sid, rollback_of=of)
+
+        await self._db.write(body)
+        return await self.get(account_sid, rollout_sid)
+
+    async def _subject(self, tx: Tx, account_sid: AccountSid, draft: Draft) -> tuple[AppSid | None, RolloutSid | None]:
+        """Give the app of a release, or the rollout that a rollback takes back."""
+        if draft.kind == "release":
+            app = await apps_store.find_in(tx, account_sid, draft.app or "")
+            if app is None:
+                raise Invalid("App: no App of this account has this SID or unique name.")
+            return app.app_sid, None
+        source = await store.find(tx, account_sid, draft.rollback_of or "")
+        if source is None:
+            raise Invalid("RollbackOf: no Rollout of this account has this SID.")
+        if source.state == "draft":
+            raise Conflict("The Rollout to roll back has not begun: there is nothing to roll back.")
+        return None, source.rollout_sid
+
+    async def get(self, account_sid: AccountSid, rollout_sid: str) -> View:
+        """Give a rollout with its waves, counts and newest decision. Raises ``NotFound``."""
+        return await self._view(await self.find(account_sid, rollout_sid))
+
+    async def find(self, account_sid: AccountSid, rollout_sid: str) -> Rollout:
+        """Give a rollout. Raises ``NotFound``."""
+        rollout = await store.find(self._db, account_sid, _canonical(rollout_sid))
+        if rollout is None:
+            raise _missing()
+        return rollout
+
+    async def _view(self, rollout: Rollout) -> View:
+        sid = rollout.rollout_sid
+        waves, counts = await store.waves(self._db, sid), await store.counts(self._db, sid)
+        return View(rollout, waves, counts, await store.last_ruling(self._db, sid))
+
+    async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[View]:
+        """Give a page of the account's rollouts, newest first."""
+        cursor = page.cursor
+        key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
+        newer = cursor is not None and not cursor.forward
+        rows = await store.page(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
+        cut = page_of(rows, page, lambda rollout: (rollout.date_created, rollout.rollout_sid))
+        return Page(tuple([await self._view(rollout) for rollout in cut.items]), cut.next, cut.previous)
+
+    async def plan(self, account_sid: AccountSid, rollout_sid: str, sample: int) -> tuple[Rollout, Plan]:
+        """Plan a rollout, naming up to ``sample`` devices of each wave and reason. Raises ``NotFound``, ``Invalid``."""
+        rollout = await self.find(account_sid, rollout_sid)
+        if sample > self._limits.rollout_sample_max:
+            raise Invalid(f"Sample: at most {self._limits.rollout_sample_max}.")
+        return rollout, await self._planner.plan(rollout, sample)
+
+    async def rulings(self, account_sid: AccountSid, rollout_sid: str, page: PageRequest) -> Page[Ruling]:
+        """Give a page of the decisions, newest first. Raises ``NotFound``."""
+        rollout = await self.find(account_sid, rollout_sid)
+        newer = page.cursor is not None and not page.cursor.forward
+        number = int(page.cursor.key[0]) if page.cursor else None
+        rows = await store.rulings(self._db, rollout, number, page.size + 1, newer=newer)
+        return page_of(rows, page, lambda ruling: (ruling.number,))
+
+    async def members(
+        self, account_sid: AccountSid, rollout_sid: str, state: MemberState | None, page: PageRequest
+    ) -> Page[Member]:
+        """Give a page of the devices that it came to, all or of one state, by SID. Raises ``NotFound``."""
+        rollout = await self.find(account_sid, rollout_sid)
+        newer = page.cursor is not None and not page.cursor.forward
+        sid = str(page.cursor.key[0]) if page.cursor else None
+        rows = await store.members(self._db, rollout, state, sid, page.size + 1, newer=newer)
+        return page_of(rows, page, lambda member: (member.device_sid,))
+
+    async def change(
+        self, account_sid: AccountSid, rollout_sid: str, action: Action | None, pace: Pace, start_at: Millis | None
+    ) -> View:
+        """Change the pace, and do one thing to a rollout; ``start_at`` goes with ``start``. All or nothing.
+
+        Raises ``NotFound``, and ``Conflict`` for what cannot be done in its state.
+        """
+        now = self._clock.now()
+        sid = _canonical(rollout_sid)
+
+        async def body(tx: Tx) -> None:
+            rollout = await self._read(tx, account_sid, sid)
+            if pace != Pace():
+                if rollout.date_ended is not None:
+                    raise Conflict("The Rollout is over: its pace can no longer be changed.")
+                kept = {name: value for name, value in msgspec.structs.asdict(pace).items() if value is not None}
+                await store.step(tx, rollout, now, **kept)
+                await steps.note(tx, rollout, "updated", now, **kept)
+                rollout = await self._read(tx, account_sid, sid)
+            if action is not None:
+                rules.check_action(action, rollout.state)
+                await self._act(tx, rollout, action, start_at, now)
+
+        await self._db.write(body)
+        self._bus.ring((sid,))
+        return await self.get(account_sid, sid)
+
+    @staticmethod
+    async def _read(tx: Tx, account_sid: AccountSid, rollout_sid: str) -> Rollout:
+        rollout = await store.find(tx, account_sid, rollout_sid)
+        if rollout is None:
+            raise _missing()
+        return rollout
+
+    async def _act(self, tx: Tx, rollout: Rollout, action: Action, start_at: Millis | None, now: Millis) -> None:
+        match action:
+            case "start":
+                await self._start(tx, rollout, start_at, now)
+            case "pause":
+                await store.step(tx, rollout, now, state="paused")
+                await steps.note(tx, rollout, "paused", now)
+            case "resume":
+                await store.step(tx, rollout, now, state="running")
+                await steps.note(tx, rollout, "resumed", now)
+            case "abort":
+                await store.end(tx, rollout, "aborted", now, canceling=True)
+                await steps.note(tx, rollout, "aborted", now)
+            case "retry":
+                await self._retry(tx, rollout, now)
+            case "release":
+                await steps.rule(tx, rollout, "release", "by_hand", BY_HAND, "{}", now)
+                await steps.go_on(tx, rollout, await store.waves(tx, rollout.rollout_sid), now)
+
+    async def _start(self, tx: Tx, rollout: Rollout, start_at: Millis | None, now: Millis) -> None:
+        _, under_way = await store.count_all(tx, rollout.account_sid)
+        if rollout.state == "draft" and under_way >= self._limits.rollouts_open_max:
+            raise Conflict(f"{under_way} Rollouts are under way, the most there may be: let one end first.")
+        if rollout.rollback_of is not None:
+            source = await store.find(tx, rollout.account_sid, rollout.rollback_of)
+            if source is not None and source.date_ended is None:
+                raise Conflict("The Rollout to roll back is still under way: abort it first.")
+        if start_at is not None and start_at > now:
+            await store.step(tx, rollout, now, state="scheduled", date_start=start_at)
+            await steps.note(tx, rollout, "scheduled", now, date_start=start_at)
+            return
+        await store.step(tx, rollout, now, state="starting", date_started=now)
+        await steps.note(tx, rollout, "started", now)
+
+    async def _retry(self, tx: Tx, rollout: Rollout, now: Millis) -> None:
+        if rollout.state == "completed":
+            if (
+                rollout.app_sid is not None
+                and await apps_store.find_in(tx, rollout.account_sid, rollout.app_sid) is None
+            ):
+                raise Conflict("The App of this Rollout was removed: there is nothing to try again.")
+            await store.step(
+                tx, rollout, now, state="running", date_ended=None, open_app_sid=rollout.app_sid, date_retry=now
+            )
+            await store.set_wave(tx, rollout.rollout_sid, rollout.wave, date_settled=None, date_released=None)
+        else:
+            await store.step(tx, rollout, now, date_retry=now)
+        await steps.note(tx, rollout, "retried", now)
+
+    async def delete(self, account_sid: AccountSid, rollout_sid: str) -> None:
+        """Remove a draft. Raises ``NotFound``, and ``Conflict`` for one that began: it is history."""
+        now = self._clock.now()
+        sid = _canonical(rollout_sid)
+
+        async def body(tx: Tx) -> None:
+            rollout = await self._read(tx, account_sid, sid)
+            if rollout.state not in {"draft", "aborted"} or rollout.date_started is not None:
+                raise Conflict("Only a Rollout that never began can be removed: abort this one instead.")
+            await store.delete(tx, rollout)
+            await steps.note(tx, rollout, "deleted", now)
+
+        await self._db.write(body)
+        self._bus.ring((sid,))
+
+
+def _canonical(sid: str) -> str:
+    return sid[:2] + sid[2:].lower()
+
+
+def _drafted(
+    rollout_sid: RolloutSid,
+    account_sid: AccountSid,
+    draft: Draft,
+    app_sid: AppSid | None,
+    rollback_of: RolloutSid | None,
+    now: Millis,
+) -> Rollout:
+    guard = draft.guard
+    return Rollout(
+        rollout_sid=rollout_sid,
+        account_sid=account_sid,
+        friendly_name=draft.friendly_name,
+        kind=draft.kind,
+        app_sid=app_sid,
+        rollback_of=rollback_of,
+        selector=draft.selector,
+        state="draft",
+        limit_ppm=guard.limit_ppm,
+        confidence_ppm=guard.confidence_ppm,
+        sample_min=guard.sample_min,
+        soak_s=guard.soak_s,
+        silent_s=guard.silent_s,
+        offline_s=guard.offline_s,
+        on_unproven=guard.on_unproven,
+        require_proof=guard.require_proof,
+        concurrent_max=draft.concurrent_max,
+        starts_per_minute=draft.starts_per_minute,
+        wave=0,
+        version=0,
+        scan_created=None,
+        scan_sid=None,
+        date_scanned=None,
+        date_paid=Millis(0),
+        date_retry=None,
+        canceling=False,
+        date_start=None,
+        date_started=None,
+        date_ended=None,
+        date_created=now,
+        date_updated=now,
+    )

@@ -1,0 +1,198 @@
+"""What moves rollouts: offers the open wave, asks the guard, opens the next wave, stops, retries, cancels.
+
+Every step is a transaction that takes effect only if nobody took a step since the rollout was read, so it may run on
+several nodes, be killed at any point and be run again. Deliberately keeps nothing that matters in memory: only when it
+last looked for late devices and for silent ones.
+"""
+
+from typing import Final
+
+from fleetvisor.bus.bus import Bus
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.rollouts import judging, offering, repair, rules, steps, store
+from fleetvisor.features.rollouts.model import Rollout, Wave
+from fleetvisor.features.rollouts.offering import Chunk
+from fleetvisor.features.rollouts.population import PAUSE_S, Population, Spot
+from fleetvisor.ground.clock import Clock, Millis
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import RolloutSid
+
+_PIECES_MAX: Final = 8
+_RESCAN_S: Final = 30.0
+_RESCAN_SHARE: Final = 20.0
+_OVERDUE_SHARE: Final = 20
+_OVERDUE_PAUSE_S: Final = (0.5, 15.0)
+
+
+class Ticker:
+    """Moves every rollout of every account that is under way."""
+
+    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus, population: Population) -> None:
+        """Keep what the steps need."""
+        self._db = db
+        self._clock = clock
+        self._limits = limits
+        self._bus = bus
+        self._population = population
+        self._scan_began: dict[RolloutSid, float] = {}
+        self._rescan_s: dict[RolloutSid, float] = {}
+        self._looked: dict[RolloutSid, float] = {}
+
+    async def tick(self) -> None:
+        """Take steps, of each rollout in turn, until there is nothing to do now.
+
+        One rollout that fails does not hold up the others; its error is raised in the end.
+        """
+        failures: dict[RolloutSid, Exception] = {}
+        busy = True
+        while busy:
+            busy = False
+            for rollout in await store.unfinished(self._db):
+                if rollout.rollout_sid in failures:
+                    continue
+                try:
+                    busy |= await self._step(rollout)
+                except Exception as error:  # noqa: BLE001  raised below
+                    failures[rollout.rollout_sid] = error
+            await self._clock.sleep(PAUSE_S if busy else 0)
+        if failures:
+            raise ExceptionGroup(f"rollouts {', '.join(failures)}", list(failures.values()))
+
+    async def _step(self, rollout: Rollout) -> bool:
+        """Take a step of one rollout; tell whether there may be more to do at once."""
+        now = self._clock.now()
+        if rollout.canceling:
+            return await self._cancel(rollout, now)
+        match rollout.state:
+            case "scheduled":
+                due = rollout.date_start is not None and rollout.date_start <= now
+                return due and await self._db.write(repair.begin(rollout, now))
+            case "starting":
+                return await self._fix(rollout)
+            case "running":
+                looked = await self._look_for_overdue(rollout, now)
+                retried = await self._retry(rollout, now)
+                return await self._offer(rollout, now) or await self._decide(rollout, now) or retried or looked
+            case "paused":
+                looked = await self._look_for_overdue(rollout, now)
+                return await self._decide(rollout, now) or looked
+            case _:
+                return False
+
+    async def _fix(self, rollout: Rollout) -> bool:
+        waves = await store.waves(self._db, rollout.rollout_sid)
+        fixed, count = await self._population.thresholds(rollout, waves)
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> bool:
+            running = await store.step(tx, rollout, now, state="running", wave=1, date_paid=0)
+            if running:
+                for wave, threshold in zip(waves, fixed, strict=True):
+                    await store.set_wave(tx, rollout.rollout_sid, wave.position, threshold=threshold)
+                await store.set_wave(tx, rollout.rollout_sid, 1, date_opened=now)
+                await steps.note(tx, rollout, "wave_opened", now, wave=1, devices=count)
+            return running
+
+        changed = await self._db.write(body)
+        self._bus.ring((rollout.rollout_sid,))
+        return changed
+
+    async def _offer(self, rollout: Rollout, now: Millis) -> bool:
+        """Offer a chunk of the open wave; tell whether anything was done."""
+        if rollout.date_scanned is not None:
+            return await self._look_again(rollout, now)
+        waves = await store.waves(self._db, rollout.rollout_sid)
+        chunk = await self._chunk(rollout, waves)
+        if chunk.devices:
+            updating = rules.total(await store.counts(self._db, rollout.rollout_sid))["updating"]
+            if rules.allowance(rollout, updating, now) == 0:
+                return False
+        offered = await self._db.write(offering.offer(rollout, chunk, self._limits, now))
+        if offered is None:
+            return True
+        self._bus.ring((rollout.rollout_sid, *offered.device_sids))
+        if chunk.ended and offered.whole:
+            began = self._scan_began.pop(rollout.rollout_sid, self._clock.monotonic())
+            spent_s = self._clock.monotonic() - began
+            self._rescan_s[rollout.rollout_sid] = max(_RESCAN_S, spent_s * _RESCAN_SHARE)
+        return offered.whole or bool(offered.device_sids)
+
+    async def _chunk(self, rollout: Rollout, waves: tuple[Wave, ...]) -> Chunk:
+        """Search on for devices of the open wave, as far as a chunk or a bounded number of pieces goes."""
+        self._scan_began.setdefault(rollout.rollout_sid, self._clock.monotonic())
+        fixed = [wave.threshold or 0 for wave in waves]
+        spot = None if rollout.scan_sid is None else Spot(rollout.scan_created or 0, rollout.scan_sid)
+        found: list[tuple[Spot, int]] = []
+        ended = False
+        for _ in range(_PIECES_MAX):
+            piece = await self._population.piece(rollout, spot)
+            spot, ended = piece.spot, piece.ended
+            for device in piece.devices:
+                wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed)
+                if wave <= rollout.wave:
+                    found.append((device, wave))
+            if ended or len(found) >= offering.CHUNK:
+                break
+        if len(found) > offering.CHUNK:
+            found, ended = found[: offering.CHUNK], False
+            spot = found[-1][0]
+        return Chunk(tuple(found), spot, ended)
+
+    async def _look_again(self, rollout: Rollout, now: Millis) -> bool:
+        """Search the open wave anew from time to time, for devices that came late."""
+        pause_s = self._rescan_s.get(rollout.rollout_sid, _RESCAN_S)
+        if rollout.date_scanned is None or now - rollout.date_scanned < pause_s * 1000:
+            return False
+
+        async def body(tx: Tx) -> bool:
+            return await store.step(tx, rollout, now, scan_created=None, scan_sid=None, date_scanned=None)
+
+        return await self._db.write(body)
+
+    async def _decide(self, rollout: Rollout, now: Millis) -> bool:
+        """Ask the guard, and do what it says; tell whether that changed anything."""
+        counts = await store.counts(self._db, rollout.rollout_sid)
+        waves = await store.waves(self._db, rollout.rollout_sid)
+        ruling = await store.last_ruling(self._db, rollout.rollout_sid)
+        if not judging.judge(rollout, waves, counts, now).is_news(rollout, ruling):
+            return False
+
+        async def body(tx: Tx) -> bool:
+            current = await store.find(tx, rollout.account_sid, rollout.rollout_sid)
+            if current is None or current.version != rollout.version:
+                return True
+            waves = await store.waves(tx, rollout.rollout_sid)
+            judged = judging.judge(current, waves, await store.counts(tx, rollout.rollout_sid), now)
+            return await judged.apply(tx, current, waves, await store.last_ruling(tx, rollout.rollout_sid), now)
+
+        changed = await self._db.write(body)
+        self._bus.ring((rollout.rollout_sid,))
+        return changed
+
+    async def _look_for_overdue(self, rollout: Rollout, now: Millis) -> bool:
+        pause_s = min(rollout.silent_s, rollout.offline_s) / _OVERDUE_SHARE
+        pause_s = min(max(pause_s, _OVERDUE_PAUSE_S[0]), _OVERDUE_PAUSE_S[1])
+        looked = self._looked.get(rollout.rollout_sid)
+        if looked is not None and now - looked < pause_s * 1000:
+            return False
+        found = await store.overdue(self._db, rollout, now, offering.CHUNK)
+        if len(found) < offering.CHUNK:
+            self._looked[rollout.rollout_sid] = now
+        if not found:
+            return False
+        return await self._db.write(repair.call_overdue(rollout, [row.device_sid for row in found], now))
+
+    async def _retry(self, rollout: Rollout, now: Millis) -> bool:
+        if rollout.date_retry is None:
+            return False
+        found = await store.failed_before(self._db, rollout, rollout.date_retry, offering.CHUNK)
+        body = repair.retry(rollout, [row.device_sid for row in found], self._limits, now)
+        changed = await self._db.write(body)
+        self._bus.ring((rollout.rollout_sid, *changed))
+        return bool(changed)
+
+    async def _cancel(self, rollout: Rollout, now: Millis) -> bool:
+        found = [row.device_sid for row in await store.open_updates(self._db, rollout, offering.CHUNK)]
+        changed = await self._db.write(repair.cancel(rollout, found, self._limits, now))
+        self._bus.ring((rollout.rollout_sid, *found))
+        return changed

@@ -1,0 +1,75 @@
+"""What a rollout waits for, for programs (a code) and for people (a sentence). Pure.
+
+Spec: the table of codes in ``docs/reference/rollouts.md``.
+"""
+
+from typing import Final
+
+import msgspec
+
+from fleetvisor.features.rollouts import rules
+from fleetvisor.features.rollouts.model import View
+from fleetvisor.ground.clock import Millis, later
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """What is waited for; ``until`` is when it is over, where that is known."""
+
+    code: str
+    sentence: str
+    until: Millis | None = None
+
+
+CODES: Final = {
+    "start": "It is a draft: it waits to be started.",
+    "start_time": "It waits for its time.",
+    "selection": "The devices selected are being counted.",
+    "resume": "It is paused: nothing is offered until it is resumed.",
+    "offering": "Devices of the open wave are being offered the app.",
+    "concurrency": "It waits for open updates to end: the most at one time are open.",
+    "rate": "It waits until more updates may be started in this minute.",
+    "devices": "Devices of the open wave are deciding.",
+    "soak": "The open wave soaks.",
+    "operator": "The guard holds the open wave: an operator must release it or abort the rollout.",
+    "canceling": "Open updates are being canceled.",
+}
+
+
+def waits_for(view: View, now: Millis) -> Wait | None:
+    """Tell what a rollout waits for; ``None`` when it is over."""
+    rollout = view.rollout
+    if rollout.canceling:
+        return _wait("canceling")
+    match rollout.state:
+        case "draft":
+            return _wait("start")
+        case "scheduled":
+            return _wait("start_time", rollout.date_start)
+        case "starting":
+            return _wait("selection")
+        case "paused":
+            return _wait("resume")
+        case "running":
+            return _wave(view, now)
+        case _:
+            return None
+
+
+def _wave(view: View, now: Millis) -> Wait:
+    rollout = view.rollout
+    wave = view.waves[rollout.wave - 1]
+    every = rules.total(view.counts)
+    if rollout.date_scanned is None and wave.date_offered is None:
+        if rollout.concurrent_max and every["updating"] >= rollout.concurrent_max:
+            return _wait("concurrency")
+        if rules.allowance(rollout, every["updating"], now) == 0:
+            return _wait("rate")
+        return _wait("offering")
+    if every["updating"]:
+        return _wait("devices")
+    over = later(wave.date_settled or now, rollout.soak_s)
+    return _wait("soak", over) if over > now else _wait("operator")
+
+
+def _wait(code: str, until: Millis | None = None) -> Wait:
+    return Wait(code, CODES[code], until)

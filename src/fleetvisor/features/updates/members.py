@@ -1,0 +1,207 @@
+"""What became of each device of a rollout, and how many of each there are: changed together, so that counts are exact.
+
+The rows stand here because updates move them: an update that a rollout made closes in one transaction with its row and
+its count. Every move is a compare-and-set, and counts change by what it changed. A count is the sum of its shards, so
+that devices that report at once do not wait for one another. Deliberately decides nothing of rollouts.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal
+
+import msgspec
+
+from fleetvisor.db.database import Tx
+from fleetvisor.features.updates.model import Update
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
+from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open
+
+MemberState = Literal[
+    "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped"
+]
+STATES: Final[tuple[MemberState, ...]] = (
+    "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped",
+)  # fmt: skip
+UNDECIDED: Final = frozenset({"updating", "offline"})
+SHARDS: Final = 16
+
+_COLUMNS: Final = """rollout_sid, device_sid, account_sid, wave, state, reason, error_code, number, attempts, app_sid,
+    previous_sid, date_offered, date_changed"""
+_FIND: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
+    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid"""
+_OF_DEVICE: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
+    WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+_MOVE: Final = """UPDATE rollout_devices SET state = :state, reason = :reason, error_code = :error_code,
+    date_changed = :now
+    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
+        AND state = :expected"""
+_COUNT: Final = """INSERT INTO rollout_counts (rollout_sid, wave, state, shard, count)
+    VALUES (:rollout_sid, :wave, :state, :shard, :count)
+    ON CONFLICT (rollout_sid, wave, state, shard) DO UPDATE SET count = rollout_counts.count + :count"""
+_FAIL: Final = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
+    VALUES (:device_sid, :app_sid, :account_sid, 1, :now)
+    ON CONFLICT (device_sid, app_sid) DO UPDATE SET failures = app_failures.failures + 1, date_failed = :now"""
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One device of a rollout: ``app_sid`` is what it was offered, ``previous_sid`` what it ran before.
+
+    ``updating``: its update is open. ``offline``: it did not fetch it for long. ``silent``: it began to install and was
+    not heard of since. ``left``: a newer instruction took it. ``skipped``: it was not offered the app, ``reason`` says
+    why.
+    """
+
+    rollout_sid: RolloutSid
+    device_sid: DeviceSid
+    account_sid: AccountSid
+    wave: int
+    state: MemberState
+    reason: str
+    error_code: int
+    number: int | None
+    attempts: int
+    app_sid: str | None
+    previous_sid: str | None
+    date_offered: Millis
+    date_changed: Millis
+
+
+async def find(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid) -> Member | None:
+    """Read what became of one device in one rollout."""
+    keys = {"rollout_sid": rollout_sid, "device_sid": device_sid, "account_sid": account_sid}
+    return await tx.one(Member, _FIND, keys)
+
+
+async def move(
+    tx: Tx, member: Member, state: MemberState, now: Millis, *, reason: str = "", error_code: int = 0
+) -> bool:
+    """Move a device's row from the state it was read in, and the counts with it; tell whether it still was in it."""
+    changed = await tx.run(
+        _MOVE,
+        {
+            "rollout_sid": member.rollout_sid,
+            "device_sid": member.device_sid,
+            "account_sid": member.account_sid,
+            "expected": member.state,
+            "state": state,
+            "reason": reason,
+            "error_code": error_code,
+            "now": now,
+        },
+    )
+    if changed == 1 and state != member.state:
+        changes = {(member.wave, member.state): -1, (member.wave, state): 1}
+        await count(tx, member.rollout_sid, changes, shard_of(member.device_sid))
+    return changed == 1
+
+
+async def count(tx: Tx, rollout_sid: RolloutSid, changes: Mapping[tuple[int, str], int], shard: int) -> None:
+    """Add to the counts of (wave, state)."""
+    rows = [
+        {"rollout_sid": rollout_sid, "wave": wave, "state": state, "shard": shard, "count": number}
+        for (wave, state), number in sorted(changes.items())
+        if number
+    ]
+    await tx.write_many(_COUNT, rows)
+
+
+def shard_of(device_sid: str) -> int:
+    """Give the shard in which a device is counted."""
+    return int(device_sid[-2:], 16) % SHARDS
+
+
+async def follow(tx: Tx, update: Update, state: State, now: Millis, error_code: int) -> None:
+    """Move the row of the device whose update moved to ``state``, or was heard of in it, if a rollout made it."""
+    if state == State.FAILED:
+        keys = {"device_sid": update.device_sid, "app_sid": update.app_sid, "account_sid": update.account_sid}
+        await tx.run(_FAIL, {**keys, "now": now})
+    if update.rollout_sid is None:
+        return
+    member = await find(tx, update.account_sid, update.rollout_sid, update.device_sid)
+    if member is None or member.number != update.number:
+        return
+    became = _state_of(member.state, state, error_code)
+    if became != member.state:
+        await move(tx, member, became, now, error_code=error_code)
+
+
+def _state_of(was: MemberState, state: State, error_code: int) -> MemberState:
+    """Give what a device becomes by its update's move; one that was silent stays so, unless it speaks."""
+    if was not in UNDECIDED and was != "silent":
+        return was
+    if was == "silent" and state in {State.CANCELED, State.SUPERSEDED}:
+        return was
+    if is_open(state):
+        return "updating"
+    match state:
+        case State.SUCCEEDED:
+            return "succeeded"
+        case State.FAILED:
+            return "silent" if error_code == ErrorCode.NO_REPORT else "failed"
+        case State.CANCELED:
+            return "canceled"
+        case _:
+            return "left"
+
+
+async def leave(
+    tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, now: Millis, state: MemberState
+) -> None:
+    """Take an undecided device out of a rollout, because something else is instructed."""
+    member = await find(tx, account_sid, rollout_sid, device_sid)
+    if member is not None and member.state in UNDECIDED:
+        await move(tx, member, state, now)
+
+
+async def revert(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, now: Millis) -> None:
+    """Note that a device left the app that it had succeeded with: it counts as failed."""
+    member = await find(tx, account_sid, rollout_sid, device_sid)
+    if member is not None and member.state == "succeeded":
+        await move(tx, member, "failed", now, reason="reverted", error_code=int(ErrorCode.REVERTED))
+        if member.app_sid is not None:
+            await tx.run(
+                _FAIL, {"device_sid": device_sid, "app_sid": member.app_sid, "account_sid": account_sid, "now": now}
+            )
+
+
+async def number(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, made: int) -> None:
+    """Note which update a rollout made for a device, where it had to wait for another's end."""
+    sql = """UPDATE rollout_devices SET number = :number
+        WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
+            AND state = 'updating' AND number IS NULL"""
+    keys = {"rollout_sid": rollout_sid, "device_sid": device_sid, "account_sid": account_sid}
+    await tx.run(sql, {**keys, "number": made})
+
+
+async def forget(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
+    """Take a device that is removed out of the counts; its rows go with it."""
+    for member in await tx.all(Member, _OF_DEVICE, {"device_sid": device_sid, "account_sid": account_sid}):
+        await count(tx, member.rollout_sid, {(member.wave, member.state): -1}, shard_of(device_sid))
+
+
+async def lift(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, app_sid: str) -> bool:
+    """Forget that a device failed an app; tell whether it had."""
+    sql = """DELETE FROM app_failures
+        WHERE device_sid = :device_sid AND app_sid = :app_sid AND account_sid = :account_sid"""
+    return await tx.run(sql, {"device_sid": device_sid, "app_sid": app_sid, "account_sid": account_sid}) == 1
+
+
+async def insert(tx: Tx, rows: Sequence[Member], before: Mapping[DeviceSid, Member]) -> None:
+    """Write the rows of devices that one rollout came to, in place of those ``before``, and count them."""
+    if not rows:
+        return
+    sql = f"""INSERT INTO rollout_devices ({_COLUMNS})
+        VALUES (:rollout_sid, :device_sid, :account_sid, :wave, :state, :reason, :error_code, :number, :attempts,
+            :app_sid, :previous_sid, :date_offered, :date_changed)
+        ON CONFLICT (rollout_sid, device_sid) DO UPDATE SET wave = :wave, state = :state, reason = :reason,
+            error_code = :error_code, number = :number, attempts = :attempts, app_sid = :app_sid,
+            previous_sid = :previous_sid, date_offered = :date_offered, date_changed = :date_changed"""
+    await tx.write_many(sql, [msgspec.structs.asdict(row) for row in rows])
+    changes: Counter[tuple[int, str]] = Counter()
+    for row in rows:
+        changes[(row.wave, row.state)] += 1
+        old = before.get(row.device_sid)
+        if old is not None:
+            changes[(old.wave, old.state)] -= 1
+    await count(tx, rows[0].rollout_sid, changes, shard_of(rows[0].device_sid))
