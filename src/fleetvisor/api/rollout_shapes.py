@@ -10,8 +10,10 @@ from msgspec import Meta
 
 from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidText, Url
 from fleetvisor.features.rollouts import guard, rules
+from fleetvisor.features.rollouts.explain import Explanation
 from fleetvisor.features.rollouts.guard import MILLION
 from fleetvisor.features.rollouts.model import SCALE, Rollout, Ruling, View, Wave
+from fleetvisor.features.rollouts.penalties import Penalty
 from fleetvisor.features.rollouts.planning import LeftOut, Plan
 from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.features.updates.members import Member
@@ -129,6 +131,47 @@ class PlanShape(msgspec.Struct):
     beyond: int
     waves: list[PlannedWaveShape]
     left_out: list[LeftOutShape]
+
+
+class PenaltyShape(msgspec.Struct):
+    """How often a Device failed an App, and whether that holds it back from Rollouts of it (extension)."""
+
+    app_sid: AppSidText
+    failures: int
+    held: bool
+    date_failed: Date
+
+
+class PenaltiesShape(msgspec.Struct):
+    """The Apps that a Device failed (extension)."""
+
+    device_sid: DeviceSidText
+    penalties: list[PenaltyShape]
+
+
+class ReasonShape(msgspec.Struct):
+    """One reason: a code for programs, a sentence for people, and what it is about (extension)."""
+
+    code: str
+    sentence: str
+    about: str
+    until: Date | None
+
+
+class ExplanationShape(msgspec.Struct):
+    """Why a Device runs what it runs and not something else (extension)."""
+
+    device_sid: DeviceSidText
+    unique_name: str | None
+    reported_sid: AppSidText | None
+    target_sid: AppSidText | None
+    update_status: str
+    instructed_by: RolloutSidText | None
+    date_instructed: Date | None
+    update_number: int | None
+    update_state: str | None
+    reasons: list[ReasonShape]
+    date: Date
 
 
 class RolloutDeviceShape(msgspec.Struct):
@@ -275,4 +318,32 @@ def rollout_device_shape(member: Member) -> RolloutDeviceShape:
         previous_sid=member.previous_sid,
         date_offered=iso(member.date_offered),
         date_changed=iso(member.date_changed),
+    )
+
+
+def penalties_shape(device_sid: str, penalties: list[Penalty]) -> PenaltiesShape:
+    """Show what a device failed."""
+    shown = [PenaltyShape(each.app_sid, each.failures, each.held, iso(each.date_failed)) for each in penalties]
+    return PenaltiesShape(device_sid, shown)
+
+
+def explanation_shape(explanation: Explanation) -> ExplanationShape:
+    """Show why a device runs what it runs."""
+    facts, device = explanation.facts, explanation.facts.device
+    update = device.update
+    return ExplanationShape(
+        device_sid=device.device_sid,
+        unique_name=device.unique_name,
+        reported_sid=device.reported_sid,
+        target_sid=device.target_sid,
+        update_status=device.update_status,
+        instructed_by=facts.instructed_by,
+        date_instructed=iso_or_none(facts.date_instructed),
+        update_number=None if update is None else update.number,
+        update_state=None if update is None else update.state.value,
+        reasons=[
+            ReasonShape(reason.code, reason.sentence, reason.about, iso_or_none(reason.until))
+            for reason in explanation.reasons
+        ],
+        date=iso(explanation.date),
     )

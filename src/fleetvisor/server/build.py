@@ -21,6 +21,7 @@ from fleetvisor.api.credentials import CredentialHandlers
 from fleetvisor.api.devices import DeviceHandlers
 from fleetvisor.api.enrollment import EnrollmentHandlers
 from fleetvisor.api.events import EventHandlers
+from fleetvisor.api.explaining import ExplainingHandlers
 from fleetvisor.api.pages import Pages
 from fleetvisor.api.rollouts import RolloutHandlers
 from fleetvisor.api.routes import Route, Routes
@@ -47,6 +48,8 @@ from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
 from fleetvisor.features.identity.imports import Imports
 from fleetvisor.features.identity.proofs import Proofs
+from fleetvisor.features.rollouts.explain import Explainer
+from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.population import Population
 from fleetvisor.features.rollouts.service import Rollouts
 from fleetvisor.features.rollouts.ticker import Ticker
@@ -146,6 +149,8 @@ def build(
         db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, devices=devices, population=population
     )
     ticker = Ticker(db=db, clock=clock, limits=limits, bus=bus, population=population)
+    penalties = Penalties(db=db, clock=clock, limits=limits)
+    explainer = Explainer(db=db, clock=clock, limits=limits, devices=devices, penalties=penalties)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
     routes = _routes(
@@ -153,6 +158,7 @@ def build(
         AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
+        ExplainingHandlers(explainer=explainer, penalties=penalties, devices=devices),
         RolloutHandlers(rollouts=rollouts, clock=clock, limits=limits, urls=urls),
         CredentialHandlers(devices=devices, credentials=credentials, limits=limits, urls=urls),
         AuthTokenHandlers(tokens=tokens, urls=urls),

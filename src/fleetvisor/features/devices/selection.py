@@ -250,6 +250,14 @@ async def walk(db: Database, selection: Selection, after: tuple[int, str] | None
     return await db.scan(Walked, sql, {**selection.params, **at, "size": size})
 
 
+async def selects(db: Database, selection: Selection, device_sid: str) -> bool:
+    """Tell whether one device is selected."""
+    sql = f"""SELECT d.date_created, d.device_sid FROM devices d {store.JOINS}
+        WHERE d.device_sid = :the_device AND {selection.where}"""
+    names = {name: value for name, value in selection.params.items() if name not in {"driver", "driver_key"}}
+    return await db.one(_Place, sql, {**names, "the_device": device_sid}) is not None
+
+
 async def counts(db: Database, selection: Selection, by: str | None) -> Counts:
     """Count the devices selected; by a field or a label, or (``None``) all together. Looks at every one of them."""
     source = f"""FROM (SELECT s.device_sid FROM {selection.driver}) x CROSS JOIN devices d {store.JOINS}"""

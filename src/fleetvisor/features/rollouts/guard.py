@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 MILLION: Final = 1_000_000
-_STEPS: Final = 60
+_STEPS: Final = 40
 
 Verdict = Literal["stop", "release", "hold", "unproven"]
 OnUnproven = Literal["hold", "stop", "release"]
@@ -108,19 +108,15 @@ def bounds(evidence: Evidence, confidence: float) -> Bounds:
 
 def _edge(bad: int, total: int, threshold: float, outside: float, inside: float) -> float:
     """Find, between a rate that is ruled out and one that is not, where the one becomes the other."""
+    good = total - bad
+    mixture = lgamma(bad + 1) + lgamma(good + 1) - lgamma(total + 2)  # the likelihood of the counts under it
     for _ in range(_STEPS):
         middle = (outside + inside) / 2
-        if _log_ratio(bad, total, middle) >= threshold:
+        if mixture - bad * log(middle) - good * log1p(-middle) >= threshold:
             outside = middle
         else:
             inside = middle
     return outside
-
-
-def _log_ratio(bad: int, total: int, rate: float) -> float:
-    """Give the logarithm of how much likelier the counts are under the mixture than under ``rate``."""
-    mixture = lgamma(bad + 1) + lgamma(total - bad + 1) - lgamma(total + 2)
-    return mixture - bad * log(rate) - (total - bad) * log1p(-rate)
 
 
 def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> Decision:

@@ -171,7 +171,7 @@ def _judge(
             return _skipped(blank, known, "previous_unknown")
         if app_sid not in seen.apps:
             return _skipped(blank, known, "previous_removed")
-    if rules.is_taken(assignment, rollout):
+    elif rules.is_taken(assignment, rollout):
         return _with(blank, "left")
     app = seen.apps[str(app_sid)]
     failures = seen.failures.get((sid, app.app_sid), 0)

@@ -1,0 +1,71 @@
+"""Penalties: a device that failed an app too often is passed by when a rollout offers it, until it is released.
+
+The failures are counted where updates close (``features/updates/members``); targeting the device directly lifts its
+penalty for that app too.
+"""
+
+import msgspec
+
+from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.events import store as events
+from fleetvisor.features.updates import members
+from fleetvisor.ground.clock import Clock, Millis
+from fleetvisor.ground.errors import NotFound
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+
+
+class Penalty(msgspec.Struct, frozen=True):
+    """How often a device failed an app, and whether that holds it back from rollouts of it."""
+
+    device_sid: DeviceSid
+    app_sid: AppSid
+    failures: int
+    held: bool
+    date_failed: Millis
+
+
+class _Row(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    app_sid: AppSid
+    failures: int
+    date_failed: Millis
+
+
+class Penalties:
+    """The verbs on penalties."""
+
+    def __init__(self, *, db: Database, clock: Clock, limits: Limits) -> None:
+        """Keep what the verbs need."""
+        self._db = db
+        self._clock = clock
+        self._limits = limits
+
+    async def list(self, account_sid: AccountSid, device_sid: DeviceSid) -> list[Penalty]:
+        """Give the apps that a device failed, the newest failure first; at most 1000."""
+        sql = """SELECT device_sid, app_sid, failures, date_failed FROM app_failures
+            WHERE device_sid = :device_sid AND account_sid = :account_sid
+            ORDER BY date_failed DESC, app_sid LIMIT 1000"""
+        rows = await self._db.all(_Row, sql, {"device_sid": device_sid, "account_sid": account_sid})
+        most = self._limits.penalty_failures
+        return [
+            Penalty(row.device_sid, row.app_sid, row.failures, row.failures >= most, row.date_failed) for row in rows
+        ]
+
+    async def release(self, account_sid: AccountSid, device_sid: DeviceSid, app_sid: str) -> None:
+        """Forget that a device failed an app. Raises ``NotFound`` when it did not."""
+        now = self._clock.now()
+
+        async def body(tx: Tx) -> None:
+            if not await members.lift(tx, account_sid, device_sid, app_sid):
+                raise NotFound("The Device did not fail this App, or its penalty was lifted already.")
+            await events.append(
+                tx,
+                account_sid=account_sid,
+                type="device.penalty_lifted",
+                subject_sid=app_sid,
+                device_sid=device_sid,
+                now=now,
+            )
+
+        await self._db.write(body)

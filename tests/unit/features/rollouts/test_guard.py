@@ -1,0 +1,135 @@
+"""The guard: its published figures, what it says in words, and how often it errs, measured by simulation."""
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fleetvisor.features.rollouts.guard import (
+    CODES,
+    MILLION,
+    Evidence,
+    GuardSettings,
+    Progress,
+    bounds,
+    decide,
+)
+
+OPEN = Progress(soaked=False, settled=False, rested=False)
+SOAKED = Progress(soaked=True, settled=False, rested=False)
+OVER = Progress(soaked=True, settled=True, rested=True)
+
+
+def guard(limit, **more):
+    return GuardSettings(limit_ppm=round(limit * MILLION), sample_min=1, **more)
+
+
+@pytest.mark.parametrize(("limit", "devices"), [(0.10, 69), (0.05, 158), (0.02, 451)])
+def test_without_a_failure_so_many_devices_prove_a_limit(limit, devices):
+    assert bounds(Evidence(devices, 0, 0), 0.95).upper < limit
+    assert bounds(Evidence(devices - 1, 0, 0), 0.95).upper >= limit
+    assert decide(Evidence(devices, 0, 0), SOAKED, guard(limit)).code == "proven"
+    assert decide(Evidence(devices - 1, 0, 0), OVER, guard(limit)).code == "unproven_within"
+
+
+counts = st.integers(0, 300)
+
+
+@given(counts, counts, counts)
+def test_the_observed_rate_lies_within_the_bounds(succeeded, failed, silent):
+    evidence = Evidence(succeeded, failed, silent)
+    between = bounds(evidence, 0.95)
+    assert 0 <= between.lower <= between.upper <= 1
+    if evidence.total:
+        assert between.lower <= evidence.bad / evidence.total <= between.upper
+
+
+@given(counts, counts, counts)
+def test_a_silent_device_counts_as_a_failed_one(succeeded, failed, silent):
+    assert bounds(Evidence(succeeded, failed, silent), 0.95) == bounds(Evidence(succeeded, failed + silent, 0), 0.95)
+
+
+@given(counts, counts, st.floats(0.5, 0.99))
+def test_more_confidence_means_wider_bounds(succeeded, failed, confidence):
+    narrow = bounds(Evidence(succeeded, failed, 0), confidence)
+    wide = bounds(Evidence(succeeded, failed, 0), (confidence + 1) / 2)
+    assert wide.lower <= narrow.lower + 1e-9
+    assert wide.upper >= narrow.upper - 1e-9
+
+
+@given(
+    counts, counts, counts, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["hold", "stop", "release"])
+)
+def test_every_decision_is_of_a_documented_code_and_does_one_thing(good, bad, silent, soaked, settled, proof, unproven):
+    progress = Progress(soaked, settled, soaked and settled)
+    settings = guard(0.05, require_proof=proof, on_unproven=unproven)
+    decision = decide(Evidence(good, bad, silent), progress, settings)
+    assert decision.code in CODES
+    assert not (decision.proceeds and decision.stops)
+    assert decision.proceeds or decision.verdict != "release"
+    assert decision.stops or decision.verdict != "stop"
+    if not settled and not soaked:
+        assert not decision.proceeds
+    if proof and decision.proceeds:
+        assert decision.verdict == "release" or bad + silent > 0.05 * (good + bad + silent)
+
+
+def test_an_unproven_wave_over_the_limit_does_what_the_setting_says():
+    few = Evidence(9, 1, 0)
+    assert [decide(few, OVER, guard(0.05, on_unproven=choice)).code for choice in ("hold", "stop", "release")] == [
+        "unproven_over_hold",
+        "unproven_over_stop",
+        "unproven_over_release",
+    ]
+    assert decide(few, OVER, guard(0.05, on_unproven="stop")).stops
+    assert not decide(few, OVER, guard(0.05)).proceeds
+
+
+def test_an_unproven_wave_within_the_limit_is_held_only_where_proof_is_required():
+    assert decide(Evidence(10, 0, 0), OVER, guard(0.05)).proceeds
+    held = decide(Evidence(10, 0, 0), OVER, guard(0.05, require_proof=True))
+    assert (held.code, held.proceeds) == ("proof_required", False)
+
+
+def test_nothing_is_said_by_the_bounds_before_the_least_sample():
+    settings = GuardSettings(limit_ppm=20_000, sample_min=5)
+    assert decide(Evidence(0, 4, 0), OPEN, settings).verdict == "hold"
+    assert decide(Evidence(0, 5, 0), OPEN, settings).verdict == "stop"
+
+
+def test_a_wave_is_not_released_before_its_soak_is_over():
+    assert decide(Evidence(500, 0, 0), OPEN, guard(0.02)).code == "soaking"
+    assert decide(Evidence(10, 0, 0), Progress(soaked=True, settled=True, rested=False), guard(0.02)).code == "soaking"
+
+
+def test_the_sentence_says_what_was_seen_and_what_was_not_shown():
+    decision = decide(Evidence(9, 1, 1), OVER, guard(0.05))
+    assert decision.sentence.startswith("2 of 11 devices failed, 1 of them silent. That is over the limit of 5 %")
+    assert "proves nothing" in decision.sentence
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.10])
+def test_a_release_whose_rate_is_the_limit_is_stopped_no_oftener_than_the_confidence_says(rate):
+    """Looked at after every report at first, then after every tenth: 300 releases of 400 devices each."""
+    assert share_decided(rate, rate, "stop") <= 0.05
+
+
+@pytest.mark.parametrize("rate", [0.02, 0.05, 0.10])
+def test_a_release_that_fails_oftener_is_released_by_proof_no_oftener_than_the_confidence_says(rate):
+    assert share_decided(rate * 1.01, rate, "release") <= 0.05
+
+
+def share_decided(rate, limit, verdict, worlds=300, devices=400):
+    """Give the share of simulated releases about which the guard ever says ``verdict``, by proof."""
+    rng, settings, hits = random.Random(f"{rate} {verdict}"), guard(limit), 0
+    for _ in range(worlds):
+        failed = 0
+        for number in range(1, devices + 1):
+            failed += rng.random() < rate
+            if (number % 10 == 0 or number < 40) and decide(
+                Evidence(number - failed, failed, 0), SOAKED, settings
+            ).verdict == verdict:
+                hits += 1
+                break
+    return hits / worlds

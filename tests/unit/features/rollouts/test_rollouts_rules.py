@@ -1,0 +1,124 @@
+"""The rules of rollouts: places, waves, thresholds, whose word counts, pace, and what can be done in which state."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from fleetvisor.features.rollouts import rules
+from fleetvisor.features.rollouts.guard import GuardSettings
+from fleetvisor.features.rollouts.model import SCALE, Draft, Wave, WaveSize
+from fleetvisor.features.rollouts.service import _drafted
+from fleetvisor.features.updates.model import Assignment
+from fleetvisor.ground.errors import Conflict, Invalid
+from fleetvisor.ground.limits import Limits
+
+LIMITS = Limits()
+
+
+def rollout(**fields):
+    draft = Draft("release", "v2", None, "", "", (), GuardSettings(), 0, 0)
+    return replace(_drafted("RO" + "1" * 32, "AC" + "0" * 32, draft, "KA" + "0" * 32, None, 1000), **fields)
+
+
+def wave(percent=None, devices=None):
+    return Wave(1, None if percent is None else percent * 10_000, devices, None, None, None, None, None)
+
+
+def assignment(rollout_sid, date):
+    blank = dict.fromkeys(Assignment.__struct_fields__)
+    return Assignment(**(blank | {"rollout_sid": rollout_sid, "date_instructed": date}))
+
+
+def test_places_are_even_and_stay():
+    places = [rules.place("RO" + "1" * 32, f"UV{n:032x}") for n in range(2000)]
+    assert places == [rules.place("RO" + "1" * 32, f"UV{n:032x}") for n in range(2000)]
+    for tenth in range(10):
+        inside = sum(tenth / 10 <= place / SCALE < (tenth + 1) / 10 for place in places)
+        assert 140 <= inside <= 260
+    other = [rules.place("RO" + "2" * 32, f"UV{n:032x}") for n in range(2000)]
+    assert sum(a < SCALE // 10 and b < SCALE // 10 for a, b in zip(places, other, strict=True)) < 60
+
+
+def test_waves_are_parsed_and_must_grow():
+    assert rules.parse_waves("1%, 10%,500, 100%", LIMITS) == (
+        WaveSize(10_000, None), WaveSize(100_000, None), WaveSize(None, 500), WaveSize(1_000_000, None)
+    )  # fmt: skip
+    for text in ("10%,1%", "5,5", "0%", "101%", "x", "", "1%,", "-1", "1.00001%", "0", "9" * 30, "1e2%", "١%"):
+        with pytest.raises(Invalid, match=r"^Waves"):
+            rules.parse_waves(text, LIMITS)
+    with pytest.raises(Invalid, match="more than 20"):
+        rules.parse_waves(",".join(str(n) for n in range(1, 22)), LIMITS)
+
+
+@given(st.sets(st.integers(0, SCALE - 1), min_size=1, max_size=60), st.integers(1, 80))
+def test_a_number_of_devices_reaches_just_so_many(found, number):
+    places = sorted(found)
+    (threshold,) = rules.thresholds([wave(devices=number)], places, len(places))
+    assert sum(rules.wave_of(place, [threshold]) == 1 for place in places) == min(number, len(places))
+
+
+@given(st.lists(st.integers(0, SCALE - 1), max_size=50, unique=True), st.lists(st.integers(1, 100), min_size=1))
+def test_thresholds_never_shrink_and_the_first_wave_has_a_device(found, percents):
+    places = sorted(found)
+    fixed = rules.thresholds([wave(percent=percent) for percent in percents], places, len(places))
+    assert list(fixed) == sorted(fixed)
+    assert not places or rules.wave_of(places[0], fixed) == 1
+
+
+def test_the_newest_explicit_instruction_wins():
+    ours = rollout(date_started=5000)
+    other, later = "RO" + "0" * 32, "RO" + "9" * 32
+    assert not rules.is_taken(assignment(None, None), ours)
+    assert not rules.is_taken(assignment(None, 4999), ours)
+    assert rules.is_taken(assignment(None, 5000), ours)
+    assert rules.is_taken(assignment(None, 5001), ours)
+    assert not rules.is_taken(assignment(ours.rollout_sid, 9999), ours)
+    assert not rules.is_taken(assignment(other, 5000), ours)
+    assert rules.is_taken(assignment(later, 5000), ours)
+    assert rules.is_taken(assignment(other, 5001), ours)
+
+
+def test_a_device_is_left_out_for_a_reason():
+    def why(app_class=None, **fields):
+        return rules.why_skipped(
+            rules.Candidate(**({"access": "active", "hardware_class": "a", "failures": 0} | fields)), app_class, 3
+        )
+
+    assert why() is None
+    assert why("a") is None
+    assert why("b") == "hardware"
+    assert why("b", hardware_class=None) is None
+    assert why(failures=2) is None
+    assert why(failures=3) == "penalty"
+    assert why(access="disabled") == "disabled"
+    assert why(access="waiting") == "waiting"
+
+
+@given(st.integers(1, 600), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 500)), max_size=30))
+def test_no_more_starts_than_the_rate_and_what_was_saved_up(rate, steps):
+    one, now, started = rollout(starts_per_minute=rate), 10_000_000, 0
+    begun = now
+    for pause, wanted in steps:
+        now += pause
+        now_started = min(wanted, rules.allowance(one, 0, now))
+        one = replace(one, date_paid=rules.pay(one, now_started, now))
+        started += now_started
+    saved = max(1000, -(-60_000 // rate))
+    assert started <= (now - begun + saved) * rate / 60_000 + len(steps)
+
+
+def test_the_room_for_open_updates_is_what_is_left():
+    assert rules.allowance(rollout(), 100, 0) is None
+    assert rules.allowance(rollout(concurrent_max=5), 3, 0) == 2
+    assert rules.allowance(rollout(concurrent_max=5), 9, 0) == 0
+    assert rules.allowance(rollout(concurrent_max=5, starts_per_minute=60), 0, 10_000) == 1
+
+
+@pytest.mark.parametrize("action", rules.ACTIONS)
+def test_what_cannot_be_done_says_what_can(action):
+    for state in ("draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed"):
+        try:
+            rules.check_action(action, state)
+        except Conflict as error:
+            assert ("possible:" in str(error)) == (state not in {"stopped", "aborted"})
