@@ -1,24 +1,24 @@
 """Writes the reference pages that are made from the code: limits, settings, update error codes, the command
-line, and the grammar in the page of selectors.
+line; and the parts of other pages that are: grammar, tables of codes, the plot of the guard.
 
 ``python -m scripts.generate_docs`` writes them; tests/test_house.py compares them.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from fleetvisor.api import explanations
 from fleetvisor.features.devices import selectors
+from fleetvisor.features.rollouts import guard, judging, reasons, service, waiting
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.settings import Settings
-from scripts import cli_reference
+from scripts import cli_reference, plot_guard
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 
-GRAMMAR_BEGIN = "<!-- grammar: written by make docs -->\n"
-GRAMMAR_END = "<!-- end of the grammar -->\n"
 UPDATE_ERRORS = {
     ErrorCode.NONE: "no error",
     ErrorCode.DOWNLOAD_FAILED: "the download failed",
@@ -87,9 +87,34 @@ def update_errors_page() -> str:
 
 def selectors_page() -> str:
     """Give the page of selectors with the grammar as the server has it."""
-    before, begin, rest = (REFERENCE / "selectors.md").read_text().partition(GRAMMAR_BEGIN)
-    _, end, after = rest.partition(GRAMMAR_END)
-    return f"{before}{begin}```\n{selectors.GRAMMAR.strip()}\n```\n{end}{after}"
+    return put((REFERENCE / "selectors.md").read_text(), "grammar", f"```\n{selectors.GRAMMAR.strip()}\n```\n")
+
+
+def put(page: str, name: str, text: str, by: str = "make docs") -> str:
+    """Put ``text`` into the part of a page that is marked as generated under ``name``."""
+    before, begin, rest = page.partition(f"<!-- {name}: written by {by} -->\n")
+    _, end, after = rest.partition(f"<!-- end of {name} -->\n")
+    if not end:
+        raise ValueError(f"the page has no part marked as {name}")
+    return f"{before}{begin}{text}{end}{after}"
+
+
+def codes(table: Mapping[str, str]) -> str:
+    """Render a table of codes and their sentences."""
+    lines = ["| code | sentence |", "|---|---|", *(f"| `{code}` | {sentence} |" for code, sentence in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def rollouts_page() -> str:
+    """Give the page of rollouts with its codes as the server has them."""
+    page = put((REFERENCE / "rollouts.md").read_text(), "waits", codes(waiting.CODES))
+    decided = {**guard.SENTENCES, "empty": judging.EMPTY, "by_hand": service.BY_HAND}
+    return put(page, "decisions", codes(decided))
+
+
+def explain_page() -> str:
+    """Give the page of explanations with its codes as the server has them."""
+    return put((REFERENCE / "explain.md").read_text(), "reasons", codes(reasons.SENTENCES))
 
 
 def pages() -> dict[Path, str]:
@@ -100,6 +125,9 @@ def pages() -> dict[Path, str]:
         REFERENCE / "update-errors.md": update_errors_page(),
         REFERENCE / "cli.md": cli_reference.render(),
         REFERENCE / "selectors.md": selectors_page(),
+        REFERENCE / "rollouts.md": rollouts_page(),
+        REFERENCE / "explain.md": explain_page(),
+        plot_guard.PATH: plot_guard.draw(),
         REFERENCE / "errors.md": explanations.reference_page(),
     }
 

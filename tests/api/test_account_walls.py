@@ -11,13 +11,15 @@ from tests.jws import Key
 
 from fleetvisor.db.sqlite import memory
 
-LISTS = ("Devices", "Apps", "Configs", "Secrets", "Keys", "EnrollmentTokens", "RefusedKeys", "Events")
+LISTS = ("Devices", "Apps", "Configs", "Secrets", "Keys", "EnrollmentTokens", "RefusedKeys", "Rollouts", "Events")
 CHANGES = (  # forms that would change something, were they let
     {"UniqueName": "taken", "Access": "disabled", "Labels": "stolen=yes", "TargetApp": "", "RestartApp": "true"},
     {"Key": "stolen", "Value": "stolen"},
     {"Value": "stolen"},
     {"Type": "token"},
     {"Revoked": "true"},
+    {"Action": "abort"},
+    {"MaxConcurrent": "7"},
 )
 
 
@@ -52,6 +54,9 @@ class House:
         ]
         self.grant = await new_token(hands, MaxUses="5")
         self.born = (await enroll(server, self.grant["token"], Key()))["sid"]
+        self.rollout = (await hands.post("/v1/Rollouts", ok=201, App="app", Selector="site=x", Soak=600)).json
+        await hands.post(f"/v1/Rollouts/{self.rollout['sid']}", Action="start")
+        await server.world.rollouts.tick()
         self.gateway = (await hands.post("/v1/GatewayToken", ok=201))["gateway_token"]
         self.secondary = (await hands.post("/v1/AuthTokens/Secondary", ok=201))["secondary_auth_token"]
         url = f"{BASE}/{hands.auth[0]}/controller/v1"
@@ -84,9 +89,16 @@ class House:
         """What this account's things are called in paths, by the place in the path's template."""
         devices = [device["sid"] for device in self.devices.values()] + [self.born]
         return {
-            "Sid": [*devices, self.app["sid"], self.grant["sid"], *(key["sid"] for key in self.api_keys)],
+            "Sid": [
+                *devices,
+                self.app["sid"],
+                self.rollout["sid"],
+                self.grant["sid"],
+                *(key["sid"] for key in self.api_keys),
+            ],
             "DeviceSid": devices,
             "AppSid": [self.app["sid"]],
+            "RolloutSid": [self.rollout["sid"]],
             "Key": ["k"],
             "Number": ["1"],
             "Fingerprint": [self.added["fingerprint"], self.refused["fingerprint"]],
@@ -100,7 +112,7 @@ class House:
             rows = await self.hands.walk(path, json_key(name), PageSize=1000)
             found[name] = [row for page in rows for row in page if row.get("type") != "request.denied"]
         for sid in [device["sid"] for device in found["Devices"]]:
-            for part in ("Configs", "Secrets", "Credentials", "Updates", "Attributes"):
+            for part in ("Configs", "Secrets", "Credentials", "Updates", "Attributes", "Penalties"):
                 found[sid, part] = (await self.hands.get(f"/v1/Devices/{sid}/{part}")).json
         for key in found["Keys"]:
             key.pop("date_last_used")

@@ -100,6 +100,12 @@ async def test_every_other_operation_is_marked_as_an_extension(document):
         *((method, "/v1/EnrollmentTokens") for method in ("GET", "POST")),
         *((method, "/v1/EnrollmentTokens/{Sid}") for method in ("GET", "POST", "DELETE")),
         *((method, "/v1/GatewayToken") for method in ("GET", "POST", "DELETE")),
+        ("GET", "/v1/Devices/{DeviceSid}/Explain"),
+        ("GET", "/v1/Devices/{DeviceSid}/Penalties"),
+        ("DELETE", "/v1/Devices/{DeviceSid}/Penalties/{AppSid}"),
+        *((method, "/v1/Rollouts") for method in ("GET", "POST")),
+        *((method, "/v1/Rollouts/{Sid}") for method in ("GET", "POST", "DELETE")),
+        *(("GET", f"/v1/Rollouts/{{RolloutSid}}/{part}") for part in ("Plan", "Decisions", "Devices")),
         ("POST", "/v1/Keys"),
         ("GET", "/v1/Keys"),
         ("GET", "/v1/Keys/{Sid}"),
@@ -112,7 +118,7 @@ async def test_the_document_is_whole(document):
     assert document["servers"] == [{"url": "https://mv.example.com"}]
     assert document["components"]["securitySchemes"]["accountSid_authToken"] == {"type": "http", "scheme": "basic"}
     ids = [operation["operationId"] for item in document["paths"].values() for operation in item.values()]
-    assert len(ids) == len(set(ids)) == 57
+    assert len(ids) == len(set(ids)) == 68
     text = repr(document)
     for name in document["components"]["schemas"]:
         assert f"#/components/schemas/{name}'" in text, f"nothing uses {name}"

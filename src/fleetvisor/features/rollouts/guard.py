@@ -156,11 +156,11 @@ def _decision(
     proceeds: bool = False,
     stops: bool = False,
 ) -> Decision:
-    sentence = f"{_seen(evidence)} {_SENTENCES[code].format(**_words(between, settings))}"
+    sentence = f"{_seen(evidence)} {SENTENCES[code].format(**_words(between, settings))}"
     return Decision(verdict, code, sentence, evidence, between, proceeds, stops)
 
 
-_SENTENCES: Final = {
+SENTENCES: Final = {
     "failing": "The failure rate is over the limit of {limit}: it is at least {lower}, at {confidence} confidence."
     " The rollout is stopped.",
     "proven": "The failure rate is under the limit of {limit}: it is at most {upper}, at {confidence} confidence."
@@ -179,7 +179,7 @@ _SENTENCES: Final = {
     " {lower} to {upper}, at {confidence} confidence. The wave is released because OnUnproven says so, without an error"
     " bound.",
 }
-CODES: Final = tuple(_SENTENCES)
+CODES: Final = tuple(SENTENCES)
 
 
 def _seen(evidence: Evidence) -> str:

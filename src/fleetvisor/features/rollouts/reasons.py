@@ -4,7 +4,7 @@ Spec: the table of codes in ``docs/reference/explain.md``.
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -106,8 +106,8 @@ def explain(facts: Facts, now: Millis) -> tuple[Reason, ...]:
     )
 
 
-def _say(code: str, about: str = "", until: Millis | None = None, **words: Any) -> Reason:
-    return Reason(code, SENTENCES[code].format(**words), about, until)
+def _say(code: str, about: str = "", **words: str | int) -> Reason:
+    return Reason(code, SENTENCES[code].format(**words), about)
 
 
 def _running(facts: Facts) -> Reason:
@@ -135,7 +135,11 @@ def _progress(facts: Facts) -> Iterator[Reason]:
         yield _say("up_to_date")
     if update is None:
         return
-    words: dict[str, Any] = {"number": update.number, "app": facts.name(update.app_sid), "error": device.update_error_code}
+    words: dict[str, str | int] = {
+        "number": update.number,
+        "app": facts.name(update.app_sid),
+        "error": device.update_error_code,
+    }
     about = str(update.number)
     if is_open(update.state):
         yield _say(_OPEN[update.state], about, done=update.bytes_done, total=update.bytes_total, **words)
@@ -171,7 +175,8 @@ def _rollouts(facts: Facts) -> Iterator[Reason]:
             if part.wave > rollout.wave > 0:
                 yield _say("wave", sid, rollout=sid, wave=part.wave, open=rollout.wave)
             if part.wait is not None:
-                yield _say("rollout_waits", sid, part.wait.until, rollout=sid, wait=part.wait.sentence)
+                waits = _say("rollout_waits", sid, rollout=sid, wait=part.wait.sentence)
+                yield msgspec.structs.replace(waits, until=part.wait.until)
         elif member.state == "left":
             yield _say("left", sid, rollout=sid, app=facts.name(rollout.app_sid))
         elif member.state == "skipped" and member.reason == "hardware":
