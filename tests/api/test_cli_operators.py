@@ -107,3 +107,13 @@ def test_a_selector_lists_counts_labels_and_deploys(cli, eyes, batch, tmp_path):
     assert "counter" not in eyes("deploy pump-app pump-4 -l line=3").err
     assert len(cli("devices list -l target=pump-app,status=pending")) == 5
     assert cli("deploy pump-app", status=2)
+
+
+def test_a_device_is_explained_and_its_penalties_are_shown_and_lifted(cli, eyes):
+    cli("devices create puzzling")
+    codes = [reason["code"] for reason in cli("devices explain puzzling")[0]["reasons"]]
+    assert codes == ["never_reported", "no_target", "never_seen"]
+    assert "It was never seen." in eyes("devices explain puzzling").out
+    assert cli("devices penalties puzzling")[0]["penalties"] == []
+    assert cli("devices penalties puzzling --lift none", status=3)
+    assert cli("devices explain nobody", status=3)["hint"]

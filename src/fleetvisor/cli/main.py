@@ -25,6 +25,7 @@ from fleetvisor.cli import (
     enrollment,
     env,
     events,
+    explain,
     gateway,
     keys,
     seal,
@@ -93,6 +94,8 @@ command(app, "env", rich_help_panel=_SERVER)(env.env)
 app.add_typer(seal.app, name="seal", rich_help_panel=_SERVER)
 
 _FLEET = "The fleet"
+command(devices.app, "explain")(explain.explain)
+command(devices.app, "penalties")(explain.penalties)
 app.add_typer(devices.app, name="devices", rich_help_panel=_FLEET)
 app.add_typer(credentials.app, name="credentials", rich_help_panel=_FLEET)
 app.add_typer(enrollment.app, name="enrollment", rich_help_panel=_FLEET)

@@ -18,6 +18,7 @@ import typer
 from fleetvisor.cli.output import Output
 from fleetvisor.client import credentials
 from fleetvisor.client.credentials import Server
+from fleetvisor.client.explanations import Explanations
 from fleetvisor.client.identity import Identity
 from fleetvisor.client.operators import Operators
 from fleetvisor.client.resources import Client
@@ -137,6 +138,11 @@ class Session:
     def identity(self) -> Identity:
         """Give the part of the API that is about what proves devices."""
         return Identity(self.http)
+
+    @functools.cached_property
+    def explanations(self) -> Explanations:
+        """Give the part of the API that explains devices."""
+        return Explanations(self.http)
 
     def close(self) -> None:
         """Let go of the connection."""
