@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import fleet, versus
+from bench import fleet, million, versus
 from bench.goosebit import Unavailable
 from bench.machine import free_port, nginx, resident_bytes, wrk
 from bench.rounds import Side, alternate
@@ -213,6 +213,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="pairs of runs of each case (at least 5 for results)")
     parser.add_argument("--seconds", type=float, default=4, help="length of one run")
     parser.add_argument("--devices", type=int, default=DEVICES, help="devices of the server beside nginx")
+    parser.add_argument("--million", type=int, default=1_000_000, help="devices of the large fleet")
+    parser.add_argument("--wave", type=int, default=100_000, help="devices of the wave that is released there")
     parser.add_argument("--held", type=int, default=HELD)
     parser.add_argument("--only", choices=list(PARTS), help="measure beside this peer alone")
     options = parser.parse_args()
@@ -232,7 +234,21 @@ def show(outcomes: list[Outcome]) -> None:
     Console(stderr=True).print(shown)
 
 
-PARTS = {"nginx": beside_nginx, "goosebit": beside_goosebit}
+def of_a_million(options: argparse.Namespace, root: Path, progress: Progress) -> None:
+    """Measure a large fleet beside a small one, print, write."""
+    setup = progress.add_task(f"registering {options.million:,} devices", total=options.million)
+    text, raw = million.measure(
+        root,
+        options.million,
+        min(options.wave, options.million),
+        options.repeats,
+        options.seconds,
+        lambda n: progress.update(setup, completed=n),
+    )
+    write("million", text, raw)
+
+
+PARTS = {"nginx": beside_nginx, "goosebit": beside_goosebit, "million": of_a_million}
 
 if __name__ == "__main__":
     sys.exit(main())
