@@ -5,6 +5,7 @@ one trust store. Deliberately no server and no operator: whoever calls has regis
 """
 
 import asyncio
+import resource
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.sim.faults import Faults, FaultyDevice, FellBack, FellSilent, go_back
 
 OnChange = Callable[[str, View], None]
+_OTHER_FILES = 256
 
 
 def _ignore(_: str, __: View) -> None:
@@ -47,6 +49,7 @@ async def run_swarm(
     """
     shape, habits, bad = geometry or Geometry(), behaviour or Behaviour(), faults or Faults()
     spread_s = len(devices) / 100 if ramp_s is None else ramp_s
+    _allow_files(len(devices) + _OTHER_FILES)
     async with open_pool(ca_file) as pool, asyncio.TaskGroup() as tasks:
 
         async def live(sid: str, token: str, delay_s: float) -> None:
@@ -76,3 +79,11 @@ async def run_swarm(
 
         for number, (sid, token) in enumerate(devices):
             tasks.create_task(live(sid, token, spread_s * number / len(devices)))
+
+
+def _allow_files(count: int) -> None:
+    """Let this process open ``count`` files, or as many as it may: each device has a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
