@@ -137,7 +137,7 @@ class _Tale:
             )
         else:
             out.write(f"{good}\n\n  {curl}")
-        return good
+        return "The release was stopped by its guard, explained, and rolled back."
 
     @property
     def _spent_s(self) -> float:
@@ -196,7 +196,7 @@ class _Tale:
                 runs = {app.sid: app.name for app in self._stage.apps}.get(device.app.reported_sid or "", "nothing")
                 return (
                     f"{device.name} (wave {member.wave}, error {member.error_code});"
-                    f" it is {device.app.update_status}, and runs {runs}."
+                    f" its update_status is {device.app.update_status}, and it runs {runs}."
                 )
         raise Failure("The guard stopped it, but no device failed.")
 

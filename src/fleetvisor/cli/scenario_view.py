@@ -20,7 +20,7 @@ from fleetvisor.client.resources import Resource, make_form, read, walk
 if TYPE_CHECKING:
     from fleetvisor.client.http import Http
 
-SHOWN: Final = ("updating", "succeeded", "unchanged", "failed", "silent", "canceled")
+_ALWAYS: Final = ("updating", "succeeded", "failed")
 UNTOUCHED: Final = frozenset({"left", "skipped", "unchanged"})
 _LINE_EVERY_S: Final = 2.0
 _STYLES: Final = {"updating": "yellow", "succeeded": "green", "failed": "red", "silent": "red"}
@@ -183,13 +183,14 @@ def _sentence(rollout: Rollout) -> str:
 def _table(rollout: Rollout, title: str) -> Table:
     table = Table(title=f"{title}: {rollout.state}", title_justify="left", expand=False)
     for column in ("wave", "up to", "state"):
-        table.add_column(column)
-    for state in SHOWN:
+        table.add_column(column, no_wrap=True, min_width=8 if column == "state" else None)
+    states = [*_ALWAYS, *(state for state, count in rollout.counts.items() if count and state not in _ALWAYS)]
+    for state in states:
         table.add_column(state, justify="right")
     for wave in rollout.waves:
         numbers = [
             Text(str(count), style=_STYLES.get(state, "")) if (count := wave.counts.get(state, 0)) else Text("-", "dim")
-            for state in SHOWN
+            for state in states
         ]
         table.add_row(str(wave.position), wave.size, wave.state, *numbers)
     return table
