@@ -13,7 +13,7 @@ FIRMWARE = ROOT / "examples" / "firmware"
 LOOK = """
 from pathlib import Path
 import fleetvisor
-from fleetvisor.cli.demo import VERSIONS, shipped_firmware
+from fleetvisor.cli.stage import VERSIONS, shipped_firmware
 from fleetvisor.db.migrate import migrations
 from fleetvisor.protocol.firmware import load_firmware
 

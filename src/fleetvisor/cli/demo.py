@@ -5,18 +5,15 @@ by its process id, the devices with their thread, the temporary directory with b
 Deliberately takes no short cut around HTTP: bundles are uploaded, devices registered and targeted as users do it.
 """
 
-import asyncio
 import shlex
 import shutil
-import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Final
 
 import typer
@@ -26,18 +23,21 @@ from rich.table import Table
 from rich.text import Text
 
 from fleetvisor.cli.devices import status
-from fleetvisor.cli.env import variables_of
 from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, cell, clean
-from fleetvisor.cli.simulate import swarm_url
-from fleetvisor.cli.spawn import STOP_S, serving
+from fleetvisor.cli.scenario import bad_release
+from fleetvisor.cli.stage import Stage, curl_line, open_stage, swarm
 from fleetvisor.client.credentials import Server
 from fleetvisor.client.resources import App, Client, Device
 
+
+class Scenario(StrEnum):
+    """Another story than the plain one."""
+
+    BAD_RELEASE = "bad-release"
+
+
 DEVICES: Final = 10
-VERSIONS: Final = ("blinker-v1", "blinker-v2")
-_SHIPPED: Final = Path(__file__).with_name("firmware")  # where the wheel has what a checkout has in examples/
-_CHECKOUT: Final = Path(__file__).parents[3] / "examples/firmware"
 _STAGE_S: Final = 25.0
 _LOOK_S: Final = 0.2
 _BOOT_S: Final = 1.0  # a board takes its time; without it the states pass faster than anyone can see
@@ -57,39 +57,24 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    scenario: Annotated[
+        Scenario | None,
+        typer.Option("--scenario", help="Another story, with a thousand devices and their rollouts."),
+    ] = None,
 ) -> None:
     """Show it all: start a server, update ten simulated devices from one firmware to the next, and keep serving.
 
-    Uses a temporary directory, which is removed at the end.
+    With --scenario bad-release: a release to a thousand devices that a quarter of them cannot run, stopped by its
+    guard, and rolled back. Uses a temporary directory, which is removed at the end.
     """
-    from fleetvisor.client.http import Http
-
     if session.data is not None:
         raise Usage("The demo makes its own data directory.")
     out = session.out
     with ExitStack() as stack:
-        stack.enter_context(_stoppable())
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetvisor-demo-")))
-        bundles = [_pack((firmware or shipped_firmware()) / f"{version}.elf", directory) for version in VERSIONS]
-        out.note("Starting a server on HTTPS, with SQLite in a temporary directory …")
-        server = stack.enter_context(serving(directory / "data", out))
-        client = Client(stack.enter_context(Http(server)))
-        out.note(f"It is ready at {server.call_url}. Registering {DEVICES} devices, uploading 2 bundles …")
-        devices = [client.create_device(f"demo-{number:02}") for number in range(1, DEVICES + 1)]
-        apps = [client.create_app(bundle, bundle.stem) for bundle in bundles]
-        stack.enter_context(_swarm([(d.sid, d.device_token or "") for d in devices], server))
-        with _board(out) as board:
-            for app in apps:
-                for device in devices:
-                    client.update_device(device.sid, target=app.sid)
-                _watch(client, apps, app, board)
-        final = list(client.devices())
-        good = _all_run(final, apps[-1])
-        _conclude(out, server, apps, final)
-        if not good:
-            raise Failure(f"Not every device runs {apps[-1].name}.")
+        stage = open_stage(stack, out, firmware)
+        good = _two_updates(stage) if scenario is None else bad_release(stage)
         if leave:
-            out.note(f"Every device runs {apps[-1].name}. Stopping.")
+            out.note(f"{good} Stopping.")
             return
         out.note("\nThe server and the devices go on until Ctrl-C.")
         with suppress(KeyboardInterrupt):
@@ -97,74 +82,25 @@ def demo(
         out.note("Stopping.")
 
 
-def shipped_firmware() -> Path:
-    """Give the folder of the two firmwares that come with the program."""
-    return _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
-
-
-def _pack(elf: Path, directory: Path) -> Path:
-    from fleetvisor.protocol.firmware import load_firmware
-    from fleetvisor.protocol.pack import pack
-
-    if not elf.exists():
-        raise Failure(f"{elf} is missing.", "Give --firmware DIR, with both files in it.")
-    bundle = directory / f"{elf.stem}.zip"
-    bundle.write_bytes(pack(load_firmware(elf)))
-    return bundle
-
-
-@contextmanager
-def _stoppable() -> Generator[None]:
-    """Make SIGTERM end the demo as Ctrl-C does, so that it cleans up."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _swarm(devices: Sequence[tuple[str, str]], server: Server) -> Generator[None]:
-    """Run the devices in a thread of their own, so that looking at them does not slow them."""
+def _two_updates(stage: Stage) -> str:
+    """Bring ten devices to the first version and to the second; say so."""
     from fleetvisor.agent.runner import Behaviour
-    from fleetvisor.reality import RealClock, RealEntropy
-    from fleetvisor.sim.fleet import run_swarm
 
-    async def live() -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
-        assert task is not None
-        stopping.append(lambda: loop.call_soon_threadsafe(task.cancel))
-        started.set()
-        await run_swarm(
-            devices,
-            swarm_url(server),
-            server.ca_file,
-            clock=RealClock(),
-            entropy=RealEntropy(),
-            behaviour=Behaviour(boot_s=_BOOT_S),
-            ramp_s=1.0,
-        )
-
-    def work() -> None:
-        with suppress(asyncio.CancelledError):
-            asyncio.run(live())
-
-    stopping: list[Callable[[], object]] = []
-    started = threading.Event()
-    thread = threading.Thread(target=work, name="swarm", daemon=True)
-    thread.start()
-    started.wait()
-    try:
-        yield
-    finally:
-        for stop in stopping:
-            with suppress(RuntimeError):  # the loop is closed: the swarm ended by itself
-                stop()
-        thread.join(STOP_S)
+    client, apps, out = stage.client, stage.apps, stage.out
+    out.note(f"Registering {DEVICES} devices …")
+    devices = [client.create_device(f"demo-{number:02}") for number in range(1, DEVICES + 1)]
+    tokens = [(device.sid, device.device_token or "") for device in devices]
+    stage.stack.enter_context(swarm(tokens, stage.server, behaviour=Behaviour(boot_s=_BOOT_S)))
+    with _board(out) as board:
+        for app in apps:
+            for device in devices:
+                client.update_device(device.sid, target=app.sid)
+            _watch(client, apps, app, board)
+    final = list(client.devices())
+    _conclude(out, stage.server, apps, final)
+    if not _all_run(final, apps[-1]):
+        raise Failure(f"Not every device runs {apps[-1].name}.")
+    return f"Every device runs {apps[-1].name}."
 
 
 class _Board:
@@ -238,7 +174,7 @@ def _all_run(devices: Sequence[Device], app: App) -> bool:
 
 def _conclude(out: Output, server: Server, apps: Sequence[App], devices: Sequence[Device]) -> None:
     """Write what to try: the one part of the demo that is data."""
-    curl = _curl(server)
+    curl = curl_line(server)
     if out.json:
         out.record(
             {
@@ -268,9 +204,3 @@ Try it in another terminal:
   eval "$({shlex.quote(program)} env --data {shlex.quote(str(server.data))})"
   {program} devices list
   {program} deploy {apps[0].name} {devices[-1].name} --wait""")
-
-
-def _curl(server: Server) -> str:
-    ca_file = variables_of(server).get("FLEETVISOR_CA_FILE")
-    trust = f"--cacert {shlex.quote(ca_file)} " if ca_file else ""
-    return f"curl {trust}-u {server.account_sid}:{server.auth_token} {server.base_url}/v1/Devices"

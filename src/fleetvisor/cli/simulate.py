@@ -1,14 +1,15 @@
 """``fleetvisor simulate``: a swarm of devices in one process, to try a server, a rollout or a dashboard with.
 
 The devices are registered through the API and run the real agent over real HTTPS; only their flash is in memory.
-Deliberately no faults: ``tests/sim`` is where networks drop and power fails.
+Apps can be bad on some of them, to rehearse how a rollout stops. Deliberately no other faults: ``tests/sim`` is where
+networks drop and power fails.
 """
 
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -17,7 +18,62 @@ from fleetvisor.cli.options import Session, Usage
 from fleetvisor.client.answers import ApiProblem
 from fleetvisor.client.credentials import Server
 
+if TYPE_CHECKING:
+    from fleetvisor.sim.faults import Faults
+
 _TELL_S: Final = 1.0
+_APP_PANEL: Final = "Bad apps"
+
+
+def share(given: object) -> float:
+    """Read a share: 0.25 or 25%. Raises ``typer.BadParameter``."""
+    text = str(given).strip()
+    try:
+        number = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise typer.BadParameter(f"{text!a} is no share: give one between 0 and 1, such as 0.25, or 25%.")
+    return number
+
+
+def _rate(name: str, about: str) -> typer.models.OptionInfo:
+    text = f"{about} P is a share: 0.25 or 25%."
+    return typer.Option(name, parser=share, metavar="P", help=text, show_default=False, rich_help_panel=_APP_PANEL)
+
+
+_FailRate = Annotated[
+    float, _rate("--fail-rate", "A new app fails its self-test on this share of the devices: they go back, error 7.")
+]
+_SilentRate = Annotated[
+    float, _rate("--silent-rate", "This share says that it installs a new app, and then nothing ever again.")
+]
+_RevertRate = Annotated[
+    float, _rate("--revert-rate", "This share succeeds with a new app, and later runs the old one again.")
+]
+_RevertAfter = Annotated[
+    float,
+    typer.Option("--revert-after", min=0, metavar="S", help="How many seconds later.", rich_help_panel=_APP_PANEL),
+]
+_FailApp = Annotated[
+    str | None,
+    typer.Option(
+        "--fail-app",
+        metavar="APP",
+        help="Only this app, by SID or unique name, can be bad; without it every one.",
+        show_default=False,
+        rich_help_panel=_APP_PANEL,
+    ),
+]
+_Seed = Annotated[
+    int,
+    typer.Option(
+        "--seed",
+        metavar="N",
+        help="Chooses which devices: the same ones for the same seed, devices and app.",
+        rich_help_panel=_APP_PANEL,
+    ),
+]
 
 
 class _Line(msgspec.Struct):
@@ -52,22 +108,47 @@ def simulate(
         float | None, typer.Option("--duration", min=0, metavar="S", help="Stop after S seconds.", show_default=False)
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove the registered devices at the end.")] = False,
+    fail_rate: _FailRate = 0.0,
+    silent_rate: _SilentRate = 0.0,
+    revert_rate: _RevertRate = 0.0,
+    revert_after: _RevertAfter = 5.0,
+    fail_app: _FailApp = None,
+    seed: _Seed = 0,
 ) -> None:
     """Run simulated devices until stopped. Their flash is in memory: each start is a new board's first.
 
-    With --json each change of a device is one line.
+    Apps can be bad on some of them, to rehearse a rollout: only in updates from one app to another, and never an app
+    that the device ran well before, so that going back helps. With --json each change of a device is one line.
     """
     if (count is None) == (devices is None):
         raise Usage("Give either --count or --devices.", "See: fleetvisor simulate --help")
     if devices is not None and (name is not None or remove):
         raise Usage("--name and --remove are for devices registered here, with --count.")
+    rates = (fail_rate, silent_rate, revert_rate)
+    faults = _faults(session, rates, revert_after, fail_app, seed)
     registered: list[str] = []
     try:
         swarm = _read(devices) if devices is not None else _register(session, count or 0, name, registered)
-        asyncio.run(_live(session, swarm, duration))
+        asyncio.run(_live(session, swarm, duration, faults))
     finally:
         if remove:
             _remove(session, registered)
+
+
+def _faults(
+    session: Session, rates: tuple[float, float, float], revert_after_s: float, app: str | None, seed: int
+) -> "Faults | None":
+    """Give the faults that were asked for; ``None``: none were."""
+    from fleetvisor.sim.faults import Faults
+
+    if sum(rates) > 1:
+        raise Usage("--fail-rate, --silent-rate and --revert-rate are shares of the same devices: together at most 1.")
+    if not any(rates):
+        if app is not None:
+            raise Usage("--fail-app needs --fail-rate, --silent-rate or --revert-rate.")
+        return None
+    manifest = None if app is None else session.client.app(app).hash.removeprefix("sha256:")
+    return Faults(*rates, seed, manifest, revert_after_s)
 
 
 def swarm_url(server: Server) -> str:
@@ -109,7 +190,9 @@ def _remove(session: Session, registered: Sequence[str]) -> None:
             progress(number)
 
 
-async def _live(session: Session, swarm: Sequence[tuple[str, str]], duration_s: float | None) -> None:
+async def _live(
+    session: Session, swarm: Sequence[tuple[str, str]], duration_s: float | None, faults: "Faults | None"
+) -> None:
     from fleetvisor.agent.core import View
     from fleetvisor.reality import RealClock, RealEntropy
     from fleetvisor.sim.fleet import run_swarm
@@ -137,7 +220,15 @@ async def _live(session: Session, swarm: Sequence[tuple[str, str]], duration_s: 
         async with clock.timeout(duration_s), asyncio.TaskGroup() as tasks:
             tasks.create_task(tell())
             tasks.create_task(
-                run_swarm(swarm, swarm_url(server), server.ca_file, clock=clock, entropy=RealEntropy(), on_change=hear)
+                run_swarm(
+                    swarm,
+                    swarm_url(server),
+                    server.ca_file,
+                    clock=clock,
+                    entropy=RealEntropy(),
+                    faults=faults,
+                    on_change=hear,
+                )
             )
     except TimeoutError:
         pass  # the time asked for is over

@@ -1,0 +1,214 @@
+"""``fleetvisor demo --scenario bad-release``: a release that a quarter of a fleet cannot run, stopped and taken back.
+
+The fleet gets its first version by a rollout, then the second one in waves under a guard. The guard must stop it while
+few devices are touched; what it decided is shown; a rollback must leave every device well on the first version.
+Deliberately judges by nothing but the REST API; the swarm alone knows which devices are bad.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from fleetvisor.cli.options import Failure
+from fleetvisor.cli.scenario_view import UNTOUCHED, Board, Member, Rollout, Rollouts, board
+from fleetvisor.cli.stage import Stage, curl_line, swarm
+from fleetvisor.client.resources import App
+
+_LOOK_S: Final = 0.25
+_DRAFTS_MAX: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class BadRelease:
+    """The numbers of the story. ``touched_max``: the share of the fleet that the bad release may have come to.
+
+    ``tested_max``: the share to which the waves that are meant to find out may come, by the plan.
+    """
+
+    devices: int = 1000
+    fail_rate: float = 0.25
+    waves: str = "1%,4%,20%,100%"
+    testing_waves: int = 2
+    limit: str = "2%"
+    touched_max: float = 0.05
+    soak_s: int = 2
+    silent_s: int = 30
+    setup_s: float = 120.0
+    release_s: float = 60.0
+    rollback_s: float = 60.0
+    seed: int = 1
+
+
+def bad_release(stage: Stage, story: BadRelease | None = None) -> str:
+    """Tell the story; say that it ended well. Raises ``Failure`` when it does not."""
+    tale = _Tale(stage, story or BadRelease())
+    tale.prepare()
+    bad = tale.release()
+    touched = tale.explain(bad)
+    back = tale.take_back(bad)
+    return tale.conclude(bad, back, touched)
+
+
+class _Tale:
+    """The story while it is told."""
+
+    def __init__(self, stage: Stage, story: BadRelease) -> None:
+        self._stage = stage
+        self._story = story
+        self._say = stage.out.note
+        self._rollouts = Rollouts(stage.http)
+        self._v1, self._v2 = stage.apps
+        self._began_s = time.monotonic()
+
+    def prepare(self) -> None:
+        """Register the fleet, switch it on, and bring it to the first version."""
+        from fleetvisor.sim.faults import Faults
+
+        stage, story = self._stage, self._story
+        self._say(f"Registering {story.devices:,} devices …")
+        fleet: list[tuple[str, str]] = []
+        with stage.out.counter("Registering devices", story.devices) as progress:
+            for number in range(1, story.devices + 1):
+                made = stage.client.create_device(f"demo-{number:04}")
+                fleet.append((made.sid, made.device_token or ""))
+                progress(number)
+        faults = Faults(fail=story.fail_rate, seed=story.seed, manifest=_manifest(self._v2))
+        stage.stack.enter_context(swarm(fleet, stage.server, faults=faults, ramp_s=story.devices / 200))
+        self._say(f"They are registered after {self._spent_s:.0f} s. Rolling out {self._v1.name} to all of them …")
+        form = self._form(FriendlyName="first", App=self._v1.sid, Waves="100%", Soak="0", Limit="2%")
+        first = self._run(form, story.setup_s, "completed")
+        self._demand_all_run_first()
+        if first.counts.get("succeeded") != story.devices:
+            raise Failure(f"Not every device took {self._v1.name}: {first.counts}.")
+
+    def release(self) -> Rollout:
+        """Release the second version in waves; give the rollout once its guard has stopped it."""
+        story = self._story
+        self._say(
+            f"All {story.devices:,} devices run {self._v1.name} after {self._spent_s:.0f} s. Now {self._v2.name}, which"
+            f" fails its self-test on {story.fail_rate:.0%} of them:\n  Waves={story.waves} Limit={story.limit}"
+            f" OnUnproven=stop Soak={story.soak_s} SilentAfter={story.silent_s}"
+        )
+        draft = self._draft_release()
+        return self._watch(self._rollouts.start(draft.sid), story.release_s, "stopped")
+
+    def explain(self, bad: Rollout) -> int:
+        """Say why the guard stopped it and what it came to; give how many devices that are."""
+        story = self._story
+        decision = self._rollouts.decisions(bad.sid)[0]
+        members = self._rollouts.members(bad.sid)
+        touched = sum(member.state not in UNTOUCHED for member in members)
+        self._say(f"\nStopped in wave {decision.wave} ({decision.verdict}, {decision.code}):\n  {decision.sentence}")
+        for wave in bad.waves:
+            self._say(f"  wave {wave.position}, up to {wave.size:>4}: {wave.said}")
+        self._say(f"  {touched} of {story.devices:,} devices were touched: {touched / story.devices:.1%}.")
+        self._say(f"  One that failed: {self._one_failed(members)}")
+        if touched >= story.touched_max * story.devices:
+            raise Failure(f"{touched} devices were touched, {story.touched_max:.0%} of the fleet or more.")
+        return touched
+
+    def take_back(self, bad: Rollout) -> Rollout:
+        """Roll back, and demand that every device is well on the first version."""
+        self._say(f"\nRolling back {bad.sid} …")
+        form = self._form(FriendlyName="take it back", Kind="rollback", RollbackOf=bad.sid, Soak="0")
+        back = self._run(form, self._story.rollback_s, "completed")
+        self._demand_all_run_first()
+        return back
+
+    def conclude(self, bad: Rollout, back: Rollout, touched: int) -> str:
+        """Write what came of it, as data; give the sentence to end with."""
+        story, out, spent_s = self._story, self._stage.out, self._spent_s
+        decision = self._rollouts.decisions(bad.sid)[0]
+        curl = curl_line(self._stage.server, f"/v1/Rollouts/{bad.sid}")
+        good = f"All {story.devices:,} devices are up-to-date on {self._v1.name} again, after {spent_s:.0f} s in all."
+        if out.json:
+            out.record(
+                {
+                    "rollout": bad.sid,
+                    "rollback": back.sid,
+                    "wave": decision.wave,
+                    "code": decision.code,
+                    "sentence": decision.sentence,
+                    "devices": story.devices,
+                    "touched": touched,
+                    "seconds": round(spent_s, 1),
+                    "curl": curl,
+                }
+            )
+        else:
+            out.write(f"{good}\n\n  {curl}")
+        return "The release was stopped by its guard, explained, and rolled back."
+
+    @property
+    def _spent_s(self) -> float:
+        return time.monotonic() - self._began_s
+
+    def _form(self, **form: str) -> dict[str, str]:
+        return {"MinimumSample": "5", "SilentAfter": str(self._story.silent_s), **form}
+
+    def _draft_release(self) -> Rollout:
+        """Draft the release. Which devices come first is chance: a plan with too many of them is drawn again."""
+        story = self._story
+        form = self._form(
+            FriendlyName="bad release",
+            App=self._v2.sid,
+            Waves=story.waves,
+            Limit=story.limit,
+            OnUnproven="stop",
+            Soak=str(story.soak_s),
+        )
+        for _ in range(_DRAFTS_MAX):
+            draft = self._rollouts.draft(**form)
+            plan = self._rollouts.plan(draft.sid)
+            if sum(wave.devices for wave in plan.waves[: story.testing_waves]) < story.touched_max * story.devices:
+                said = ", then ".join(f"{wave.devices} ({wave.size})" for wave in plan.waves)
+                self._say(f"  By the plan, devices in each wave: {said}.")
+                return draft
+            self._rollouts.delete(draft.sid)
+        raise Failure(f"{_DRAFTS_MAX} drafts had too many devices in their first waves.")
+
+    def _run(self, form: dict[str, str], for_s: float, ends: str) -> Rollout:
+        return self._watch(self._rollouts.start(self._rollouts.draft(**form).sid), for_s, ends)
+
+    def _watch(self, rollout: Rollout, for_s: float, ends: str) -> Rollout:
+        """Show a rollout until it is over; demand that it ends in the state ``ends``, in time."""
+        deadline = time.monotonic() + for_s
+        with board(self._stage.out) as shown:
+            rollout = self._until_over(rollout, deadline, shown)
+        if rollout.state != ends or not rollout.over:
+            why = "" if rollout.decision is None else f" {rollout.decision.sentence}"
+            raise Failure(f"The rollout is {rollout.state} and not {ends} after {for_s:.0f} s at most.{why}")
+        return rollout
+
+    def _until_over(self, rollout: Rollout, deadline: float, shown: Board) -> Rollout:
+        names = {"release": "rollout", "rollback": "rollback"}
+        while True:
+            rollout = self._rollouts.get(rollout.sid)
+            shown.show(rollout, f"{names[rollout.kind]} {rollout.sid}")
+            if rollout.over or time.monotonic() > deadline:
+                return rollout
+            time.sleep(_LOOK_S)
+
+    def _one_failed(self, members: list[Member]) -> str:
+        for member in members:
+            if member.state == "failed":
+                device = self._stage.client.device(member.device_sid)
+                runs = {app.sid: app.name for app in self._stage.apps}.get(device.app.reported_sid or "", "nothing")
+                return (
+                    f"{device.name} (wave {member.wave}, error {member.error_code});"
+                    f" its update_status is {device.app.update_status}, and it runs {runs}."
+                )
+        raise Failure("The guard stopped it, but no device failed.")
+
+    def _demand_all_run_first(self) -> None:
+        """Demand that every device is up-to-date and reports the first version."""
+        client, count = self._stage.client, self._story.devices
+        for by, value in (("status", "up-to-date"), ("app", self._v1.sid)):
+            found = client.count_devices(by=by)
+            groups = {group.value: group.count for group in found.groups}
+            if (found.total, groups) != (count, {value: count}):
+                raise Failure(f"Of {count} devices, not all have {by} {value}: {groups}.")
+
+
+def _manifest(app: App) -> str:
+    return app.hash.removeprefix("sha256:")
