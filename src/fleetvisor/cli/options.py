@@ -21,6 +21,7 @@ from fleetvisor.client.credentials import Server
 from fleetvisor.client.identity import Identity
 from fleetvisor.client.operators import Operators
 from fleetvisor.client.resources import Client
+from fleetvisor.client.rollouts import Rollouts
 
 if TYPE_CHECKING:
     from fleetvisor.client.http import Http
@@ -59,6 +60,7 @@ class ExitCode(IntEnum):
     CONFLICT = 5
     RATE_LIMITED = 6
     SERVER = 7
+    STOPPED = 8
     INTERRUPTED = 130
 
 
@@ -137,6 +139,11 @@ class Session:
     def identity(self) -> Identity:
         """Give the part of the API that is about what proves devices."""
         return Identity(self.http)
+
+    @functools.cached_property
+    def rollouts(self) -> Rollouts:
+        """Give the part of the API that is about rollouts."""
+        return Rollouts(self.http)
 
     def close(self) -> None:
         """Let go of the connection."""
