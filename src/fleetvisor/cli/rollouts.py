@@ -265,7 +265,7 @@ def abort(session: Session, rollout: Ref) -> None:
 
 @command(app, "retry")
 def retry(session: Session, rollout: Ref) -> None:
-    """Offer the app once more to those that failed with it or were not reached."""
+    """Offer the app once more to the devices that failed with it or fell silent."""
     _act(session, rollout, "retry")
 
 
