@@ -28,6 +28,7 @@ from fleetvisor.cli import (
     explain,
     gateway,
     keys,
+    rollouts,
     seal,
     simulate,
 )
@@ -55,7 +56,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Fleetvisor: firmware updates for fleets of devices, through the Microvisor REST API.",
     epilog="Exit status: 0 done · 1 failed · 2 wrong usage · 3 not found · 4 authentication · 5 conflict"
-    " · 6 rate-limited · 7 server fault or unreachable · 130 interrupted.",
+    " · 6 rate-limited · 7 server fault or unreachable · 8 rollout stopped · 130 interrupted.",
 )
 
 
@@ -102,6 +103,7 @@ app.add_typer(enrollment.app, name="enrollment", rich_help_panel=_FLEET)
 app.add_typer(gateway.app, name="gateway", rich_help_panel=_FLEET)
 app.add_typer(apps.app, name="apps", rich_help_panel=_FLEET)
 command(app, "deploy", rich_help_panel=_FLEET)(deploy.deploy)
+app.add_typer(rollouts.app, name="rollouts", rich_help_panel=_FLEET)
 app.add_typer(configs.configs, name="configs", rich_help_panel=_FLEET)
 app.add_typer(configs.secrets, name="secrets", rich_help_panel=_FLEET)
 command(app, "events", rich_help_panel=_FLEET)(events.events)

@@ -22,6 +22,7 @@ from fleetvisor.client.explanations import Explanations
 from fleetvisor.client.identity import Identity
 from fleetvisor.client.operators import Operators
 from fleetvisor.client.resources import Client
+from fleetvisor.client.rollouts import Rollouts
 
 if TYPE_CHECKING:
     from fleetvisor.client.http import Http
@@ -60,6 +61,7 @@ class ExitCode(IntEnum):
     CONFLICT = 5
     RATE_LIMITED = 6
     SERVER = 7
+    STOPPED = 8
     INTERRUPTED = 130
 
 
@@ -143,6 +145,11 @@ class Session:
     def explanations(self) -> Explanations:
         """Give the part of the API that explains devices."""
         return Explanations(self.http)
+
+    @functools.cached_property
+    def rollouts(self) -> Rollouts:
+        """Give the part of the API that is about rollouts."""
+        return Rollouts(self.http)
 
     def close(self) -> None:
         """Let go of the connection."""

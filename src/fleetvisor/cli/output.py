@@ -32,6 +32,16 @@ STYLES: Final = {
     "ok": "green",
     "warn": "yellow",
     "fail": "red",
+    "succeeded": "green",
+    "failed": "red",
+    "silent": "magenta",
+    "updating": "yellow",
+    "running": "yellow",
+    "paused": "yellow",
+    "completed": "green",
+    "released": "green",
+    "stopped": "red",
+    "aborted": "red",
 }
 
 

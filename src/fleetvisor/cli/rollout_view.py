@@ -1,0 +1,195 @@
+"""How a rollout is shown to people: its facts, a table of its waves, and the picture that ``watch`` renews.
+
+Pure: it is given a ``Rollout`` as the API has it, and asks nobody. Deliberately no judgement of its own: the rate,
+its bounds, the sentence of the guard and what is waited for are the server's words.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fleetvisor.cli.devices import reason
+from fleetvisor.cli.durations import spell
+from fleetvisor.cli.output import STYLES, cell, clean
+from fleetvisor.client.rollouts import Guard, Rollout, RolloutDevice, Wave
+
+# What a bar is drawn with, in the order of a bar: a glyph for each state, so that it can be read without colours.
+GLYPHS: Final = {
+    "succeeded": "█",
+    "unchanged": "▓",
+    "failed": "X",
+    "silent": "?",
+    "updating": "▒",
+    "offline": "·",
+    "left": "-",
+    "canceled": "-",
+    "skipped": "-",
+}
+_COLOURS: Final = {
+    "succeeded": "green",
+    "unchanged": "green",
+    "failed": "red",
+    "silent": "magenta",
+    "updating": "yellow",
+    "offline": "bright_black",
+}
+_COUNTED: Final = ("succeeded", "failed", "silent", "updating", "offline")
+BAR: Final = 30
+
+
+def percent(rate: float) -> str:
+    """Render a rate with the digits that say something."""
+    return f"{rate * 100:.3g} %"
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """Say how many devices are in each state that any is in."""
+    told = [f"{counts[state]:,} {state}" for state in GLYPHS if counts.get(state)]
+    told += [f"{count:,} {state}" for state, count in counts.items() if count and state not in GLYPHS]
+    return ", ".join(told) or "none yet"
+
+
+def rate(rollout: Rollout) -> str:
+    """Say how high the failure rate is, between which bounds, and what its limit is."""
+    guard = rollout.guard
+    seen = "none yet" if rollout.failure_rate is None else percent(rollout.failure_rate)
+    between = f"{percent(rollout.failure_rate_lower)} to {percent(rollout.failure_rate_upper)}"
+    return f"{seen} ({between} at {percent(guard.confidence)} confidence; limit {percent(guard.limit)})"
+
+
+def place(rollout: Rollout) -> str:
+    """Say which wave is open."""
+    return f"{rollout.wave} of {len(rollout.waves)}"
+
+
+def waiting(rollout: Rollout) -> str | None:
+    """Say what is waited for, and until when."""
+    waits = rollout.waits_for
+    if waits is None:
+        return None
+    return waits.sentence if waits.until is None else f"{waits.sentence} Until {waits.until}."
+
+
+def subject(rollout: Rollout, app: str | None) -> str:
+    """Say what a rollout does; ``app`` is what people call its app."""
+    if rollout.kind == "rollback":
+        return f"rollback of {rollout.rollback_of}"
+    return f"{rollout.kind} of {app}"
+
+
+def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
+    """Give what is worth reading of a rollout, without its waves, for ``Output.record``."""
+    told: dict[str, Any] = {
+        "sid": rollout.sid,
+        "name": rollout.friendly_name,
+        "what": subject(rollout, app),
+        "selector": rollout.selector or "(every device)",
+        "state": rollout.state,
+        "wave": place(rollout),
+        "devices": counted(rollout.counts),
+        "failure rate": rate(rollout),
+        "guard": guarding(rollout.guard),
+    }
+    if rollout.decision is not None:
+        told["decision"] = f"{rollout.decision.verdict}: {rollout.decision.sentence}"
+    if (waits := waiting(rollout)) is not None:
+        told["waits for"] = waits
+    told["at one time"] = rollout.max_concurrent or "no limit"
+    told["in a minute"] = rollout.starts_per_minute or "no limit"
+    dates = {"start": rollout.date_start, "started": rollout.date_started, "ended": rollout.date_ended}
+    return told | {name: date for name, date in dates.items() if date} | {"created": rollout.date_created}
+
+
+def guarding(guard: Guard) -> str:
+    """Say what the guard goes by."""
+    release = "releases by proof only" if guard.require_proof else f"unproven over the limit: {guard.on_unproven}"
+    times = {"soak": guard.soak, "silent after": guard.silent_after, "offline after": guard.offline_after}
+    spelt = ", ".join(f"{name} {spell(seconds)}" for name, seconds in times.items())
+    return f"from {guard.minimum_sample} devices on; {release}; {spelt}"
+
+
+def wave_rows(rollout: Rollout) -> list[tuple[object, ...]]:
+    """Give the rows of the table of waves, under ``WAVE_COLUMNS``."""
+    return [
+        (
+            wave.position,
+            wave.size,
+            wave.state,
+            sum(wave.counts.values()),
+            *(wave.counts.get(state, 0) for state in _COUNTED),
+            sum(count for state, count in wave.counts.items() if state not in _COUNTED),
+        )
+        for wave in rollout.waves
+    ]
+
+
+WAVE_COLUMNS: Final = ("wave", "up to", "state", "devices", *_COUNTED, "others")
+
+
+def outcome(device: RolloutDevice) -> str:
+    """Say why a device is in its state, where there is anything to say."""
+    if device.error_code and not device.reason:
+        return f"error {device.error_code}: {reason(device.error_code)}"
+    return device.reason.replace("_", " ")
+
+
+def cells(counts: Mapping[str, int], width: int = BAR) -> dict[str, int]:
+    """Share ``width`` cells out among the states, in the order of a bar: each state that any device is in has one."""
+    present = {state: counts[state] for state in GLYPHS if counts.get(state, 0) > 0}
+    total = sum(present.values())
+    if not total:
+        return {}
+    shares = {state: max(1, count * width // total) for state, count in present.items()}
+    most = max(shares, key=lambda state: present[state])
+    shares[most] = max(1, shares[most] + width - sum(shares.values()))
+    return shares
+
+
+def bar(counts: Mapping[str, int], width: int = BAR) -> Text:
+    """Draw how many devices are in each state."""
+    drawn = Text(no_wrap=True)
+    for state, count in cells(counts, width).items():
+        drawn.append(GLYPHS[state] * count, style=_COLOURS.get(state, "blue"))
+    return drawn
+
+
+def line(rollout: Rollout) -> str:
+    """Say in one line how a rollout stands."""
+    parts = [f"{rollout.state}, wave {place(rollout)}: {counted(rollout.counts)}; failure rate {rate(rollout)}."]
+    if rollout.decision is not None:
+        parts.append(f"{rollout.decision.verdict}: {rollout.decision.sentence}")
+    if (waits := waiting(rollout)) is not None:
+        parts.append(waits)
+    return " ".join(parts)
+
+
+def picture(rollout: Rollout, app: str | None) -> RenderableType:
+    """Draw a rollout: a line with a bar for each wave, the failure rate, the guard's sentence, and what is awaited."""
+    waves = Table.grid(padding=(0, 2, 0, 0))
+    for wave in rollout.waves:
+        waves.add_row(*_wave(wave, is_open=wave.position == rollout.wave))
+    title = Text.assemble(
+        (clean(rollout.name), "bold"), f"  {clean(subject(rollout, app))}  ", cell(rollout.state),
+        f"  wave {place(rollout)}",
+    )  # fmt: skip
+    below = [Text(f"failure rate {rate(rollout)}")]
+    if rollout.decision is not None:
+        below.append(Text(f"guard: {rollout.decision.verdict}: {clean(rollout.decision.sentence)}"))
+    if (waits := waiting(rollout)) is not None:
+        below.append(Text(clean(waits), style="dim"))
+    return Group(title, waves, *below)
+
+
+def _wave(wave: Wave, *, is_open: bool) -> tuple[Text, Text, Text, Text, Text]:
+    style = "bold" if is_open else ""
+    told = counted(wave.counts) if any(wave.counts.values()) or wave.state != "waiting" else ""
+    return (
+        Text(f"wave {wave.position}", style=style),
+        Text(clean(wave.size), style=style, justify="right"),
+        Text(clean(wave.state), style=STYLES.get(wave.state, "")),
+        bar(wave.counts) if any(wave.counts.values()) else Text(" " * BAR),
+        Text(told),
+    )

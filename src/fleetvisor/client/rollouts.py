@@ -1,0 +1,242 @@
+"""Rollouts as typed calls: drafted, planned, started, followed, ended.
+
+Beside ``resources`` as ``api/rollouts`` is beside ``api/devices``. Deliberately no domain rules: the server decides,
+this asks. Spec: our extensions in ``docs/divergences.md`` and ``docs/reference/rest-api.md``.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import msgspec
+
+from fleetvisor.client.resources import Resource, make_form, read, segment, walk
+
+if TYPE_CHECKING:
+    from fleetvisor.client.http import Form, Http
+
+_ROLLOUTS: Final = "/v1/Rollouts"
+Action = Literal["start", "pause", "resume", "abort", "retry", "release"]
+
+
+class Wanted(msgspec.Struct, kw_only=True, frozen=True):
+    """How a new rollout is to go, in the words of the API; what is ``None`` the server chooses. Times: seconds."""
+
+    name: str | None = None
+    waves: str | None = None
+    limit: str | None = None
+    confidence: str | None = None
+    sample_min: int | None = None
+    soak_s: int | None = None
+    silent_s: int | None = None
+    offline_s: int | None = None
+    on_unproven: str | None = None
+    require_proof: bool | None = None
+    concurrent_max: int | None = None
+    starts_per_minute: int | None = None
+
+
+class Guard(msgspec.Struct, kw_only=True):
+    """What the guard goes by: rates are shares, times are seconds."""
+
+    limit: float = 0.0
+    confidence: float = 0.0
+    minimum_sample: int = 0
+    soak: int = 0
+    silent_after: int = 0
+    offline_after: int = 0
+    on_unproven: str = ""
+    require_proof: bool = False
+
+
+class Wave(msgspec.Struct, kw_only=True):
+    """A wave, and how many of its devices are in each state."""
+
+    position: int
+    size: str
+    state: str
+    counts: dict[str, int] = msgspec.field(default_factory=dict[str, int])
+
+
+class WaitsFor(msgspec.Struct, kw_only=True):
+    """What a rollout waits for, and until when, if that is known."""
+
+    code: str
+    sentence: str
+    until: str | None = None
+
+
+class Decision(Resource, kw_only=True):
+    """What the guard or an operator decided. ``document`` is there only where it was read from a list."""
+
+    number: int
+    wave: int
+    verdict: str
+    code: str
+    sentence: str
+    numbers: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    date_created: str | None = None
+
+
+class Rollout(Resource, kw_only=True):
+    """A rollout with its waves, counts, failure rate and newest decision."""
+
+    sid: str
+    friendly_name: str = ""
+    kind: str = "release"
+    app_sid: str | None = None
+    rollback_of: str | None = None
+    selector: str = ""
+    state: str
+    wave: int = 0
+    waves: list[Wave]
+    counts: dict[str, int]
+    failure_rate: float | None = None
+    failure_rate_lower: float = 0.0
+    failure_rate_upper: float = 1.0
+    guard: Guard
+    decision: Decision | None = None
+    waits_for: WaitsFor | None = None
+    max_concurrent: int = 0
+    starts_per_minute: int = 0
+    retrying: bool = False
+    canceling: bool = False
+    date_start: str | None = None
+    date_started: str | None = None
+    date_ended: str | None = None
+    date_created: str | None = None
+    date_updated: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Give what people call it: its name, else its SID."""
+        return self.friendly_name or self.sid
+
+
+class PlannedWave(msgspec.Struct, kw_only=True):
+    """What a wave would come to."""
+
+    position: int
+    size: str
+    devices: int
+    unchanged: int
+    sample: list[str]
+
+
+class LeftOut(msgspec.Struct, kw_only=True):
+    """Devices that would be left out, and why."""
+
+    reason: str
+    devices: int
+    sample: list[str]
+
+
+class Plan(Resource, kw_only=True):
+    """What a rollout would do if it began now. ``beyond``: selected, but in no wave."""
+
+    rollout_sid: str
+    selected: int
+    beyond: int
+    waves: list[PlannedWave]
+    left_out: list[LeftOut]
+
+
+class RolloutDevice(Resource, kw_only=True):
+    """What became of one device in a rollout."""
+
+    device_sid: str
+    wave: int
+    state: str
+    reason: str = ""
+    error_code: int = 0
+    update_number: int | None = None
+    attempts: int = 0
+    app_sid: str | None = None
+    previous_sid: str | None = None
+    date_changed: str | None = None
+
+
+class Rollouts:
+    """The calls. Every one raises ``ApiProblem`` and ``Unreachable``."""
+
+    def __init__(self, http: "Http") -> None:
+        """Speak through ``http``."""
+        self._http = http
+
+    def create(self, app: str, selector: str | None = None, wanted: Wanted | None = None) -> Rollout:
+        """Draft the release of an app, by SID or unique name, to those that ``selector`` selects, or to all."""
+        form = make_form(App=app, Selector=selector)
+        return read(self._http.post(_ROLLOUTS, {**form, **_form(wanted or Wanted())}), Rollout)
+
+    def create_rollback(self, of: str, wanted: Wanted | None = None) -> Rollout:
+        """Draft the taking back of a rollout: each device gets the app that it ran before."""
+        form = make_form(Kind="rollback", RollbackOf=of)
+        return read(self._http.post(_ROLLOUTS, {**form, **_form(wanted or Wanted())}), Rollout)
+
+    def list(self) -> Iterator[Rollout]:
+        """Walk the rollouts, newest first."""
+        return walk(self._http, _ROLLOUTS, "rollouts", Rollout)
+
+    def get(self, sid: str) -> Rollout:
+        """Fetch a rollout."""
+        return read(self._http.get(_path(sid)), Rollout)
+
+    def plan(self, sid: str, sample: int | None = None) -> Plan:
+        """Ask what a rollout would do if it began now; ``sample`` devices of each wave are named."""
+        wanted = None if sample is None else {"Sample": sample}
+        return read(self._http.get(f"{_path(sid)}/Plan", wanted), Plan)
+
+    def act(
+        self,
+        sid: str,
+        action: Action | None = None,
+        *,
+        start_at: str | None = None,
+        concurrent_max: int | None = None,
+        starts_per_minute: int | None = None,
+    ) -> Rollout:
+        """Do one thing to a rollout, and change its pace; ``start_at`` goes with ``start``. All or nothing."""
+        form = make_form(
+            Action=action,
+            StartAt=start_at,
+            MaxConcurrent=_number(concurrent_max),
+            StartsPerMinute=_number(starts_per_minute),
+        )
+        return read(self._http.post(_path(sid), form), Rollout)
+
+    def delete(self, sid: str) -> None:
+        """Remove a rollout that never began."""
+        self._http.delete(_path(sid))
+
+    def decisions(self, sid: str) -> Iterator[Decision]:
+        """Walk what was decided, newest first."""
+        return walk(self._http, f"{_path(sid)}/Decisions", "decisions", Decision)
+
+    def devices(self, sid: str, state: str | None = None) -> Iterator[RolloutDevice]:
+        """Walk what became of each device: all, or those in one state."""
+        wanted = {"State": state} if state else None
+        return walk(self._http, f"{_path(sid)}/Devices", "rollout_devices", RolloutDevice, wanted)
+
+
+def _form(wanted: Wanted) -> "Form":
+    return make_form(
+        FriendlyName=wanted.name,
+        Waves=wanted.waves,
+        Limit=wanted.limit,
+        Confidence=wanted.confidence,
+        MinimumSample=_number(wanted.sample_min),
+        Soak=_number(wanted.soak_s),
+        SilentAfter=_number(wanted.silent_s),
+        OfflineAfter=_number(wanted.offline_s),
+        OnUnproven=wanted.on_unproven,
+        RequireProof=None if wanted.require_proof is None else str(wanted.require_proof).lower(),
+        MaxConcurrent=_number(wanted.concurrent_max),
+        StartsPerMinute=_number(wanted.starts_per_minute),
+    )
+
+
+def _number(number: int | None) -> str | None:
+    return None if number is None else str(number)
+
+
+def _path(sid: str) -> str:
+    return f"{_ROLLOUTS}/{segment(sid)}"
