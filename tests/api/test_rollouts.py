@@ -209,6 +209,21 @@ async def test_a_device_that_reverts_after_its_success_has_failed(server):
     assert (await fleet.get(rollout))["counts"]["failed"] == 1
 
 
+async def test_a_device_that_reverts_after_its_rollout_was_stopped_is_left_alone(server):
+    fleet = await Fleet.make(server, 3)
+    rollout = await fleet.start(Waves="100%", Soak=600)
+    first = next(iter(fleet.boards.values()))
+    for board in fleet.boards.values():
+        await board.follow()
+    await fleet.act(rollout, "abort")
+    await fleet.tick(rollout)
+    first.running = {"app": fleet.v1["sid"], "manifest": fleet.v1["hash"][7:]}
+    await first.report()
+    assert not await first.follow()
+    assert (await fleet.get(rollout))["counts"]["failed"] == 1
+    assert (await fleet.device(first.sid))["app"]["update_status"] == "error"
+
+
 async def test_failed_devices_are_retried_until_their_penalty_which_a_direct_target_lifts(server):
     fleet = await Fleet.make(server, 5)
     bad, *_ = fleet.boards

@@ -67,6 +67,10 @@ class Member(msgspec.Struct, frozen=True):
     date_changed: Millis
 
 
+class _State(msgspec.Struct, frozen=True):
+    state: str
+
+
 async def find(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid) -> Member | None:
     """Read what became of one device in one rollout."""
     keys = {"rollout_sid": rollout_sid, "device_sid": device_sid, "account_sid": account_sid}
@@ -163,6 +167,13 @@ async def revert(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: 
             await tx.run(
                 _FAIL, {"device_sid": device_sid, "app_sid": member.app_sid, "account_sid": account_sid, "now": now}
             )
+
+
+async def gave_up(tx: Tx, account_sid: AccountSid, rollout_sid: str) -> bool:
+    """Tell whether a rollout was stopped or aborted: nothing is tried for it any more."""
+    sql = """SELECT state FROM rollouts WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid
+        AND state IN ('stopped', 'aborted')"""
+    return await tx.one(_State, sql, {"rollout_sid": rollout_sid, "account_sid": account_sid}) is not None
 
 
 async def number(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, made: int) -> None:

@@ -286,7 +286,9 @@ class Updates:
         if open_update is None:
             if reported_hash == assignment.target_hash and assignment.target_hash is not None:
                 reached = True
-            elif rules.needs_another(assignment, reported_hash, self._limits.update_retries_max):
+            elif rules.needs_another(assignment, reported_hash, self._limits.update_retries_max) and not (
+                assignment.rollout_sid is not None and await members.gave_up(tx, account_sid, assignment.rollout_sid)
+            ):
                 again = await apps_store.find_in(tx, account_sid, str(assignment.target_sid))
                 retries += 1
         await store.set_report(
