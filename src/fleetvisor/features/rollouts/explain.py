@@ -110,7 +110,7 @@ class Explainer:
             waves = await store.waves(self._db, sid)
             fixed = [wave.threshold for wave in waves if wave.threshold is not None]
             wave = rules.wave_of(rules.place(sid, device.device_sid), fixed) if fixed else 0
-            view = View(rollout, waves, await store.counts(self._db, sid), None)
+            view = View(rollout, waves, await store.counts(self._db, sid), await store.last_ruling(self._db, sid))
             parts.append(Part(rollout, member, wave, waits_for(view, now)))
         return tuple(parts)
 

@@ -180,6 +180,7 @@ SENTENCES: Final = {
     " bound.",
 }
 CODES: Final = tuple(SENTENCES)
+HELD: Final = frozenset({"proof_required", "unproven_over_hold"})
 
 
 def _seen(evidence: Evidence) -> str:

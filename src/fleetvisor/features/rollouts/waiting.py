@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.features.rollouts import rules
+from fleetvisor.features.rollouts.guard import HELD
 from fleetvisor.features.rollouts.model import View
 from fleetvisor.ground.clock import Millis, later
 
@@ -30,6 +31,7 @@ CODES: Final = {
     "rate": "It waits until more updates may be started in this minute.",
     "devices": "Devices of the open wave are deciding.",
     "soak": "The open wave soaks.",
+    "decision": "The guard is about to decide on the open wave.",
     "operator": "The guard holds the open wave: an operator must release it or abort the rollout.",
     "canceling": "Open updates are being canceled.",
 }
@@ -68,7 +70,9 @@ def _wave(view: View, now: Millis) -> Wait:
     if every["updating"]:
         return _wait("devices")
     over = later(wave.date_settled or now, rollout.soak_s)
-    return _wait("soak", over) if over > now else _wait("operator")
+    if over > now:
+        return _wait("soak", over)
+    return _wait("operator") if view.ruling is not None and view.ruling.code in HELD else _wait("decision")
 
 
 def _wait(code: str, until: Millis | None = None) -> Wait:
