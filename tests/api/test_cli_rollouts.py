@@ -198,7 +198,7 @@ def test_a_rollout_that_fails_is_stopped_with_status_8_and_taken_back(cli, fleet
 
 def test_a_rollout_is_paused_resumed_held_released_retried_and_aborted(cli, eyes, fleet):
     boards = fleet("hands", 4)
-    [made] = cli(f"rollouts create v2 -l site=hands --waves 2,100% --start {QUICK} --offline-after 1h")
+    [made] = cli(f"rollouts create v2 -l site=hands --waves 2,100% --start {QUICK} --limit 60% --offline-after 1h")
     with living(boards, lambda board: "failed"):
         wait_until(lambda: cli("rollouts show", made["sid"])[0]["waits_for"]["code"] == "operator")
     assert cli("rollouts watch --timeout 0", made["sid"], status=1)["hint"].endswith(made["sid"])
