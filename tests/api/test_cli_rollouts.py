@@ -200,7 +200,7 @@ def test_a_rollout_is_paused_resumed_held_released_retried_and_aborted(cli, eyes
     boards = fleet("hands", 4)
     [made] = cli(f"rollouts create v2 -l site=hands --waves 2,100% --start {QUICK} --limit 60% --offline-after 1h")
     with living(boards, lambda board: "failed"):
-        wait_until(lambda: cli("rollouts show", made["sid"])[0]["waits_for"]["code"] == "operator")
+        wait_until(lambda: (cli("rollouts show", made["sid"])[0]["decision"] or {}).get("code") == "unproven_over_hold")
     assert cli("rollouts watch --timeout 0", made["sid"], status=1)["hint"].endswith(made["sid"])
     assert "operator" in eyes("rollouts show", made["sid"]).out
     assert cli("rollouts pause", made["sid"])[0]["state"] == "paused"
@@ -251,22 +251,46 @@ def test_what_is_wrong_has_its_status_and_a_hint(cli, apps, line, status):
     assert told["hint"]
 
 
+@contextmanager
+def terminal():
+    """Give the end of a terminal that a program writes to, and what it wrote there."""
+    master, slave = pty.openpty()
+    seen = bytearray()
+
+    def read():
+        try:
+            while piece := os.read(master, 4096):
+                seen.extend(piece)
+        except OSError:
+            pass  # the last program that had the terminal is gone
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        yield slave, seen
+    finally:
+        os.close(slave)
+        thread.join()
+        os.close(master)
+
+
 @pytest.mark.parametrize("no_color", [False, True])
 def test_a_person_at_a_terminal_sees_a_bar_for_each_wave(cli, data, fleet, no_color):
-    [made] = cli("rollouts create v2 -l site=nobody --waves 10%,100% --name seen")
+    boards = fleet(f"seen-{no_color}".lower(), 3)
+    [made] = cli(f"rollouts create v2 -l site=seen-{no_color} --waves 1,100% {QUICK}".lower(), "--name", "spring")
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "140"} | ({"NO_COLOR": "1"} if no_color else {})
-    master, slave = pty.openpty()
-    command = [sys.executable, "-m", "fleetvisor.cli.main", "rollouts", "watch", made["sid"], "--timeout", "0.2"]
-    done = subprocess.run(
-        [*command, "--data", str(data)], stdout=subprocess.PIPE, stderr=slave, env=environment, timeout=30
-    )
-    os.close(slave)
-    seen = os.read(master, 100_000).decode()
-    os.close(master)
-    assert done.returncode == 1
-    assert "wave 2" in seen
-    assert "failure rate none yet" in seen
-    assert "It is a draft" in seen
-    assert ("\x1b[31m" in seen or "\x1b[1;31m" in seen) is not no_color
+    command = [sys.executable, "-m", "fleetvisor.cli.main", "rollouts", "start", made["sid"], "--watch"]
+    with living(boards), terminal() as (end, seen):
+        done = subprocess.run(
+            [*command, "--data", str(data)], stdout=subprocess.PIPE, stderr=end, env=environment, timeout=30
+        )
+    picture = seen.decode()
+    assert done.returncode == 0, picture
+    assert "spring" in picture
+    assert "release of v2" in picture
+    assert "wave 2" in picture
+    assert "█" * 30 in picture
+    assert "failure rate" in picture
+    assert ("\x1b[32m" in picture) is not no_color
+    assert "completed" in done.stdout.decode()
     assert "\x1b" not in done.stdout.decode()
-    cli("rollouts remove", made["sid"])

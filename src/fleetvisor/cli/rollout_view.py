@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from fleetvisor.cli.devices import reason
@@ -150,7 +149,7 @@ def cells(counts: Mapping[str, int], width: int = BAR) -> dict[str, int]:
 
 def bar(counts: Mapping[str, int], width: int = BAR) -> Text:
     """Draw how many devices are in each state."""
-    drawn = Text(no_wrap=True)
+    drawn = Text()
     for state, count in cells(counts, width).items():
         drawn.append(GLYPHS[state] * count, style=_COLOURS.get(state, "blue"))
     return drawn
@@ -168,9 +167,9 @@ def line(rollout: Rollout) -> str:
 
 def picture(rollout: Rollout, app: str | None) -> RenderableType:
     """Draw a rollout: a line with a bar for each wave, the failure rate, the guard's sentence, and what is awaited."""
-    waves = Table.grid(padding=(0, 2, 0, 0))
-    for wave in rollout.waves:
-        waves.add_row(*_wave(wave, is_open=wave.position == rollout.wave))
+    number = max((len(str(wave.position)) for wave in rollout.waves), default=1)
+    size = max((len(clean(wave.size)) for wave in rollout.waves), default=1)
+    waves = [_wave(wave, number, size, is_open=wave.position == rollout.wave) for wave in rollout.waves]
     title = Text.assemble(
         (clean(rollout.name), "bold"), f"  {clean(subject(rollout, app))}  ", cell(rollout.state),
         f"  wave {place(rollout)}",
@@ -180,16 +179,14 @@ def picture(rollout: Rollout, app: str | None) -> RenderableType:
         below.append(Text(f"guard: {rollout.decision.verdict}: {clean(rollout.decision.sentence)}"))
     if (waits := waiting(rollout)) is not None:
         below.append(Text(clean(waits), style="dim"))
-    return Group(title, waves, *below)
+    return Group(title, *waves, *below)
 
 
-def _wave(wave: Wave, *, is_open: bool) -> tuple[Text, Text, Text, Text, Text]:
-    style = "bold" if is_open else ""
-    told = counted(wave.counts) if any(wave.counts.values()) or wave.state != "waiting" else ""
-    return (
-        Text(f"wave {wave.position}", style=style),
-        Text(clean(wave.size), style=style, justify="right"),
-        Text(clean(wave.state), style=STYLES.get(wave.state, "")),
-        bar(wave.counts) if any(wave.counts.values()) else Text(" " * BAR),
-        Text(told),
-    )
+def _wave(wave: Wave, number: int, size: int, *, is_open: bool) -> Text:
+    """Draw a line whose bar stands under those of the other waves; the counts go on below where there is no room."""
+    head = f"wave {wave.position:<{number}}  {clean(wave.size):>{size}}  "
+    drawn = Text().append(head, style="bold" if is_open else "")
+    drawn.append(f"{clean(wave.state):<8}", style=STYLES.get(wave.state, ""))
+    if not any(wave.counts.values()):
+        return drawn
+    return drawn.append("  ").append_text(bar(wave.counts)).append(f"  {counted(wave.counts)}")

@@ -68,9 +68,7 @@ def conclude(rollout: Rollout) -> None:
 
 def change(rollout: Rollout) -> tuple[object, ...]:
     """Give what must differ for a rollout to be worth a line of its own."""
-    decided = None if rollout.decision is None else rollout.decision.number
-    waits = None if rollout.waits_for is None else rollout.waits_for.code
-    return (rollout.state, rollout.wave, decided, waits if waits in {"operator", "start_time", "canceling"} else None)
+    return (rollout.state, rollout.wave, None if rollout.decision is None else rollout.decision.number)
 
 
 def _follow(session: Session, rollout: Rollout, timeout_s: float | None, show: Show) -> Rollout:

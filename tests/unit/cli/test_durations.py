@@ -1,0 +1,54 @@
+"""Durations as people write them."""
+
+import pytest
+
+from fleetvisor.cli.durations import parse_seconds, spell
+from fleetvisor.cli.options import Usage
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("10m", 600), ("2h", 7200), ("1d", 86_400), ("45", 45), ("0", 0), ("0s", 0), (" 5m ", 300)],
+)
+def test_a_unit_multiplies(text, seconds):
+    assert parse_seconds(text, "--soak") == seconds
+
+
+def test_nothing_stays_nothing():
+    assert parse_seconds(None, "--soak") is None
+
+
+@pytest.mark.parametrize("text", ["", "soon", "-5", "1.5h", "1w", "1h30m", "5 m", "٣m", "1" * 10, "m", "1S"])
+def test_anything_else_is_refused_with_the_option_and_the_ways_there_are(text):
+    with pytest.raises(Usage) as caught:
+        parse_seconds(text, "--soak")
+    assert caught.value.detail.startswith("--soak: ")
+    assert "10m" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (1, "1s"), (60, "1m"), (90, "90s"), (5400, "90m"), (7200, "2h"), (172_800, "2d")]
+)
+def test_seconds_are_spelt_shortly_and_read_back_the_same(seconds, text):
+    assert spell(seconds) == text
+    assert parse_seconds(text, "--soak") == seconds
+
+
+def test_the_help_tells_the_servers_defaults():
+    """The options of a rollout leave out what is not given, so only their help says what the server takes."""
+    from scripts.cli_reference import render
+
+    from fleetvisor.features.rollouts.guard import GuardSettings
+
+    usual, page = GuardSettings(), render()
+    for option, default in {
+        "--soak TIME": spell(usual.soak_s),
+        "--silent-after TIME": spell(usual.silent_s),
+        "--offline-after TIME": spell(usual.offline_s),
+        "--limit PERCENT": f"{usual.limit:.0%}",
+        "--confidence PERCENT": f"{usual.confidence:.0%}",
+        "--min-sample N": str(usual.sample_min),
+        "--on-unproven hold|stop|release": usual.on_unproven,
+    }.items():
+        [row] = {line for line in page.splitlines() if line.startswith(f"| `{option}`")}
+        assert f"{default} if absent" in row
