@@ -44,7 +44,7 @@ def section(path: str, command: TyperCommand) -> str:
     rows += [(f"`{option_usage(param)}`", param) for param in options]
     if rows:
         lines += ["| | |", "|---|---|"]
-        lines += [f"| {shown} | {about(param)} |" for shown, param in rows]
+        lines += ["| {} | {} |".format(shown.replace("|", r"\|"), about(param)) for shown, param in rows]
         lines.append("")
     return "\n".join(lines)
 
