@@ -50,5 +50,6 @@ def test_the_help_tells_the_servers_defaults():
         "--min-sample N": str(usual.sample_min),
         "--on-unproven hold|stop|release": usual.on_unproven,
     }.items():
-        [row] = {line for line in page.splitlines() if line.startswith(f"| `{option}`")}
+        named = option.replace("|", "\\|")
+        [row] = {line for line in page.splitlines() if line.startswith(f"| `{named}`")}
         assert f"{default} if absent" in row
