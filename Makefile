@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help setup demo test check bench format docs clean
+.PHONY: help setup demo test check nightly bench format docs clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,7 @@ $(VENV)/.dev: requirements-dev.lock requirements-clients.lock $(VENV)/.run
 
 setup: $(VENV)/.run  ## make .venv with .venv/bin/fleetvisor
 
-demo: setup  ## ten simulated devices get two versions of a firmware; ARGS=--exit stops by itself
+demo: setup  ## ten simulated devices get two versions; ARGS="--scenario bad-release" stops a bad one; --exit ends by itself
 	@$(BIN)/fleetvisor demo $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types, layout and unit tests, in under a minute
@@ -33,6 +33,9 @@ check: $(VENV)/.dev  ## format, lint, types, layout and unit tests, in under a m
 
 test: $(VENV)/.dev  ## everything: check, then all tests, with what they need installed and started
 	@scripts/test $(ARGS)
+
+nightly: $(VENV)/.dev  ## 10,000 simulated worlds of boards and of rollouts, for hours; ARGS="--worlds 500" for fewer
+	@$(BIN)/python -m scripts.nightly $(ARGS)
 
 bench: $(VENV)/.dev  ## ratios to nginx and to gooseBit in the same run, printed and written to bench/results/
 	@scripts/debian-packages wrk nginx-light

@@ -10,11 +10,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from rich.progress import track
 
-from fleetvisor.agent.wire import Request
+from fleetvisor.protocol.lifecycle import State
 from fleetvisor.sim.loop import SeededEntropy, run_virtual
+from fleetvisor.sim.network import Link
+from fleetvisor.sim.puppet import NativePuppet
 from fleetvisor.sim.world import World, open_world
 from scripts.generate_docs import put
 
@@ -39,38 +40,30 @@ async def register(world: World, seed: int) -> None:
     await world.operator.call("POST", "/v1/DeviceImports", body="\n".join(rows).encode(), content_type="text/csv")
 
 
-async def report(world: World, seed: int, number: int, update: int, manifest: str, *, fails: bool) -> None:
-    """Let a device say how its update ended."""
-    body = {
-        "journal": f"{number:032x}",
-        "sequence": update,
-        "running": {"manifest": RUNNING if fails else manifest},
-        "update": {"number": update, "state": "failed" if fails else "succeeded", "error_code": 7 if fails else 0},
-    }
-    headers = {"authorization": f"Bearer {token(seed, number)}", "content-type": "application/json"}
-    request = Request("POST", "/device/v1/report", {}, msgspec.json.encode(body), 1 << 16, 60)
-    response = await world.network.exchange(request, headers)
-    if response.status != 200:
-        raise RuntimeError(f"a report was answered with {response.status}: {response.body!r}")
-
-
 async def release(seed: int, rate: float) -> tuple[str, int]:
     """Release to a fleet on ``rate`` of which the app fails; give how that ended, and how many were touched."""
     chance = SeededEntropy(seed, "fates").random
     async with open_world(seed) as world:
         await register(world, seed)
         firmware = await world.operator.upload("v2")
-        names = {row["sid"]: int(row["unique_name"][1:]) for row in await devices(world)}
+        puppets = {
+            row["sid"]: NativePuppet(row["sid"], Link(world.network, token(seed, number), entropy), entropy, RUNNING)
+            for row in await devices(world)
+            for number in [int(row["unique_name"][1:])]
+            for entropy in [SeededEntropy(seed, "device", number)]
+        }
+        order = {row["sid"]: int(row["unique_name"][1:]) for row in await devices(world)}
         rollout: dict[str, Any] = await world.operator.call("POST", "/v1/Rollouts", FORM)
         path = f"/v1/Rollouts/{rollout['sid']}"
         await world.operator.call("POST", path, {"Action": "start"})
         for _ in range(TICKS_MAX):
             await world.clock.sleep(TICK_S)
             open_ = await world.operator.call("GET", f"{path}/Devices?State=updating&PageSize=1000")
-            for row in sorted(open_["rollout_devices"], key=lambda row: names[row["device_sid"]]):
+            for row in sorted(open_["rollout_devices"], key=lambda row: order[row["device_sid"]]):
+                puppet = puppets[row["device_sid"]]
                 fails = chance.random() < rate
-                number = names[row["device_sid"]]
-                await report(world, seed, number, row["update_number"], firmware.manifest, fails=fails)
+                puppet.running = RUNNING if fails else firmware.manifest
+                await puppet.report(row["update_number"], State.FAILED if fails else State.SUCCEEDED)
             shown = await world.operator.call("GET", path)
             if shown["date_ended"]:
                 return shown["state"], sum(shown["counts"].values())

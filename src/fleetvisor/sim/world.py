@@ -25,6 +25,7 @@ from fleetvisor.db.sqlite import memory
 from fleetvisor.ground.limits import Limits
 from fleetvisor.pki.seal import KEY_BYTES, Seal
 from fleetvisor.server.background import run_jobs
+from fleetvisor.server.build import World as Server
 from fleetvisor.server.build import build
 from fleetvisor.sim.board import MOMENTS, SMALL, Board
 from fleetvisor.sim.checks import History, Violated, check_arrived, check_counts, check_flash
@@ -278,18 +279,7 @@ async def open_world(seed: int) -> AsyncGenerator[World]:
     """Build the server on virtual time, and an operator for its first account; stop it at the end."""
     clock, entropy = VirtualClock(), SeededEntropy(seed, "server")
     with TemporaryDirectory(prefix="fleetvisor-sim-") as folder:
-        server = build(
-            db=memory(),
-            blobs=Blobs(Path(folder, "blobs"), offload=_at_once, fsync=_no_fsync),
-            seal=Seal([entropy.token(KEY_BYTES)], entropy),
-            limits=Limits(),
-            clock=clock,
-            entropy=entropy,
-            offload=_at_once,
-            spool=Path(folder),
-            base_url="https://sim.invalid",
-            log=structlog.wrap_logger(structlog.PrintLogger(StringIO())),
-        )
+        server = make_server(memory(), Path(folder), clock, entropy, entropy.token(KEY_BYTES))
         account = await server.accounts.ensure_first()
         network = Network(server.app, clock)
         operator = Operator(network, account.account_sid, account.auth_token, SeededEntropy(seed, "bundles"))
@@ -304,8 +294,31 @@ async def open_world(seed: int) -> AsyncGenerator[World]:
             await server.close()
 
 
+def make_server(
+    db: Database, folder: Path, clock: VirtualClock, entropy: SeededEntropy, key: bytes, limits: Limits | None = None
+) -> Server:
+    """Build a server on virtual time; its blobs and uploads are in ``folder``, its secrets sealed with ``key``."""
+    return build(
+        db=db,
+        blobs=Blobs(folder / "blobs", offload=_at_once, fsync=_no_fsync),
+        seal=Seal([key], entropy),
+        limits=limits or Limits(),
+        clock=clock,
+        entropy=entropy,
+        offload=_at_once,
+        spool=folder,
+        base_url="https://sim.invalid",
+        log=structlog.wrap_logger(structlog.PrintLogger(StringIO()), processors=[_drop]),
+    )
+
+
 async def _at_once(work: Callable[[], T]) -> T:
     return work()
+
+
+def _drop(*_: object) -> str:
+    """Write no log: what a node raises is kept by the network."""
+    raise structlog.DropEvent
 
 
 def _no_fsync(_: int) -> None:

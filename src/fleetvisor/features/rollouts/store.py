@@ -245,17 +245,19 @@ async def failed_before(db: Database, rollout: Rollout, before: Millis, limit: i
     return found
 
 
-async def open_updates(db: Database, rollout: Rollout, limit: int) -> list[DeviceRef]:
-    """Read devices whose open update the rollout made and nobody asked to cancel, or that wait for one."""
-    sql = """SELECT device_sid FROM updates WHERE rollout_sid = :rollout_sid AND open_app_sid IS NOT NULL
-        AND account_sid = :account_sid AND cancel_requested = 0 LIMIT :limit"""
+async def to_cancel(db: Database, rollout: Rollout, limit: int) -> list[DeviceRef]:
+    """Read devices that the rollout has, whose open update nobody asked to cancel, or which it still counts as open."""
+    sql = """SELECT u.device_sid FROM updates u
+        JOIN assignments a ON a.device_sid = u.device_sid AND a.rollout_sid = u.rollout_sid
+        WHERE u.rollout_sid = :rollout_sid AND u.open_app_sid IS NOT NULL AND u.account_sid = :account_sid
+            AND u.cancel_requested = 0 LIMIT :limit"""
     keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
     found = await db.all(DeviceRef, sql, keys)
     if found:
         return found
-    waiting = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid AND state = 'updating'
-        AND number IS NULL LIMIT :limit"""
-    return await db.scan(DeviceRef, waiting, keys)
+    undecided = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
+        AND state IN ('updating', 'offline') LIMIT :limit"""
+    return await db.scan(DeviceRef, undecided, keys)
 
 
 async def overdue(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[DeviceRef]:

@@ -192,7 +192,7 @@ class Ticker:
         return bool(changed)
 
     async def _cancel(self, rollout: Rollout, now: Millis) -> bool:
-        found = [row.device_sid for row in await store.open_updates(self._db, rollout, offering.CHUNK)]
+        found = [row.device_sid for row in await store.to_cancel(self._db, rollout, offering.CHUNK)]
         changed = await self._db.write(repair.cancel(rollout, found, self._limits, now))
         self._bus.ring((rollout.rollout_sid, *found))
         return changed

@@ -87,6 +87,7 @@ class Dialogue:
                 await updates.close_asked(tx, assignment, update, now)
             elif execution == "rejected":
                 await store.go_on(tx, update, deadline=later(now, self._limits.report_timeout_s), now=now)
+                await members.hand_over(tx, update)
                 await updates.note(tx, update, "cancel_rejected", now)
 
         await self._db.write(body)

@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from fleetvisor.db.database import Tx
+from fleetvisor.features.updates import store
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
@@ -32,6 +33,9 @@ _FIND: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
     WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid"""
 _OF_DEVICE: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
     WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+_WAITING: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
+    WHERE device_sid = :device_sid AND account_sid = :account_sid AND state = 'updating' AND number IS NULL
+        AND app_sid = :app_sid"""
 _MOVE: Final = """UPDATE rollout_devices SET state = :state, reason = :reason, error_code = :error_code,
     date_changed = :now
     WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
@@ -120,6 +124,8 @@ async def follow(tx: Tx, update: Update, state: State, now: Millis, error_code: 
     if state == State.FAILED:
         keys = {"device_sid": update.device_sid, "app_sid": update.app_sid, "account_sid": update.account_sid}
         await tx.run(_FAIL, {**keys, "now": now})
+    if update.cancel_requested and state in {State.SUCCEEDED, State.FAILED}:
+        update = await hand_over(tx, update)
     if update.rollout_sid is None:
         return
     member = await find(tx, update.account_sid, update.rollout_sid, update.device_sid)
@@ -128,6 +134,17 @@ async def follow(tx: Tx, update: Update, state: State, now: Millis, error_code: 
     became = _state_of(member.state, state, error_code)
     if became != member.state:
         await move(tx, member, became, now, error_code=error_code)
+
+
+async def hand_over(tx: Tx, update: Update) -> Update:
+    """Give an update that was not canceled, though that was asked for, to the rollout that waits to offer its app."""
+    keys = {"device_sid": update.device_sid, "account_sid": update.account_sid, "app_sid": update.app_sid}
+    waiting = await tx.one(Member, _WAITING, keys)
+    if waiting is None:
+        return update
+    await store.adopt(tx, update, waiting.rollout_sid)
+    await number(tx, update.account_sid, waiting.rollout_sid, update.device_sid, update.number)
+    return msgspec.structs.replace(update, rollout_sid=waiting.rollout_sid)
 
 
 def _state_of(was: MemberState, state: State, error_code: int) -> MemberState:

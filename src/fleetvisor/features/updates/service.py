@@ -139,13 +139,17 @@ async def _take_over(
     instruction: Instruction,
     now: Millis,
 ) -> None:
-    """Take a device from the rollout that has it, and its open update too, if that goes where it should."""
+    """Take a device from the rollout that has it, and its open update too, if that goes where it should.
+
+    One that the device was asked to cancel is not taken before it has answered: see ``members.hand_over``.
+    """
     account_sid, device_sid = assignment.account_sid, assignment.device_sid
     if assignment.rollout_sid is not None and assignment.rollout_sid != instruction.rollout_sid:
         await members.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "left")
     if instruction.rollout_sid is None and app is not None:
         await members.lift(tx, account_sid, device_sid, app.app_sid)
-    if open_update is not None and app is not None and open_update.app_sid == app.app_sid:
+    same = open_update is not None and app is not None and open_update.app_sid == app.app_sid
+    if open_update is not None and same and not open_update.cancel_requested:
         await store.adopt(tx, open_update, instruction.rollout_sid)
 
 

@@ -178,9 +178,8 @@ async def set_instruction(tx: Tx, assignment: Assignment, instruction: Instructi
 
 
 async def adopt(tx: Tx, update: Update, rollout_sid: str | None) -> None:
-    """Let an open update be one that a rollout (or, ``None``, somebody directly) asked for."""
-    sql = """UPDATE updates SET rollout_sid = :rollout_sid
-        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL"""
+    """Let an update be one that a rollout (or, ``None``, somebody directly) asked for."""
+    sql = "UPDATE updates SET rollout_sid = :rollout_sid WHERE device_sid = :device_sid AND number = :number"
     await tx.run(sql, {"device_sid": update.device_sid, "number": update.number, "rollout_sid": rollout_sid})
 
 
