@@ -87,6 +87,21 @@ async def test_a_device_targeted_directly_leaves_the_rollout_and_one_targeted_be
     assert "target_direct" in {reason["code"] for reason in reasons}
 
 
+async def test_open_updates_that_are_taken_over_count_against_the_most_at_one_time(server):
+    """Also of devices that run the app already and are still telling how they came by it."""
+    fleet = await Fleet.make(server, 4)
+    for board in fleet.boards.values():
+        await fleet.hands.post(f"/v1/Devices/{board.sid}", TargetApp="v2")
+        board.running = {"app": fleet.v2["sid"], "manifest": fleet.v2["hash"][7:]}
+        await board.report({"number": 1, "state": "downloading", "error_code": 0})
+    server.clock.advance(1)
+    rollout = await fleet.start(Waves="100%", MaxConcurrent=1)
+    assert rollout["counts"]["updating"] == 1
+    assert rollout["waits_for"]["code"] == "concurrency"
+    counts = (await fleet.run(rollout))["counts"]
+    assert (counts["succeeded"], counts["unchanged"]) == (1, 3)
+
+
 async def test_a_newer_rollout_takes_the_devices_of_an_older_one(server):
     fleet = await Fleet.make(server, 6)
     older = await fleet.start(Waves="100%")

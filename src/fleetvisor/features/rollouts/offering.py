@@ -140,7 +140,7 @@ def _sort(
         if isinstance(row, Member):
             rows.append(row)
         elif row is not None:
-            if not row.reached and room is not None:
+            if row.opens and room is not None:
                 if room == 0:
                     return taken, rows, before or Spot(-1, "")
                 room -= 1

@@ -45,6 +45,11 @@ class Offer(msgspec.Struct, frozen=True):
         """Whether the device reports the app already."""
         return self.assignment.reported_hash == self.app.manifest_hash
 
+    @property
+    def opens(self) -> bool:
+        """Whether an update to the app is open once it is made: also one that was, of a device that reports the app."""
+        return not self.reached or (self.open_update is not None and self.open_update.app_sid == self.app.app_sid)
+
 
 class _Number(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
