@@ -1,11 +1,12 @@
 """What anyone may read without credentials: health, the CA, the OpenAPI document, and the documentation pages.
 
-Everything is made at start and served from memory. Deliberately loads nothing from anywhere: the page that renders
-the document ships with the program and runs under a strict Content-Security-Policy.
+Everything is made once, when the first is asked for, and served from memory. Deliberately loads nothing from
+anywhere: the page that renders the document ships with the program and runs under a strict Content-Security-Policy.
 """
 
 import html
 from collections.abc import Callable
+from functools import cached_property
 from importlib import resources
 from typing import Any, Final
 
@@ -41,25 +42,33 @@ class Pages:
     """The pages by path."""
 
     def __init__(
-        self, *, urls: Urls, document: dict[str, Any], ca_pem: bytes | None, ready: Callable[[], bool]
+        self, *, urls: Urls, document: Callable[[], dict[str, Any]], ca_pem: bytes | None, ready: Callable[[], bool]
     ) -> None:
-        """Make every page; ``ready`` says whether the server serves."""
+        """Keep what the pages are made from when the first is asked for; ``ready`` says whether the server serves."""
         self._ready = ready
-        self._pages: dict[str, Answer] = {
-            "/openapi.json": json_answer(document, headers=((b"access-control-allow-origin", b"*"),)),
+        self._urls = urls
+        self._document = document
+        self._ca_pem = ca_pem
+
+    @cached_property
+    def _pages(self) -> dict[str, Answer]:
+        urls, ca_pem = self._urls, self._ca_pem
+        pages: dict[str, Answer] = {
+            "/openapi.json": json_answer(self._document(), headers=((b"access-control-allow-origin", b"*"),)),
             "/docs": _reference_page("Fleetvisor API", "/openapi.json"),
             "/docs/device": _reference_page("Fleetvisor device API", "/device/v1/openapi.json"),
             "/docs/errors.json": json_answer([_listed(kind, urls) for kind in kinds()]),
         }
         if ca_pem is not None:
-            self._pages["/ca.pem"] = Answer(200, ca_pem, ((b"content-type", b"application/x-pem-file"),))
+            pages["/ca.pem"] = Answer(200, ca_pem, ((b"content-type", b"application/x-pem-file"),))
         for code in sorted({kind.code for kind in kinds()}):
-            self._pages[f"/docs/errors/{code}"] = _error_page(code)
+            pages[f"/docs/errors/{code}"] = _error_page(code)
         static = resources.files("fleetvisor.api") / "static"
         for name, kind in _STATIC.items():
             body = (static / name).read_bytes()
             headers = ((b"content-type", kind + b"; charset=utf-8"), *_SAFE, (b"cache-control", b"max-age=3600"))
-            self._pages[f"/docs/static/{name}"] = Answer(200, body, headers)
+            pages[f"/docs/static/{name}"] = Answer(200, body, headers)
+        return pages
 
     def has(self, path: str) -> bool:
         """Tell whether there is a page at ``path``."""

@@ -6,7 +6,7 @@ every fault, goes through ``web/problems``. Deliberately no rule of the API itse
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final
 
 from fleetvisor.blobs.store import Blobs
@@ -95,7 +95,7 @@ class Channel:
             clock=clock,
             date=self._date,
         )
-        self._routes = _routes(self._native, openapi.document(urls.base, items_max=limits.config_fetch_items_max))
+        self._routes = _routes(self._native, urls, limits)
         self._skin: Callable[[Handler], Edge] = partial(
             Edge,
             clock=clock,
@@ -167,18 +167,21 @@ class Channel:
         return dated
 
 
-def _routes(native: Native, document: dict[str, Any]) -> dict[str, tuple[tuple[str, ...], Handler]]:
+def _routes(native: Native, urls: Urls, limits: Limits) -> dict[str, tuple[tuple[str, ...], Handler]]:
+    document = partial(openapi.document, urls.base, items_max=limits.config_fetch_items_max)
     return {
         f"{BASE}/report": (_WRITE, native.report),
         f"{BASE}/configs/fetch": (_WRITE, native.fetch),
         f"{BASE}/enroll": (_WRITE, native.enroll),
-        f"{BASE}/openapi.json": (_READ, _constant(json_answer(document))),
+        f"{BASE}/openapi.json": (_READ, _page(document)),
     }
 
 
-def _constant(answer: Answer) -> Handler:
+def _page(document: Callable[[], dict[str, Any]]) -> Handler:
+    made = cache(lambda: json_answer(document()))
+
     async def handle(_: Request) -> Answer:
-        return answer
+        return made()
 
     return handle
 

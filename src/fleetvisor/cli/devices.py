@@ -44,7 +44,9 @@ Selector = Annotated[
 ]
 Labels = Annotated[
     list[str] | None,
-    typer.Option("--label", metavar="KEY=VALUE", help="A label of it; may be repeated.", show_default=False),
+    typer.Option(
+        "--label", metavar="KEY=VALUE", help="A label of it (of each of them); may be repeated.", show_default=False
+    ),
 ]
 Changes = Annotated[
     list[str] | None,

@@ -305,9 +305,13 @@ def devices(
             "--state", metavar="STATE", help="Only those in it, such as failed, silent or skipped.", show_default=False
         ),
     ] = None,
+    selector: Selector = None,
 ) -> None:
-    """List what became of each device that the rollout came to."""
+    """List what became of each device that the rollout came to: all, or those that -l selects now."""
     found = session.rollouts.devices(rollout, state)
+    if selector:
+        chosen = {device.sid for device in session.client.devices(selector)}
+        found = (one for one in found if one.device_sid in chosen)
     if session.out.json:
         for device in found:
             session.out.line(device.document)

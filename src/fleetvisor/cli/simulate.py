@@ -8,12 +8,14 @@ networks drop and power fails.
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
 
+from fleetvisor.cli.devices import Labels
 from fleetvisor.cli.options import Session, Usage
 from fleetvisor.client.answers import ApiProblem
 from fleetvisor.client.credentials import Server
@@ -104,6 +106,7 @@ def simulate(
         str | None,
         typer.Option("--name", metavar="NAME", help="Name them NAME-1 to NAME-N.", show_default=False),
     ] = None,
+    label: Labels = None,
     duration: Annotated[
         float | None, typer.Option("--duration", min=0, metavar="S", help="Stop after S seconds.", show_default=False)
     ] = None,
@@ -122,13 +125,14 @@ def simulate(
     """
     if (count is None) == (devices is None):
         raise Usage("Give either --count or --devices.", "See: fleetvisor simulate --help")
-    if devices is not None and (name is not None or remove):
-        raise Usage("--name and --remove are for devices registered here, with --count.")
+    if devices is not None and (name is not None or label or remove):
+        raise Usage("--name, --label and --remove are for devices registered here, with --count.")
     rates = (fail_rate, silent_rate, revert_rate)
     faults = _faults(session, rates, revert_after, fail_app, seed)
     registered: list[str] = []
     try:
-        swarm = _read(devices) if devices is not None else _register(session, count or 0, name, registered)
+        made = partial(_register, session, count or 0, name, label or [], registered)
+        swarm = made() if devices is None else _read(devices)
         asyncio.run(_live(session, swarm, duration, faults))
     finally:
         if remove:
@@ -167,12 +171,14 @@ def _read(file: Path) -> list[tuple[str, str]]:
     return [(line.sid, line.device_token) for line in lines]
 
 
-def _register(session: Session, count: int, name: str | None, registered: list[str]) -> list[tuple[str, str]]:
+def _register(
+    session: Session, count: int, name: str | None, labels: list[str], registered: list[str]
+) -> list[tuple[str, str]]:
     """Register the devices; each is added to ``registered`` once it exists, for the one who cleans up."""
     swarm: list[tuple[str, str]] = []
     with session.out.counter("Registering devices", count) as progress:
         for number in range(1, count + 1):
-            made = session.client.create_device(None if name is None else f"{name}-{number}")
+            made = session.client.create_device(None if name is None else f"{name}-{number}", labels=labels)
             registered.append(made.sid)
             swarm.append((made.sid, made.device_token or ""))
             progress(number)

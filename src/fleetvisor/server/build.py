@@ -201,7 +201,8 @@ def build(
         guard=guard,
         log=log,
     )
-    pages = Pages(urls=urls, document=openapi.document(routes, urls.base), ca_pem=ca_pem, ready=lambda: world.ready)
+    document = partial(openapi.document, routes, urls.base)
+    pages = Pages(urls=urls, document=document, ca_pem=ca_pem, ready=lambda: world.ready)
     api = Api(
         accounts=accounts,
         routes=routes,

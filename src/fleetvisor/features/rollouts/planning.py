@@ -22,7 +22,7 @@ _FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, a.reported_h
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = :app_sid
 LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source
-WHERE d.account_sid = :account_sid AND d.device_sid IN """
+WHERE a.account_sid = :account_sid AND a.device_sid IN """
 
 
 class PlannedWave(msgspec.Struct):

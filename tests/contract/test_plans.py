@@ -1,0 +1,48 @@
+"""How SQLite goes about the statements of rollouts: by the devices that they name, never through all of an account's.
+
+Without statistics it prefers an equality to a list: ``account_sid = … AND device_sid IN (…)`` on ``devices`` walks the
+index by age of every device that the account has.
+"""
+
+import re
+from typing import Any, cast
+
+import apsw
+import pytest
+
+from fleetvisor.db.sqlite import MemoryDatabase
+from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
+
+
+def _plan(connection: apsw.Connection, sql: str) -> list[str]:
+    values = dict.fromkeys(re.findall(r":(\w+)", sql))
+    return [row[3] for row in cast("Any", connection).execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+
+
+def test_what_names_devices_is_found_by_their_sids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statement that the product runs in a few worlds of rollouts is asked for its plan."""
+    seen: set[str] = set()
+    made: list[MemoryDatabase] = []
+    init = MemoryDatabase.__init__
+
+    def watched(self: MemoryDatabase) -> None:
+        init(self)
+        made.append(self)
+        connection = cast("Any", self)._connection
+        connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: seen.add(event["sql"]))
+
+    monkeypatch.setattr(MemoryDatabase, "__init__", watched)
+    for seed in (3, 5, 8):
+        run_rollouts(RolloutRecipe(seed))
+    monkeypatch.undo()
+    naming = [sql for sql in seen if re.search(r"device_sid IN\s+\(", sql)]
+    assert len(naming) > 6
+    assert any("json_each" in sql for sql in naming)
+    assert any("FROM devices d JOIN assignments" in sql for sql in naming)
+    connection = cast("Any", MemoryDatabase())._connection
+    for sql in naming:
+        steps = [step for step in _plan(connection, sql) if "json_each" not in step]
+        assert any("(device_sid=?" in step or "AND device_sid=?" in step for step in steps), (sql, steps)
+        for step in steps:
+            assert not step.startswith("SCAN"), (sql, steps)
+            assert "(account_sid=?)" not in step, (sql, steps)
