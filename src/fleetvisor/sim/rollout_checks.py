@@ -15,8 +15,9 @@ from fleetvisor.sim.checks import Violated, check_counts
 
 OPEN: Final = "('pending', 'downloading', 'installing', 'testing')"
 # A device that is asked to cancel keeps its update until it has answered, and may refuse; its rollout is done with it.
-ASKED: Final = """(a.asks = 1 AND m.state IN ('left', 'canceled')
-    AND (m.number = u.number OR m.app_sid IS NOT u.app_sid))"""
+# One that refused, while it ran its new target already, is brought back to that afterwards.
+ASKED: Final = """(a.asks = 1 AND (m.state = 'unchanged'
+    OR (m.state IN ('left', 'canceled') AND (m.number = u.number OR m.app_sid IS NOT u.app_sid))))"""
 _WRONG: Final = {
     "a count differs from its rows": """
         SELECT rollout_sid || ' wave ' || wave || ' ' || state || ': ' || SUM(n) AS what FROM (
@@ -145,8 +146,8 @@ class _AssignmentRow(msgspec.Struct, frozen=True):
 
 _ROLLOUTS: Final = """SELECT r.rollout_sid, r.state, r.version, r.wave,
     (SELECT COUNT(*) FROM rollout_devices m WHERE m.rollout_sid = r.rollout_sid) AS members,
-    (SELECT COUNT(*) FROM updates u WHERE u.rollout_sid = r.rollout_sid
-        AND (r.app_sid IS NULL OR u.app_sid = r.app_sid)) AS updates FROM rollouts r"""
+    (SELECT COUNT(*) FROM updates u JOIN assignments a ON a.device_sid = u.device_sid AND a.asks = 0
+        WHERE u.rollout_sid = r.rollout_sid) AS updates FROM rollouts r"""
 _MEMBERS: Final = "SELECT rollout_sid, device_sid, wave FROM rollout_devices"
 _WAVES: Final = "SELECT rollout_sid, threshold FROM rollout_waves ORDER BY rollout_sid, position"
 _ASSIGNMENTS: Final = """SELECT a.device_sid, a.rollout_sid, a.target_sid, a.date_instructed, r.date_started

@@ -36,9 +36,9 @@ from fleetvisor.sim.world import make_server
 Message = MutableMapping[str, Any]
 STORM: Final = Weather(drop=0.06, repeat=0.06, truncate=0.03, stall=0.02)
 LIMITS: Final = Limits(report_timeout_s=900, cancel_timeout_s=240)
-PERIODS_S: Final = {"rollouts": 4.0, "overdue": 20.0, "presence": 15.0}
+PERIODS_S: Final = {"rollouts": 6.0, "overdue": 20.0, "presence": 15.0}
 _JOB_S: Final = 60.0
-_TAIL_S: Final = 3.0
+_TAIL_S: Final = 4.0
 _TURN_S: Final = 45.0
 _DOWN_S: Final = 40.0
 _END_S: Final = 6 * 3600.0

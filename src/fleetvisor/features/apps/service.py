@@ -125,7 +125,7 @@ class Apps:
         return known
 
     async def delete(self, account_sid: AccountSid, ref: str) -> None:
-        """Remove an app. Raises ``NotFound``, and ``Conflict`` while a device targets it or an update to it is open."""
+        """Remove an app. Raises ``NotFound``, and ``Conflict`` while a device, an open update or a rollout needs it."""
         now = self._clock.now()
 
         async def body(tx: Tx) -> AppSid:
@@ -140,7 +140,8 @@ class Apps:
             app_sid = await self._db.write(body)
         except ReferenceViolated as error:
             raise Conflict(
-                "A Device targets this App, or has an open update to it: give those Devices another target first."
+                "A Device targets this App, has an open update to it, or an unfinished Rollout names it: give those"
+                " Devices another target, or end the Rollout, first."
             ) from error
         self._layers.pop((account_sid, app_sid), None)
         self._bus.ring((account_sid, app_sid))
