@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,6 +47,37 @@ def test_the_named_app_fails_on_all_and_going_back_helps(cli, data, tmp_path, ca
         cli(f"deploy v1 {names} --wait --timeout 30")
     with simulated(data, tmp_path / "bad", "--fail-rate", "1", "--fail-app", "v1"):
         cli(f"deploy v2 {names} --wait --timeout 30")
+
+
+def test_a_rollout_counts_devices_that_fall_silent_and_those_that_revert(cli, data, tmp_path, capsys):
+    for number in (1, 2):
+        bundle = tmp_path / f"w{number}.zip"
+        assert run(["apps", "bundle", str(FIRMWARE / f"blinker-v{number}.elf"), str(bundle), "--quiet"]) == 0
+        cli("apps create", str(bundle), f"w{number}")
+    capsys.readouterr()
+    labels = ["--label", "fleet=rehearsal"]
+    assert run(["devices", "create", "ill", "--count", "6", *labels, "--json", "--data", str(data)]) == 0
+    (tmp_path / "ill").write_text(capsys.readouterr().out)
+    faults = "--silent-rate 50% --revert-rate 50% --revert-after 1 --fail-app w2 --seed 1".split()
+    with simulated(data, tmp_path / "ill", *faults):
+        cli("deploy w1 -l fleet=rehearsal --wait --timeout 30")
+        [made] = cli(
+            "rollouts create w2 -l fleet=rehearsal --waves 100% --soak 0s --silent-after 3s --limit 20% --start"
+        )
+        deadline = time.monotonic() + 25
+        while True:
+            [shown] = cli(f"rollouts show {made['sid']}")
+            if shown["counts"]["silent"] + shown["counts"]["failed"] == 6 and shown["date_ended"]:
+                break
+            assert time.monotonic() < deadline, json.dumps(shown)
+            time.sleep(0.5)
+        assert shown["state"] == "stopped"
+        assert shown["counts"]["silent"] > 0
+        assert shown["counts"]["failed"] > 0
+        failed = cli(f"rollouts devices {made['sid']} --state failed")
+        assert {row["reason"] for row in failed} == {"reverted"}
+        assert cli(f"rollouts devices {made['sid']} -l fleet=elsewhere") == []
+        assert len(cli(f"rollouts devices {made['sid']} -l fleet=rehearsal")) == 6
 
 
 @pytest.mark.parametrize(
