@@ -49,35 +49,32 @@ def test_the_named_app_fails_on_all_and_going_back_helps(cli, data, tmp_path, ca
         cli(f"deploy v2 {names} --wait --timeout 30")
 
 
-def test_a_rollout_counts_devices_that_fall_silent_and_those_that_revert(cli, data, tmp_path, capsys):
-    for number in (1, 2):
-        bundle = tmp_path / f"w{number}.zip"
+@pytest.mark.parametrize(("option", "state", "reason"), [("silent", "silent", ""), ("revert", "failed", "reverted")])
+def test_a_rollout_counts_devices_that_fall_silent_and_those_that_revert(
+    cli, data, tmp_path, capsys, option, state, reason
+):
+    good, bad = f"good-{option}", f"bad-{option}"
+    for number, name in ((1, good), (2, bad)):
+        bundle = tmp_path / f"{name}.zip"
         assert run(["apps", "bundle", str(FIRMWARE / f"blinker-v{number}.elf"), str(bundle), "--quiet"]) == 0
-        cli("apps create", str(bundle), f"w{number}")
+        cli("apps create", str(bundle), name)
     capsys.readouterr()
-    labels = ["--label", "fleet=rehearsal"]
-    assert run(["devices", "create", "ill", "--count", "6", *labels, "--json", "--data", str(data)]) == 0
+    label = f"fleet={option}"
+    assert run(["devices", "create", option, "--count", "3", "--label", label, "--json", "--data", str(data)]) == 0
     (tmp_path / "ill").write_text(capsys.readouterr().out)
-    faults = "--silent-rate 50% --revert-rate 50% --revert-after 1 --fail-app w2 --seed 1".split()
-    with simulated(data, tmp_path / "ill", *faults):
-        cli("deploy w1 -l fleet=rehearsal --wait --timeout 30")
-        [made] = cli(
-            "rollouts create w2 -l fleet=rehearsal --waves 100% --soak 0s --silent-after 3s --limit 20% --start"
-        )
-        deadline = time.monotonic() + 25
-        while True:
-            [shown] = cli(f"rollouts show {made['sid']}")
-            if shown["counts"]["silent"] + shown["counts"]["failed"] == 6 and shown["date_ended"]:
-                break
+    with simulated(data, tmp_path / "ill", f"--{option}-rate", "100%", "--revert-after", "1", "--fail-app", bad):
+        cli(f"deploy {good} -l {label} --wait --timeout 30")
+        guard = "--soak 5s --silent-after 3s --limit 20% --min-sample 3"
+        [made] = cli(f"rollouts create {bad} -l {label} --waves 100% {guard} --start")
+        deadline = time.monotonic() + 30
+        while (shown := cli(f"rollouts show {made['sid']}")[0])["date_ended"] is None:
             assert time.monotonic() < deadline, json.dumps(shown)
             time.sleep(0.5)
-        assert shown["state"] == "stopped"
-        assert shown["counts"]["silent"] > 0
-        assert shown["counts"]["failed"] > 0
-        failed = cli(f"rollouts devices {made['sid']} --state failed")
-        assert {row["reason"] for row in failed} == {"reverted"}
-        assert cli(f"rollouts devices {made['sid']} -l fleet=elsewhere") == []
-        assert len(cli(f"rollouts devices {made['sid']} -l fleet=rehearsal")) == 6
+    assert (shown["state"], shown["counts"][state]) == ("stopped", 3)
+    rows = cli(f"rollouts devices {made['sid']} --state {state}")
+    assert {row["reason"] for row in rows} == {reason}
+    assert len(cli(f"rollouts devices {made['sid']} -l {label}")) == 3
+    assert cli(f"rollouts devices {made['sid']} -l fleet=elsewhere") == []
 
 
 @pytest.mark.parametrize(
