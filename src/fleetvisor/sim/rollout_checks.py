@@ -18,6 +18,8 @@ OPEN: Final = "('pending', 'downloading', 'installing', 'testing')"
 # One that refused, while it ran its new target already, is brought back to that afterwards.
 ASKED: Final = """(a.asks = 1 AND (m.state = 'unchanged'
     OR (m.state IN ('left', 'canceled') AND (m.number = u.number OR m.app_sid IS NOT u.app_sid))))"""
+# Between a node's look at the clock and its commit there is the way to the database, and another node's commit.
+SKEW_MS: Final = 2000
 _WRONG: Final = {
     "a count differs from its rows": """
         SELECT rollout_sid || ' wave ' || wave || ' ' || state || ': ' || SUM(n) AS what FROM (
@@ -61,13 +63,13 @@ _WRONG: Final = {
     "a decision is missing": """
         SELECT rollout_sid AS what FROM rollout_decisions GROUP BY rollout_sid
         HAVING COUNT(*) <> MAX(number) OR MIN(number) <> 1""",
-    "a wave was released without a decision, or before it had soaked": """
+    "a wave was released without a decision, or before it had soaked": f"""
         SELECT w.rollout_sid || ' wave ' || w.position AS what FROM rollout_waves w
         JOIN rollouts r ON r.rollout_sid = w.rollout_sid
         WHERE w.date_released IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM rollout_decisions d WHERE d.rollout_sid = w.rollout_sid AND d.wave = w.position
                 AND (d.code IN ('by_hand', 'empty')
-                    OR (d.verdict <> 'stop' AND w.date_offered + r.soak_s * 1000 <= w.date_released)))""",
+                    OR (d.verdict <> 'stop' AND w.date_offered + r.soak_s * 1000 <= w.date_released + {SKEW_MS})))""",
     "something began twice": """
         SELECT subject_sid || ' ' || type || ' ' || data AS what FROM events
         WHERE type IN ('rollout.started', 'rollout.wave_opened', 'rollout.stopped')
