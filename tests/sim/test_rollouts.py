@@ -1,5 +1,6 @@
 """Simulated worlds of rollouts: two nodes that die at their writes, devices of both protocols, busy operators."""
 
+import re
 from collections import Counter
 
 import pytest
@@ -90,7 +91,10 @@ def _begin_at_any_version(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (_count_twice, "a count differs from its rows"),
         (_take_what_is_taken, "an older instruction took a device"),
-        (_never_leave, "a device is deciding without an open update"),
+        (
+            _never_leave,
+            "a device is deciding without an open update|a device decides in a rollout that does not have it",
+        ),
         (_go_on_when_given_up, "a rollout given up has open updates"),
         (_know_no_bound, "more updates are open than may be"),
         (_begin_at_any_version, "something began twice"),
@@ -106,6 +110,6 @@ def test_the_checks_are_themselves_checked(monkeypatch: pytest.MonkeyPatch, spoi
             notes = "\n".join(fault.__notes__)
             assert f"replay: python -m fleetvisor.sim --rollouts --seed {seed}" in notes
             assert "operator: " in notes
-            assert sentence in str(fault)
+            assert re.search(sentence, str(fault))
             return
     pytest.fail("no world noticed")
