@@ -20,6 +20,8 @@ from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
 from fleetvisor.sim.world import Recipe, run_world
 
 BATCH: Final = 10
+#: A line is printed after so many worlds where no progress bar can be drawn: in a log.
+LINE_EVERY: Final = 500
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -76,12 +78,18 @@ def main() -> int:
     for kind in KINDS if options.only is None else (options.only,):
         counts: Counter[str] = Counter()
         worlds = run(kind, options.first, options.worlds, options.workers)
-        for ended in track(worlds, f"worlds of {kind}", total=options.worlds, console=console):
+        bar = track(worlds, f"worlds of {kind}", options.worlds, console=console, disable=not console.is_terminal)
+        for done, ended in enumerate(bar, 1):
             counts.update(ended.counts)
             if ended.fault:
                 broken += 1
                 console.print(ended.fault, markup=False, highlight=False, soft_wrap=True)
-        console.print(f"{options.worlds} worlds of {kind}: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+            if not console.is_terminal and done % LINE_EVERY == 0:
+                console.print(f"{done} of {options.worlds} worlds of {kind}, {broken} broke a promise")
+        console.print(
+            f"{options.worlds} worlds of {kind}: {', '.join(f'{n} {what}' for what, n in counts.items())}",
+            soft_wrap=True,
+        )
     console.print(f"{broken} broke a promise" if broken else "every promise held")
     return 1 if broken else 0
 
