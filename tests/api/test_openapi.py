@@ -6,6 +6,7 @@ import pytest
 from tests.api import published
 
 from fleetvisor.db.sqlite import memory
+from fleetvisor.obs.metrics import route_of
 
 MARK = "x-fleetvisor-extension"
 
@@ -159,6 +160,17 @@ async def test_the_pages_name_every_operation(document):
             for name, prop in _form(operation).items():
                 row = next((line for line in reference.splitlines() if f"`{call}`" in line), "")
                 assert stored or f"`{name}`{' +' if MARK in prop and not mark else ''}" in row, f"{call}: {name}"
+
+
+async def test_every_operation_is_counted_by_the_name_of_its_resource(server, document):
+    """docs/reference/metrics.md: a resource that the metrics do not know would be lumped together as v1."""
+    resources = server.world.resources
+    assert {"Devices", "Rollouts", "Decisions", "EnrollmentTokens"} <= resources
+    for path in document["paths"]:
+        names = [part for part in path.split("/")[2:] if not part.startswith("{")][:2]
+        place = path.replace("{", "").replace("}", "")
+        if path.startswith("/v1/") and names[-1] not in {"Promote", "Secondary"}:
+            assert route_of(place, resources) == "/".join(["v1", *names])
 
 
 def _form(operation):

@@ -273,6 +273,7 @@ async def test_an_unproven_wave_over_the_limit_is_held_until_an_operator_release
     rollout = await fleet.run(rollout, lambda sid: "failed" if sid == bad else "succeeded")
     assert (rollout["wave"], rollout["decision"]["code"]) == (1, "unproven_over_hold")
     assert rollout["waits_for"]["code"] == "operator"
+    assert await server.world.rollouts.waiting() == {"operator": 1}
     await fleet.act(rollout, "release")
     rollout = await fleet.get(rollout)
     assert (rollout["wave"], rollout["decision"]["code"]) == (2, "by_hand")

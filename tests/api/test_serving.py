@@ -301,8 +301,9 @@ def test_metrics_are_served_on_a_loopback_port_of_their_own_and_only_when_asked_
         text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode()
         assert 'fleetvisor_requests_total{method="GET",route="v1/Devices",status="200"} 1.0' in text
         assert "fleetvisor_held_polls 0.0" in text
+        assert 'fleetvisor_rollouts{waits_for="operator"} 0.0' in text
         assert float(re.search(r"^fleetvisor_certificate_days_left (\S+)$", text, re.MULTILINE)[1]) > 364
-        assert float(re.search(r"^fleetvisor_database_commits (\S+)$", text, re.MULTILINE)[1]) > 0
+        assert float(re.search(r"^fleetvisor_database_commits_total (\S+)$", text, re.MULTILINE)[1]) > 0
         assert httpx.get(f"{server.url}/metrics", verify=context(server)).status_code == 404
 
 

@@ -49,6 +49,23 @@ async def test_an_upsert_returns_the_row_it_made_or_changed(database):
     assert await database.one(Number, READ, {"sid": "UV9"}) is None
 
 
+async def test_what_was_committed_is_tallied_and_what_failed_is_not(database):
+    async def refused(tx):
+        await tx.run("DELETE FROM update_numbers", {})
+        raise KeyError("refused")
+
+    before = database.tally
+    for _ in range(3):
+        await bump(database)
+    with pytest.raises(KeyError):
+        await database.write(refused)
+    await database.one(Number, READ, {"sid": "UV1"})
+    after = database.tally
+    assert after.writes - before.writes == 3
+    assert after.repeats == before.repeats
+    assert 3 <= after.commits - before.commits <= 4  # where writes share a transaction, one that fails may commit none
+
+
 async def test_a_conflict_that_does_nothing_returns_nothing(database):
     sql = """INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, 7)
         ON CONFLICT DO NOTHING RETURNING last_number AS number"""

@@ -75,8 +75,10 @@ async def test_a_body_that_met_another_is_run_again_and_leaves_nothing_of_the_fi
         await tx.run("INSERT INTO removed_blobs (blob, date_removed) VALUES (:blob, 1)", {"blob": f"seen {before}"})
         await tx.run("UPDATE update_numbers SET last_number = :n WHERE device_sid = 'UV1'", {"n": before + 10})
 
+    before = database.tally
     await database.write(body)
     assert turns == [1, 2]
+    assert (database.tally.commits - before.commits, database.tally.repeats - before.repeats) == (2, 1)
     assert await database.one(Number, READ, {"sid": "UV1"}) == Number(12)
     assert await database.one(Number, "SELECT count(*) AS number FROM removed_blobs", {}) == Number(1)
 

@@ -105,11 +105,11 @@ async def test_writes_that_wait_together_share_one_commit_and_one_sync(database,
         return body
 
     del disk.notes[:]
-    commits, writes = database.commits, database.writes
+    commits, writes = database.tally.commits, database.tally.writes
     results = await shared(database, [body_for(n) for n in range(60)])
     assert sorted(results) == sorted([1 + n // 3 for n in range(60)])
-    assert database.commits - commits == 2  # the one that held the writer, and all the others
-    assert database.writes - writes == 61
+    assert database.tally.commits - commits == 2  # the one that held the writer, and all the others
+    assert database.tally.writes - writes == 61
     assert disk.notes == ["log"]  # the one that held the writer wrote nothing
 
 
@@ -121,9 +121,9 @@ async def test_a_body_that_fails_in_a_shared_commit_is_rolled_back_alone(databas
         await tx.one(Number, BUMP, {"sid": "UV1"})
         await tx.run("DELETE FROM nowhere", {})
 
-    commits = database.commits
+    commits = database.tally.commits
     results = await shared(database, [good, bad, good, bad, good])
-    assert database.commits - commits == 2
+    assert database.tally.commits - commits == 2
     assert [result for result in results if isinstance(result, int)] == [1, 2, 3]
     assert isinstance(results[1], DatabaseFault)
     assert isinstance(results[3], DatabaseFault)

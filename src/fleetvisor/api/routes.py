@@ -85,6 +85,9 @@ class Routes:
         for route in routes:
             parts = tuple("*" if part.startswith("{") else part for part in route.template.split("/")[1:])
             self._by_shape.setdefault(parts, {})[route.method] = route
+        names = (part for parts in self._by_shape for place, part in enumerate(parts) if place not in _VARIABLE_PLACES)
+        #: The names of the resources, such as ``Devices``: every fixed part of a path but the version.
+        self.resources = frozenset(names) - {"v1"}
 
     def find(self, parts: tuple[str, ...]) -> tuple[dict[str, Route], tuple[str, ...]] | None:
         """Give the operations of a path's segments by method, and its variable parts; ``None`` for no such path."""

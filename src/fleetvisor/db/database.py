@@ -45,6 +45,17 @@ class ReferenceViolated(ConstraintViolated):
     """A foreign key refuses: the referenced row is missing, or the row is still referenced."""
 
 
+class Tally(msgspec.Struct, frozen=True):
+    """What a database did since it was opened: bodies committed, transactions that took, and bodies run again.
+
+    ``writes`` per commit is how well they group (SQLite); ``repeats`` is how often they met another (PostgreSQL).
+    """
+
+    writes: int
+    commits: int
+    repeats: int
+
+
 class Tx(Protocol):
     """One transaction, as a write body sees it."""
 
@@ -95,6 +106,11 @@ class Database(Protocol):
         comes out here. The write is not cancelled when the caller is. Bells and caches come after.
         Raises ``UniqueViolated``, ``ReferenceViolated``, ``DatabaseBusy``, and whatever the body raises.
         """
+        ...
+
+    @property
+    def tally(self) -> Tally:
+        """What was done since it was opened; may be read on any thread."""
         ...
 
     async def check(self) -> None:

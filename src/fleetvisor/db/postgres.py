@@ -24,6 +24,7 @@ from fleetvisor.db.database import (
     DatabaseFault,
     Params,
     ReferenceViolated,
+    Tally,
     UniqueViolated,
 )
 from fleetvisor.db.migrate import pending
@@ -227,6 +228,13 @@ class PostgresDatabase:
         self._texts = _Texts()
         self._writes: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
+        self._commits = 0
+        self._repeats = 0
+
+    @property
+    def tally(self) -> Tally:
+        """What this node did since it was opened; every body is a transaction of its own."""
+        return Tally(self._commits, self._commits, self._repeats)
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""
@@ -270,6 +278,7 @@ class PostgresDatabase:
                 on=_Race(), attempts=_TRIES, timeout=_RETRY_S, wait_initial=0.001, wait_max=0.25, wait_jitter=0.01
             ):
                 with attempt:
+                    self._repeats += attempt.num > 1
                     async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
                         async with connection.transaction(isolation="serializable"):
                             run = cast("Coroutine[Any, Any, T]", body(_PostgresTx(connection, self._texts)))
@@ -279,6 +288,7 @@ class PostgresDatabase:
                                 own = error
                                 raise
                         connection.went_well()
+                        self._commits += 1
                         return result
         except _ERRORS as error:
             if error is own:

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, cast
 import apsw
 import msgspec
 
-from fleetvisor.db.database import Body, DatabaseBusy, Params
+from fleetvisor.db.database import Body, DatabaseBusy, Params, Tally
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain, fault, finish, migrate
 from fleetvisor.db.sqlite_writer import Job, Writer
 
@@ -47,14 +47,9 @@ class SqliteDatabase:
         self._closing: asyncio.Task[None] | None = None
 
     @property
-    def commits(self) -> int:
-        """How many transactions were committed, each with one or more writes."""
-        return self._writer.commits
-
-    @property
-    def writes(self) -> int:
-        """How many write bodies were committed."""
-        return self._writer.writes
+    def tally(self) -> Tally:
+        """What was done since it was opened. Nothing is ever run again: one thread writes."""
+        return Tally(self._writer.writes, self._writer.commits, 0)
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key, on the event loop."""
@@ -134,8 +129,12 @@ class MemoryDatabase:
             copy.step()
         self._statements = Statements(self._connection)
         self._tx = SqliteTx(self._statements)
-        self.commits = 0
-        self.writes = 0
+        self._writes = 0
+
+    @property
+    def tally(self) -> Tally:
+        """What was done since it was made."""
+        return Tally(self._writes, self._writes, 0)
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""
@@ -160,8 +159,7 @@ class MemoryDatabase:
             if isinstance(error, apsw.Error):
                 raise fault(error) from error
             raise
-        self.commits += 1
-        self.writes += 1
+        self._writes += 1
         return result
 
     def _abandon(self) -> None:

@@ -87,6 +87,7 @@ class World:
     denials: Denials
     rollouts: Ticker
     channel: Channel
+    resources: frozenset[str]
     ready: bool = False
 
     def begin_shutdown(self) -> None:
@@ -237,6 +238,7 @@ def build(
         denials=denials,
         rollouts=ticker,
         channel=channel,
+        resources=routes.resources,
     )
     return world
 

@@ -1,21 +1,22 @@
-"""What the server tells Prometheus: its requests, held polls, events, commits, and the certificate's days.
+"""What the server tells Prometheus: requests, held polls, events, commits, rollouts, and the certificate's days.
 
 Without a metrics port nothing is counted and ``app`` is the world's own. Deliberately no names of metrics but those
 of values that are only read: ``obs/metrics`` has the rest. Spec: ``docs/reference/metrics.md``.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
+from fleetvisor.features.rollouts.waiting import CODES
 from fleetvisor.obs.metrics import Metrics
 from fleetvisor.server.background import Job
 from fleetvisor.server.build import Asgi, World
 from fleetvisor.server.files import StartFault
 from fleetvisor.web.requests import Message, Receive, Scope, Send
 
-_EVENTS_S: Final = 5.0
+_COUNT_S: Final = 5.0
 _LAST_EVENT: Final = "SELECT COALESCE(max(event_id), 0) AS event_id FROM events"
 
 
@@ -28,16 +29,17 @@ class Telemetry:
 
     def __init__(self, world: World, days_left: Callable[[], float], port: int | None) -> None:
         """Begin to serve. Raises ``StartFault`` when the port cannot be used."""
-        self.metrics = Metrics()
+        self.metrics = Metrics(world.resources)
         self.app: Asgi = world.app
         self.jobs: tuple[Job, ...] = ()
         self._events = 0
+        self._rollouts: Mapping[str, float] = _rollouts({})
         self._stop: Callable[[], None] | None = None
         self._world = world
         if port is None:
             return
         self.app = counted(world.app, self.metrics)
-        self.jobs = (Job("count-events", _EVENTS_S, self._count_events),)
+        self.jobs = (Job("count", _COUNT_S, self._count),)
         self._watch(days_left)
         try:
             self._stop = self.metrics.serve(port)
@@ -55,13 +57,21 @@ class Telemetry:
         watch("last_event", "Number of the last event (counted each five seconds).", lambda: self._events)
         watch("certificate_days_left", "Days for which the server's certificate is still good.", days_left)
         watch("ready", "1 while /healthz answers 200.", lambda: int(world.ready))
-        for name, about in (("writes", "Write bodies committed."), ("commits", "Transactions committed.")):
-            if hasattr(world.db, name):  # the adapters that batch writes count them
-                watch(f"database_{name}", about, lambda name=name: float(getattr(world.db, name)))
+        watch("database_writes_total", "Write bodies committed.", lambda: world.db.tally.writes)
+        watch("database_commits_total", "Transactions committed.", lambda: world.db.tally.commits)
+        watch("database_repeats_total", "Write bodies run again after a conflict.", lambda: world.db.tally.repeats)
+        about = "Rollouts under way, by what they wait for (counted each five seconds)."
+        self.metrics.watch_each("rollouts", about, "waits_for", lambda: self._rollouts)
 
-    async def _count_events(self) -> None:
+    async def _count(self) -> None:
         last = await self._world.db.one(_Last, _LAST_EVENT, {})
         self._events = last.event_id if last else 0
+        self._rollouts = _rollouts(await self._world.rollouts.waiting())
+
+
+def _rollouts(waiting: Mapping[str, int]) -> dict[str, float]:
+    """Give a number for everything that a rollout under way may wait for, so that no series ever ends."""
+    return {code: waiting.get(code, 0) for code in CODES if code != "start"}
 
 
 def counted(app: Asgi, metrics: Metrics) -> Asgi:

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from fleetvisor.db.database import Body, Database, DatabaseFault, Params
+from fleetvisor.db.database import Body, Database, DatabaseFault, Params, Tally
 from fleetvisor.ground.clock import Clock
 from fleetvisor.sim.loop import SeededEntropy
 
@@ -38,6 +38,11 @@ class Storage:
     def die_at(self, writes: int, moment: Moment) -> None:
         """Let the node die at the ``writes``-th write from now, just before or just after it is committed."""
         self._writes_left, self._moment = writes, moment
+
+    @property
+    def tally(self) -> Tally:
+        """What the database did for all its users."""
+        return self._db.tally
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""

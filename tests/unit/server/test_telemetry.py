@@ -7,7 +7,7 @@ from fleetvisor.server.telemetry import counted
 
 
 async def test_an_answer_passes_unchanged_and_is_counted_once():
-    metrics, sent = Metrics(), []
+    metrics, sent = Metrics({"Apps"}), []
 
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 201, "headers": []})

@@ -13,7 +13,7 @@ from fleetvisor.features.devices import selection
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import reasons, rules, store
-from fleetvisor.features.rollouts.model import Rollout, View
+from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
 from fleetvisor.features.rollouts.waiting import waits_for
@@ -106,11 +106,9 @@ class Explainer:
             member = await store.member(self._db, device.account_sid, rollout.rollout_sid, device.device_sid)
             if member is None and (rollout.date_ended is not None or not await self._selects(rollout, device)):
                 continue
-            sid = rollout.rollout_sid
-            waves = await store.waves(self._db, sid)
-            fixed = [wave.threshold for wave in waves if wave.threshold is not None]
-            wave = rules.wave_of(rules.place(sid, device.device_sid), fixed) if fixed else 0
-            view = View(rollout, waves, await store.counts(self._db, sid), await store.last_ruling(self._db, sid))
+            view = await store.view(self._db, rollout)
+            fixed = [wave.threshold for wave in view.waves if wave.threshold is not None]
+            wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed) if fixed else 0
             parts.append(Part(rollout, member, wave, waits_for(view, now)))
         return tuple(parts)
 

@@ -92,7 +92,7 @@ class Rollouts:
 
     async def get(self, account_sid: AccountSid, rollout_sid: str) -> View:
         """Give a rollout with its waves, counts and newest decision. Raises ``NotFound``."""
-        return await self._view(await self.find(account_sid, rollout_sid))
+        return await store.view(self._db, await self.find(account_sid, rollout_sid))
 
     async def find(self, account_sid: AccountSid, rollout_sid: str) -> Rollout:
         """Give a rollout. Raises ``NotFound``."""
@@ -101,11 +101,6 @@ class Rollouts:
             raise _missing()
         return rollout
 
-    async def _view(self, rollout: Rollout) -> View:
-        sid = rollout.rollout_sid
-        waves, counts = await store.waves(self._db, sid), await store.counts(self._db, sid)
-        return View(rollout, waves, counts, await store.last_ruling(self._db, sid))
-
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[View]:
         """Give a page of the account's rollouts, newest first."""
         cursor = page.cursor
@@ -113,7 +108,7 @@ class Rollouts:
         newer = cursor is not None and not cursor.forward
         rows = await store.page(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
         cut = page_of(rows, page, lambda rollout: (rollout.date_created, rollout.rollout_sid))
-        return Page(tuple([await self._view(rollout) for rollout in cut.items]), cut.next, cut.previous)
+        return Page(tuple([await store.view(self._db, rollout) for rollout in cut.items]), cut.next, cut.previous)
 
     async def plan(self, account_sid: AccountSid, rollout_sid: str, sample: int) -> tuple[Rollout, Plan]:
         """Plan a rollout, naming up to ``sample`` devices of each wave and reason. Raises ``NotFound``, ``Invalid``."""

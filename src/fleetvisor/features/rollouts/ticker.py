@@ -5,6 +5,7 @@ several nodes, be killed at any point and be run again. Deliberately keeps nothi
 last looked for late devices and for silent ones.
 """
 
+from collections import Counter
 from typing import Final
 
 from fleetvisor.bus.bus import Bus
@@ -13,6 +14,7 @@ from fleetvisor.features.rollouts import judging, offering, repair, rules, steps
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
 from fleetvisor.features.rollouts.population import PAUSE_S, Population, Spot
+from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import RolloutSid
@@ -57,6 +59,12 @@ class Ticker:
             await self._clock.sleep(PAUSE_S if busy else 0)
         if failures:
             raise ExceptionGroup(f"rollouts {', '.join(failures)}", list(failures.values()))
+
+    async def waiting(self) -> Counter[str]:
+        """Tell what the rollouts under way, of all accounts, wait for: how many for each code of ``waiting``."""
+        now = self._clock.now()
+        found = [waits_for(await store.view(self._db, each), now) for each in await store.unfinished(self._db)]
+        return Counter(wait.code for wait in found if wait is not None)
 
     async def _step(self, rollout: Rollout) -> bool:
         """Take a step of one rollout; tell whether there may be more to do at once."""
