@@ -1,12 +1,14 @@
 """Selectors against fleets made by chance: what is selected is what a plain reading of each term says, on every engine."""
 
 import random
+from collections import Counter
 from fnmatch import fnmatchcase
 
 import pytest
 from tests.api.world import BASE, serving
 
 from fleetvisor.db.sqlite import memory
+from fleetvisor.features.devices import counting
 
 TERMS = [
     "site=graz", "site!=graz", "site in (graz,linz)", "site not in (graz,linz)", "site", "!site", 'note="a, b"',
@@ -133,16 +135,28 @@ async def test_counts_by_what_the_api_shows(server):
         "site": lambda d: d["labels"].get("site"),
         "no/such": lambda _: None,
     }
+    on_v1 = [device for device in devices if device["app"]["reported_sid"] == apps["v1"]]
+    assert 0 < len(on_v1) < 40
     for by, read in reads.items():
-        counts = (await server.hands.get("/v1/DeviceCounts", By=by)).json
-        assert {group["value"]: group["count"] for group in counts["groups"]} == {
-            value: sum(read(device) == value for device in devices) for value in {read(device) for device in devices}
-        }
-        assert (counts["total"], counts["others"], counts["by"]) == (40, 0, by)
-    one = (await server.hands.get("/v1/DeviceCounts", By="ring", Selector="app=v1")).json
-    assert one["total"] == sum(device["app"]["reported_sid"] == apps["v1"] for device in devices)
+        for selector, chosen in (("", devices), ("!no-such-label", devices), ("app=v1", on_v1), ("app=v1,site=x", [])):
+            counts = (await server.hands.get("/v1/DeviceCounts", By=by, Selector=selector)).json
+            values = Counter(read(device) for device in chosen)
+            assert {group["value"]: group["count"] for group in counts["groups"]} == values, (by, selector)
+            assert (counts["total"], counts["others"], counts["by"]) == (len(chosen), 0, by)
     for wrong in ("seen", "in", "x" * 64):
         await server.hands.get("/v1/DeviceCounts", ok=400, By=wrong)
+
+
+@pytest.mark.parametrize("selector", ["", "!no-such-label"])
+async def test_beyond_the_largest_groups_devices_are_counted_as_others(server, selector, monkeypatch):
+    await fleet(server, 40, 7)
+    devices = await shown(server)
+    sizes = sorted(Counter(device["labels"].get("site") for device in devices).values(), reverse=True)
+    assert len(sizes) > 2
+    monkeypatch.setattr(counting, "GROUPS_MAX", 2)
+    counts = (await server.hands.get("/v1/DeviceCounts", By="site", Selector=selector)).json
+    assert [group["count"] for group in counts["groups"]] == sizes[:2]
+    assert (counts["total"], counts["others"]) == (40, 40 - sum(sizes[:2]))
 
 
 async def test_a_page_looks_at_a_bounded_number_of_devices_and_a_walk_finds_all(tmp_path):

@@ -1,4 +1,4 @@
-"""How SQLite goes about the statements of rollouts: by the devices that they name, never through all of an account's.
+"""How SQLite goes about statements: by the devices that they name, or the index that holds what they count.
 
 Without statistics it prefers an equality to a list: ``account_sid = … AND device_sid IN (…)`` on ``devices`` walks the
 index by age of every device that the account has.
@@ -11,6 +11,7 @@ import apsw
 import pytest
 
 from fleetvisor.db.sqlite import MemoryDatabase
+from fleetvisor.features.devices import counting
 from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
 
 
@@ -46,3 +47,13 @@ def test_what_names_devices_is_found_by_their_sids(monkeypatch: pytest.MonkeyPat
         for step in steps:
             assert not step.startswith("SCAN"), (sql, steps)
             assert "(account_sid=?)" not in step, (sql, steps)
+
+
+@pytest.mark.parametrize("by", ["app", "target", "hardware", "access", "site"])
+def test_counts_of_a_whole_fleet_are_read_from_indexes_that_hold_them(by: str) -> None:
+    """Whoever draws a dashboard asks for them every few seconds: no device may be looked up for it."""
+    connection = cast("Any", MemoryDatabase())._connection
+    steps = _plan(connection, f"SELECT value, count FROM {counting.grouped_all(by)}")
+    reads = [step for step in steps if re.match(r"(SEARCH|SCAN) (s|devices|assignments)\b", step)]
+    assert reads
+    assert all("USING COVERING INDEX" in step for step in reads), steps

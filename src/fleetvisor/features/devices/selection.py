@@ -1,9 +1,10 @@
-"""Which devices a selector selects: compiled to SQL that both engines run, by pages and as counts.
+"""Which devices a selector selects: compiled to SQL that both engines run, by pages and in walks.
 
 A page is read along the index that fits the selector best, in the order of all lists (newest first), in growing pieces.
 It looks at a bounded number of rows: a page may be short, and then says where to go on.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,7 +19,6 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Cursor, Page, PageRequest
 from fleetvisor.ground.sids import AccountSid
 
-GROUPS_MAX: Final = 1000
 _PIECES: Final = (256, 1024, 4096)
 _ON_LOOP_ROWS: Final = 256
 
@@ -28,7 +28,7 @@ STATUS: Final = """CASE
         OR u.state IN ('pending', 'downloading', 'installing', 'testing') THEN 'pending'
     WHEN u.state = 'failed' OR a.target_reached = 1 THEN 'error'
     ELSE 'pending' END"""
-_COLUMNS: Final = {
+COLUMNS: Final = {
     "app": "a.reported_sid",
     "target": "a.target_sid",
     "status": STATUS,
@@ -38,7 +38,11 @@ _COLUMNS: Final = {
     "sid": "d.device_sid",
     "seen": "p.date_seen",
 }
-GROUPED: Final = ("status", "app", "target", "hardware", "access")
+_JOINS: Final = {
+    "a": "JOIN assignments a ON a.device_sid = d.device_sid",
+    "p": "LEFT JOIN presence p ON p.device_sid = d.device_sid",
+    "u": "LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number",
+}
 _LABEL: Final = "SELECT 1 FROM device_labels s WHERE s.device_sid = d.device_sid AND s.key = "
 _BY_AGE: Final = "devices s WHERE s.account_sid = :account_sid"
 _BY_LABEL: Final = "device_labels s WHERE s.account_sid = :account_sid AND s.key = :driver_key AND s.value = :driver"
@@ -56,26 +60,15 @@ _ACCESS_DRIVERS: Final = {
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """A compiled selector: its condition, along which rows to look, and their parameters."""
+    """A compiled selector: its condition, along which rows to look, and their parameters.
+
+    ``whole``: it has no terms, so it selects every device of the account.
+    """
 
     where: str
     driver: str
     params: dict[str, str | int]
-
-
-class Group(msgspec.Struct, frozen=True):
-    """How many devices have one value; ``None``: none."""
-
-    value: str | None
-    count: int
-
-
-class Counts(msgspec.Struct, frozen=True):
-    """How many devices are selected, and how many of each value; ``others`` are in groups beyond the largest."""
-
-    total: int
-    groups: tuple[Group, ...]
-    others: int
+    whole: bool
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -91,10 +84,6 @@ class Walked(msgspec.Struct, frozen=True, gc=False):
     selected: bool
 
 
-class _Count(msgspec.Struct, frozen=True):
-    count: int
-
-
 def compile_terms(account_sid: AccountSid, terms: Sequence[Term], now: Millis) -> Selection:
     """Compile terms whose apps are SIDs already."""
     params: dict[str, str | int] = {"account_sid": account_sid}
@@ -105,7 +94,7 @@ def compile_terms(account_sid: AccountSid, terms: Sequence[Term], now: Millis) -
         if found is not None:
             driver = found
             break
-    return Selection(" AND ".join(["d.account_sid = :account_sid", *conditions]), driver, params)
+    return Selection(" AND ".join(["d.account_sid = :account_sid", *conditions]), driver, params, not terms)
 
 
 def _driver(term: Term, params: dict[str, str | int]) -> str | None:
@@ -126,7 +115,7 @@ def _driver(term: Term, params: dict[str, str | int]) -> str | None:
 def _condition(term: Term, place: int, now: Millis, params: dict[str, str | int]) -> str:
     if not term.is_field:
         return _label_condition(term, place, params)
-    column = _COLUMNS[term.key]
+    column = COLUMNS[term.key]
     match term.operator:
         case "has":
             return f"{column} IS NOT NULL"
@@ -162,6 +151,14 @@ def _named(term: Term, place: int, params: dict[str, str | int]) -> str:
 
 def _canonical(key: str, value: str) -> str:
     return value[:2] + value[2:].lower() if key == "sid" else value
+
+
+def joins(*texts: str) -> str:
+    """Give the joins to a device ``d`` that pieces of SQL need: of assignments ``a``, presence ``p``, updates ``u``."""
+    used = set(re.findall(r"\b([apu])\.", " ".join(texts)))
+    if "u" in used:
+        used.add("a")
+    return " ".join(join for alias, join in _JOINS.items() if alias in used)
 
 
 async def page(db: Database, selection: Selection, now: Millis, request: PageRequest, limits: Limits) -> Page[Device]:
@@ -245,38 +242,14 @@ async def walk(db: Database, selection: Selection, after: tuple[int, str] | None
     sql = f"""SELECT x.date_created, x.device_sid, CASE WHEN {selection.where} THEN 1 ELSE 0 END AS selected
         FROM (SELECT s.device_sid, s.date_created FROM {selection.driver}{beside}
             ORDER BY s.date_created ASC, s.device_sid ASC LIMIT :size) x
-        CROSS JOIN devices d {store.JOINS}
+        CROSS JOIN devices d {joins(selection.where)}
         WHERE d.device_sid = x.device_sid ORDER BY x.date_created ASC, x.device_sid ASC"""
     return await db.scan(Walked, sql, {**selection.params, **at, "size": size})
 
 
 async def selects(db: Database, selection: Selection, device_sid: str) -> bool:
     """Tell whether one device is selected."""
-    sql = f"""SELECT d.date_created, d.device_sid FROM devices d {store.JOINS}
+    sql = f"""SELECT d.date_created, d.device_sid FROM devices d {joins(selection.where)}
         WHERE d.device_sid = :the_device AND {selection.where}"""
     names = {name: value for name, value in selection.params.items() if name not in {"driver", "driver_key"}}
     return await db.one(_Place, sql, {**names, "the_device": device_sid}) is not None
-
-
-async def counts(db: Database, selection: Selection, by: str | None) -> Counts:
-    """Count the devices selected; by a field or a label, or (``None``) all together. Looks at every one of them."""
-    source = f"""FROM (SELECT s.device_sid FROM {selection.driver}) x CROSS JOIN devices d {store.JOINS}"""
-    where = f"WHERE d.device_sid = x.device_sid AND {selection.where}"
-    if by is None:
-        return Counts(await _total(db, source, where, selection), (), 0)
-    params = dict(selection.params)
-    value = _COLUMNS.get(by) if by in GROUPED else None
-    if value is None:
-        value, params["by_label"] = "g.value", by
-        source += " LEFT JOIN device_labels g ON g.device_sid = d.device_sid AND g.key = :by_label"
-    sql = f"SELECT {value} AS value, count(*) AS count {source} {where} GROUP BY 1 ORDER BY 2 DESC LIMIT :most"
-    groups = await db.scan(Group, sql, {**params, "most": GROUPS_MAX + 1})
-    shown = tuple(sorted(groups[:GROUPS_MAX], key=lambda group: (-group.count, group.value or "")))
-    counted = sum(group.count for group in shown)
-    total = counted if len(groups) <= GROUPS_MAX else await _total(db, source, where, selection)
-    return Counts(total, shown, total - counted)
-
-
-async def _total(db: Database, source: str, where: str, selection: Selection) -> int:
-    rows = await db.scan(_Count, f"SELECT count(*) AS count {source} {where}", selection.params)
-    return rows[0].count if rows else 0

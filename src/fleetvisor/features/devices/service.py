@@ -16,7 +16,7 @@ from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
-from fleetvisor.features.devices import credentials, labels, rules, selectors, store
+from fleetvisor.features.devices import counting, credentials, labels, rules, selectors, store
 from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
@@ -120,13 +120,13 @@ class Devices:
         selection = await self.compile(account_sid, selector)
         return await selections.page(self._db, selection, now, page, self._limits)
 
-    async def count(self, account_sid: AccountSid, selector: str, by: str | None) -> selections.Counts:
+    async def count(self, account_sid: AccountSid, selector: str, by: str | None) -> counting.Counts:
         """Count the devices that a selector selects, by a field or a label, if one is given. Raises ``Invalid``."""
         if by is not None and (
-            (by not in selections.GROUPED and by in labels.RESERVED) or len(by) > labels.KEY_CHARS_MAX
+            (by not in counting.GROUPED and by in labels.RESERVED) or len(by) > labels.KEY_CHARS_MAX
         ):
-            raise Invalid(f"By must be {', '.join(selections.GROUPED)} or a label.")
-        return await selections.counts(self._db, await self.compile(account_sid, selector), by)
+            raise Invalid(f"By must be {', '.join(counting.GROUPED)} or a label.")
+        return await counting.counts(self._db, await self.compile(account_sid, selector), by)
 
     async def compile(self, account_sid: AccountSid, selector: str) -> selections.Selection:
         """Compile a selector, as of now. Raises ``Invalid``."""
