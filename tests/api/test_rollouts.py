@@ -2,6 +2,8 @@
 
 from tests.api.rollout_world import Fleet
 
+from fleetvisor.features.rollouts import population, ticker
+
 
 async def test_a_release_goes_wave_by_wave_until_every_device_runs_it(server):
     fleet = await Fleet.make(server, 40)
@@ -287,6 +289,26 @@ async def test_a_scheduled_rollout_begins_at_its_time(server):
     assert (await fleet.tick(rollout))["counts"]["updating"] == 0
     server.clock.advance(601)
     assert (await fleet.tick(rollout))["counts"]["updating"] == 3
+
+
+async def test_a_large_selection_is_counted_piece_by_piece_while_other_rollouts_go_on(server, monkeypatch):
+    """A guard is never kept waiting by a million devices that another rollout counts."""
+    monkeypatch.setattr(population, "PIECE", 4)
+    monkeypatch.setattr(ticker, "PIECES_MAX", 1)
+    fleet = await Fleet.make(server, 24)
+    form = {"App": "v2", "Soak": 0, "ok": 201}
+    large = (await fleet.hands.post("/v1/Rollouts", Waves="7,100%", **form)).json
+    small = (await fleet.hands.post("/v1/Rollouts", Waves="100%", Selector="name=d3", **form)).json
+    for each in (large, small):
+        await fleet.act(each, "start")
+    rollout = await fleet.tick(large)
+    opened = (await fleet.hands.get("/v1/Events", Type="rollout.wave_opened")).json["events"]
+    assert [(event["subject_sid"], event["data"]["devices"]) for event in opened] == [
+        (large["sid"], 24),
+        (small["sid"], 1),
+    ]  # the newest first
+    assert sum(rollout["counts"].values()) == 7
+    await fleet.get(small)
 
 
 async def test_a_plan_says_whom_each_wave_would_touch_and_who_is_left_out_and_the_start_does_just_that(server):

@@ -13,7 +13,7 @@ from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.rollouts import rules, store
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.rollouts.population import Population, Spot, device_sids
+from fleetvisor.features.rollouts.population import PIECES_MAX, Census, Population, Spot, device_sids
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
@@ -76,7 +76,10 @@ class Planner:
         waves = await store.waves(self._db, rollout.rollout_sid)
         fixed: Sequence[int] = [wave.threshold for wave in waves if wave.threshold is not None]
         if len(fixed) < len(waves):
-            fixed, _ = await self._population.thresholds(rollout, waves)
+            census = Census(rollout, waves)
+            while not await self._population.count(census, PIECES_MAX):
+                pass
+            fixed = await self._population.thresholds(census)
         planned = tuple(PlannedWave(wave.position, threshold) for wave, threshold in zip(waves, fixed, strict=True))
         out: dict[str, LeftOut] = {}
         apps: dict[str, App | None] = {}

@@ -21,6 +21,7 @@ from fleetvisor.ground.offload import Offload
 from fleetvisor.ground.sids import DeviceSid
 
 PIECE: Final = 512
+PIECES_MAX: Final = 8
 PAUSE_S: Final = 0.001
 _SOURCE: Final = """SELECT 0 AS date_created, device_sid, 1 AS selected FROM rollout_devices
     WHERE rollout_sid = :source AND account_sid = :account_sid AND device_sid > :sid
@@ -43,6 +44,35 @@ class Piece(msgspec.Struct, frozen=True):
     ended: bool
 
 
+class Census:
+    """What fixes the thresholds of a rollout's waves: how many devices are selected, and the lowest of their places.
+
+    ``spot`` is where the walk goes on.
+    """
+
+    def __init__(self, rollout: Rollout, waves: tuple[Wave, ...]) -> None:
+        """Begin before the first device."""
+        self.rollout = rollout
+        self.devices = 0
+        self.spot: Spot | None = None
+        self.ended = False
+        self._waves = waves
+        self._wanted = max((wave.devices or 0 for wave in waves), default=0)
+        self._places: array[int] = array("Q")
+
+    def add(self, piece: Piece) -> None:
+        """Count what a piece of the walk met."""
+        self.devices += len(piece.devices)
+        self.spot, self.ended = piece.spot, piece.ended
+        self._places.extend(rules.place(self.rollout.rollout_sid, spot.device_sid) for spot in piece.devices)
+        if not self._wanted and len(self._places) > 1:  # the first wave has at least one device: the lowest
+            self._places = array("Q", [min(self._places)])
+
+    def thresholds(self) -> tuple[int, ...]:
+        """Fix the thresholds. Takes a second for each million devices, where a wave is a number of devices."""
+        return rules.thresholds(self._waves, nsmallest(max(1, self._wanted), self._places), self.devices)
+
+
 class Population:
     """Walks the devices of rollouts."""
 
@@ -53,19 +83,19 @@ class Population:
         self._clock = clock
         self._offload = offload
 
-    async def piece(self, rollout: Rollout, spot: Spot | None, size: int = PIECE) -> Piece:
-        """Go on from ``spot`` (``None``: from the beginning), past at most ``size`` devices."""
+    async def piece(self, rollout: Rollout, spot: Spot | None) -> Piece:
+        """Go on from ``spot`` (``None``: from the beginning), past a bounded number of devices."""
         if rollout.kind == "rollback":
-            params = {"source": str(rollout.rollback_of), "account_sid": rollout.account_sid, "size": size}
+            params = {"source": str(rollout.rollback_of), "account_sid": rollout.account_sid, "size": PIECE}
             sid = "" if spot is None else spot.device_sid
             rows = await self._db.scan(selection.Walked, _SOURCE, {**params, "sid": sid})
         else:
             chosen = await self._devices.compile(rollout.account_sid, rollout.selector)
             at = None if spot is None else (spot.date_created, spot.device_sid)
-            rows = await selection.walk(self._db, chosen, at, size)
+            rows = await selection.walk(self._db, chosen, at, PIECE)
         spots = [Spot(row.date_created, row.device_sid) for row in rows if row.selected]
         last = Spot(rows[-1].date_created, rows[-1].device_sid) if rows else spot
-        return Piece(tuple(spots), last, len(rows) < size)
+        return Piece(tuple(spots), last, len(rows) < PIECE)
 
     async def walk(self, rollout: Rollout) -> AsyncIterator[tuple[Spot, ...]]:
         """Walk from the beginning to the end, in pieces, and let others work in between."""
@@ -76,23 +106,18 @@ class Population:
             yield piece.devices
             await self._clock.sleep(PAUSE_S)
 
-    async def thresholds(self, rollout: Rollout, waves: tuple[Wave, ...]) -> tuple[tuple[int, ...], int]:
-        """Fix the waves' thresholds by the devices that are selected now; and give how many these are."""
-        places: array[int] = array("Q")
-        count, least = 0, None
-        wanted = max((wave.devices or 0 for wave in waves), default=0)
-        async for spots in self.walk(rollout):
-            count += len(spots)
-            here = [rules.place(rollout.rollout_sid, spot.device_sid) for spot in spots]
-            if wanted:
-                places.extend(here)
-            elif here:
-                least = min(here) if least is None else min(least, *here)
-        if wanted:
-            lowest = await self._offload(lambda: nsmallest(wanted, places))
-        else:
-            lowest = [] if least is None else [least]
-        return rules.thresholds(waves, lowest, count), count
+    async def count(self, census: Census, pieces: int) -> bool:
+        """Go on with a census by at most so many pieces; tell whether it came to its end."""
+        for _ in range(pieces):
+            census.add(await self.piece(census.rollout, census.spot))
+            if census.ended:
+                break
+            await self._clock.sleep(PAUSE_S)
+        return census.ended
+
+    async def thresholds(self, census: Census) -> tuple[int, ...]:
+        """Fix the waves' thresholds by what a census that ended has counted."""
+        return await self._offload(census.thresholds)
 
 
 def device_sids(spots: tuple[Spot, ...]) -> list[DeviceSid]:

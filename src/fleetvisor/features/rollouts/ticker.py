@@ -2,10 +2,11 @@
 
 Every step is a transaction that takes effect only if nobody took a step since the rollout was read, so it may run on
 several nodes, be killed at any point and be run again. Deliberately keeps nothing that matters in memory: only when it
-last looked for late devices and for silent ones.
+last looked for late devices and for silent ones, and how far it has counted who is selected.
 """
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import Final
 
 from fleetvisor.bus.bus import Bus
@@ -13,17 +14,26 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.rollouts import judging, offering, repair, rules, steps, store
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
-from fleetvisor.features.rollouts.population import PAUSE_S, Population, Spot
+from fleetvisor.features.rollouts.population import PAUSE_S, PIECES_MAX, Census, Population, Spot
 from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import RolloutSid
 
-_PIECES_MAX: Final = 8
 _RESCAN_S: Final = 30.0
 _RESCAN_SHARE: Final = 20.0
 _OVERDUE_SHARE: Final = 20
 _OVERDUE_PAUSE_S: Final = (0.5, 15.0)
+
+
+@dataclass(slots=True)
+class _Memo:
+    """What the ticker keeps of one rollout: worth some work when it is lost, nothing else. Times are the clocks'."""
+
+    census: Census | None = None
+    scan_began: float | None = None
+    rescan_s: float = _RESCAN_S
+    looked: float | None = None
 
 
 class Ticker:
@@ -36,9 +46,7 @@ class Ticker:
         self._limits = limits
         self._bus = bus
         self._population = population
-        self._scan_began: dict[RolloutSid, float] = {}
-        self._rescan_s: dict[RolloutSid, float] = {}
-        self._looked: dict[RolloutSid, float] = {}
+        self._memos: dict[RolloutSid, _Memo] = {}
 
     async def tick(self) -> None:
         """Take steps, of each rollout in turn, until there is nothing to do now.
@@ -49,11 +57,13 @@ class Ticker:
         busy = True
         while busy:
             busy = False
-            for rollout in await store.unfinished(self._db):
+            unfinished = await store.unfinished(self._db)
+            self._memos = {each.rollout_sid: self._memos.get(each.rollout_sid) or _Memo() for each in unfinished}
+            for rollout in unfinished:
                 if rollout.rollout_sid in failures:
                     continue
                 try:
-                    busy |= await self._step(rollout)
+                    busy |= await self._step(rollout, self._memos[rollout.rollout_sid])
                 except Exception as error:  # noqa: BLE001  raised below
                     failures[rollout.rollout_sid] = error
             await self._clock.sleep(PAUSE_S if busy else 0)
@@ -66,7 +76,7 @@ class Ticker:
         found = [waits_for(await store.view(self._db, each), now) for each in await store.unfinished(self._db)]
         return Counter(wait.code for wait in found if wait is not None)
 
-    async def _step(self, rollout: Rollout) -> bool:
+    async def _step(self, rollout: Rollout, memo: _Memo) -> bool:
         """Take a step of one rollout; tell whether there may be more to do at once."""
         now = self._clock.now()
         if rollout.canceling:
@@ -76,20 +86,24 @@ class Ticker:
                 due = rollout.date_start is not None and rollout.date_start <= now
                 return due and await self._db.write(repair.begin(rollout, now))
             case "starting":
-                return await self._fix(rollout)
+                return await self._fix(rollout, memo)
             case "running":
-                looked = await self._look_for_overdue(rollout, now)
+                looked = await self._look_for_overdue(rollout, memo, now)
                 retried = await self._retry(rollout, now)
-                return await self._offer(rollout, now) or await self._decide(rollout, now) or retried or looked
+                return await self._offer(rollout, memo, now) or await self._decide(rollout, now) or retried or looked
             case "paused":
-                looked = await self._look_for_overdue(rollout, now)
+                looked = await self._look_for_overdue(rollout, memo, now)
                 return await self._decide(rollout, now) or looked
             case _:
                 return False
 
-    async def _fix(self, rollout: Rollout) -> bool:
+    async def _fix(self, rollout: Rollout, memo: _Memo) -> bool:
+        """Go on counting who is selected; once all are, fix the waves, and open the first."""
         waves = await store.waves(self._db, rollout.rollout_sid)
-        fixed, count = await self._population.thresholds(rollout, waves)
+        census = memo.census = memo.census or Census(rollout, waves)
+        if not await self._population.count(census, PIECES_MAX):
+            return True
+        fixed = await self._population.thresholds(census)
         now = self._clock.now()
 
         async def body(tx: Tx) -> bool:
@@ -98,19 +112,20 @@ class Ticker:
                 for wave, threshold in zip(waves, fixed, strict=True):
                     await store.set_wave(tx, rollout.rollout_sid, wave.position, threshold=threshold)
                 await store.set_wave(tx, rollout.rollout_sid, 1, date_opened=now)
-                await steps.note(tx, rollout, "wave_opened", now, wave=1, devices=count)
+                await steps.note(tx, rollout, "wave_opened", now, wave=1, devices=census.devices)
             return running
 
         changed = await self._db.write(body)
+        memo.census = None
         self._bus.ring((rollout.rollout_sid,))
         return changed
 
-    async def _offer(self, rollout: Rollout, now: Millis) -> bool:
+    async def _offer(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         """Offer a chunk of the open wave; tell whether anything was done."""
         if rollout.date_scanned is not None:
-            return await self._look_again(rollout, now)
+            return await self._look_again(rollout, memo, now)
         waves = await store.waves(self._db, rollout.rollout_sid)
-        chunk = await self._chunk(rollout, waves)
+        chunk = await self._chunk(rollout, memo, waves)
         if chunk.devices:
             updating = rules.total(await store.counts(self._db, rollout.rollout_sid))["updating"]
             if rules.allowance(rollout, updating, now) == 0:
@@ -119,20 +134,20 @@ class Ticker:
         if offered is None:
             return True
         self._bus.ring((rollout.rollout_sid, *offered.device_sids))
-        if chunk.ended and offered.whole:
-            began = self._scan_began.pop(rollout.rollout_sid, self._clock.monotonic())
-            spent_s = self._clock.monotonic() - began
-            self._rescan_s[rollout.rollout_sid] = max(_RESCAN_S, spent_s * _RESCAN_SHARE)
+        if chunk.ended and offered.whole and memo.scan_began is not None:
+            spent_s = self._clock.monotonic() - memo.scan_began
+            memo.scan_began, memo.rescan_s = None, max(_RESCAN_S, spent_s * _RESCAN_SHARE)
         return offered.whole or bool(offered.device_sids)
 
-    async def _chunk(self, rollout: Rollout, waves: tuple[Wave, ...]) -> Chunk:
+    async def _chunk(self, rollout: Rollout, memo: _Memo, waves: tuple[Wave, ...]) -> Chunk:
         """Search on for devices of the open wave, as far as a chunk or a bounded number of pieces goes."""
-        self._scan_began.setdefault(rollout.rollout_sid, self._clock.monotonic())
+        if memo.scan_began is None:
+            memo.scan_began = self._clock.monotonic()
         fixed = [wave.threshold or 0 for wave in waves]
         spot = None if rollout.scan_sid is None else Spot(rollout.scan_created or 0, rollout.scan_sid)
         found: list[tuple[Spot, int]] = []
         ended = False
-        for _ in range(_PIECES_MAX):
+        for _ in range(PIECES_MAX):
             piece = await self._population.piece(rollout, spot)
             spot, ended = piece.spot, piece.ended
             for device in piece.devices:
@@ -146,10 +161,9 @@ class Ticker:
             spot = found[-1][0]
         return Chunk(tuple(found), spot, ended)
 
-    async def _look_again(self, rollout: Rollout, now: Millis) -> bool:
+    async def _look_again(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         """Search the open wave anew from time to time, for devices that came late."""
-        pause_s = self._rescan_s.get(rollout.rollout_sid, _RESCAN_S)
-        if rollout.date_scanned is None or now - rollout.date_scanned < pause_s * 1000:
+        if rollout.date_scanned is None or now - rollout.date_scanned < memo.rescan_s * 1000:
             return False
 
         async def body(tx: Tx) -> bool:
@@ -177,15 +191,14 @@ class Ticker:
         self._bus.ring((rollout.rollout_sid,))
         return changed
 
-    async def _look_for_overdue(self, rollout: Rollout, now: Millis) -> bool:
+    async def _look_for_overdue(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         pause_s = min(rollout.silent_s, rollout.offline_s) / _OVERDUE_SHARE
         pause_s = min(max(pause_s, _OVERDUE_PAUSE_S[0]), _OVERDUE_PAUSE_S[1])
-        looked = self._looked.get(rollout.rollout_sid)
-        if looked is not None and now - looked < pause_s * 1000:
+        if memo.looked is not None and now - memo.looked < pause_s * 1000:
             return False
         found = await store.overdue(self._db, rollout, now, offering.CHUNK)
         if len(found) < offering.CHUNK:
-            self._looked[rollout.rollout_sid] = now
+            memo.looked = now
         if not found:
             return False
         return await self._db.write(repair.call_overdue(rollout, [row.device_sid for row in found], now))
