@@ -12,7 +12,7 @@ from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices import selection
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import reasons, rules, store
+from fleetvisor.features.rollouts import reasons, rules, store, views
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
@@ -102,11 +102,11 @@ class Explainer:
             last = await store.find(self._db, device.account_sid, instructed_by)
             rollouts += [last] if last is not None else []
         parts: list[Part] = []
-        for rollout in rollouts:
+        for view in await views.views(self._db, rollouts):
+            rollout = view.rollout
             member = await store.member(self._db, device.account_sid, rollout.rollout_sid, device.device_sid)
             if member is None and (rollout.date_ended is not None or not await self._selects(rollout, device)):
                 continue
-            view = await store.view(self._db, rollout)
             fixed = [wave.threshold for wave in view.waves if wave.threshold is not None]
             wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed) if fixed else 0
             parts.append(Part(rollout, member, wave, waits_for(view, now)))

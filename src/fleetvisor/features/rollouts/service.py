@@ -11,7 +11,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import rules, steps, store
+from fleetvisor.features.rollouts import rules, steps, store, views
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
 from fleetvisor.features.rollouts.population import Population
@@ -92,7 +92,7 @@ class Rollouts:
 
     async def get(self, account_sid: AccountSid, rollout_sid: str) -> View:
         """Give a rollout with its waves, counts and newest decision. Raises ``NotFound``."""
-        return await store.view(self._db, await self.find(account_sid, rollout_sid))
+        return await views.view(self._db, await self.find(account_sid, rollout_sid))
 
     async def find(self, account_sid: AccountSid, rollout_sid: str) -> Rollout:
         """Give a rollout. Raises ``NotFound``."""
@@ -108,7 +108,7 @@ class Rollouts:
         newer = cursor is not None and not cursor.forward
         rows = await store.page(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
         cut = page_of(rows, page, lambda rollout: (rollout.date_created, rollout.rollout_sid))
-        return Page(tuple([await store.view(self._db, rollout) for rollout in cut.items]), cut.next, cut.previous)
+        return Page(tuple(await views.views(self._db, cut.items)), cut.next, cut.previous)
 
     async def plan(self, account_sid: AccountSid, rollout_sid: str, sample: int) -> tuple[Rollout, Plan]:
         """Plan a rollout, naming up to ``sample`` devices of each wave and reason. Raises ``NotFound``, ``Invalid``."""

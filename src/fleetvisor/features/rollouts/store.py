@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.rollouts.model import Counts, Rollout, Ruling, View, Wave, WaveSize
+from fleetvisor.features.rollouts.model import Counts, Rollout, Ruling, Wave, WaveSize
 from fleetvisor.features.updates.members import Member, MemberState
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
@@ -186,12 +186,6 @@ async def last_ruling(source: Tx | Database, rollout_sid: RolloutSid) -> Ruling 
     """Read the newest decision."""
     sql = f"SELECT {_RULING_COLUMNS} FROM rollout_decisions {_OF} ORDER BY number DESC LIMIT 1"
     return await source.one(Ruling, sql, {"rollout_sid": rollout_sid})
-
-
-async def view(db: Database, rollout: Rollout) -> View:
-    """Read what is shown of a rollout beside its own row."""
-    sid = rollout.rollout_sid
-    return View(rollout, await waves(db, sid), await counts(db, sid), await last_ruling(db, sid))
 
 
 async def rulings(db: Database, rollout: Rollout, number: int | None, limit: int, *, newer: bool) -> list[Ruling]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.rollouts import judging, offering, repair, rules, steps, store
+from fleetvisor.features.rollouts import judging, offering, repair, rules, steps, store, views
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
 from fleetvisor.features.rollouts.population import PAUSE_S, PIECES_MAX, Census, Population, Spot
@@ -73,7 +73,8 @@ class Ticker:
     async def waiting(self) -> Counter[str]:
         """Tell what the rollouts under way, of all accounts, wait for: how many for each code of ``waiting``."""
         now = self._clock.now()
-        found = [waits_for(await store.view(self._db, each), now) for each in await store.unfinished(self._db)]
+        under_way = await views.views(self._db, await store.unfinished(self._db))
+        found = [waits_for(view, now) for view in under_way]
         return Counter(wait.code for wait in found if wait is not None)
 
     async def _step(self, rollout: Rollout, memo: _Memo) -> bool:
