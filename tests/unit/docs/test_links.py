@@ -7,6 +7,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+ANCHORED = re.compile(r"\]\(([^)#\s]*)#([^)\s]+)\)")
+NAMED = re.compile(r"\bdocs/[\w/-]+\.(?:md|svg)\b")
+SOURCES = sorted(path for folder in ("src", "tests", "scripts", "bench") for path in ROOT.glob(f"{folder}/**/*.py"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
@@ -15,6 +18,32 @@ def test_links_lead_to_files_that_exist(document):
     links = [link for link in LINK.findall(document.read_text()) if "://" not in link]
     missing = [link for link in links if not (document.parent / link).exists()]
     assert not missing, f"{document.relative_to(ROOT)} links to what is not there: {missing}"
+
+
+def anchors_of(document):
+    """Give what may follow # for a page: its headings as GitHub and MkDocs name them, and its own anchors."""
+    text = document.read_text()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings]
+    return {*plain, *re.findall(r'<a (?:id|name)="([^"]+)"', text)}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_a_heading_find_it(document):
+    links = [(page, anchor) for page, anchor in ANCHORED.findall(document.read_text()) if "://" not in page]
+    missing = [
+        f"{page}#{anchor}"
+        for page, anchor in links
+        if anchor not in anchors_of(document.parent / page if page else document)
+    ]
+    assert not missing, f"{document.relative_to(ROOT)} links to headings that are not there: {missing}"
+
+
+def test_documents_that_the_code_names_exist():
+    named = {(path, page) for path in SOURCES for page in NAMED.findall(path.read_text())}
+    assert len(named) > 40
+    missing = [f"{path.relative_to(ROOT)}: {page}" for path, page in named if not (ROOT / page).exists()]
+    assert not missing
 
 
 def test_every_page_is_reached_from_the_index():

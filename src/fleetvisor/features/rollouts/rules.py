@@ -1,6 +1,6 @@
 """What a rollout does next, and to whom: pure decisions, no clock, no storage.
 
-Spec: ``docs/explanation/rollouts.md``. A device's place in a rollout is a hash, so no row is needed to know its wave.
+Spec: ``docs/reference/rollouts.md``. A device's place in a rollout is a hash, so no row is needed to know its wave.
 """
 
 import re
