@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 
 from tests.api.world import BASE
 
-from fleetvisor.features.rollouts import store
+from fleetvisor.features.rollouts import membership, store
 from fleetvisor.features.updates.members import STATES
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.pages import PageRequest
 
 
 @dataclass
@@ -98,7 +100,8 @@ class Fleet:
         """Demand that the counts are those of the rows."""
         account_sid = self.hands.auth[0]
         rollout = await store.find(self.server.world.db, account_sid, shown["sid"])
-        rows = await store.members(self.server.world.db, rollout, None, None, 100_000, newer=False)
+        everything = PageRequest(100_000)
+        rows = (await membership.page(self.server.world.db, rollout, None, None, everything, Limits())).items
         counts = {}
         for row in rows:
             counts.setdefault(row.wave, dict.fromkeys(STATES, 0))[row.state] += 1

@@ -1,6 +1,9 @@
 """The list of rollouts shows of each what it shows of it alone, newest first, in pages; on every engine."""
 
 from tests.api.rollout_world import Fleet
+from tests.api.world import BASE, serving
+
+from fleetvisor.db.sqlite import memory
 
 
 async def test_a_page_shows_of_each_rollout_what_is_shown_of_it_alone(server):
@@ -19,6 +22,51 @@ async def test_a_page_shows_of_each_rollout_what_is_shown_of_it_alone(server):
         assert [rollout for page in pages for rollout in page] == alone
     assert (await server.nobody().get("/v1/Rollouts", ok=401)).status == 401
     assert (await fleet.hands.get("/v1/Rollouts", PageSize=50)).json["meta"]["next_page_url"] is None
+
+
+async def test_the_devices_of_a_rollout_are_selected_and_paged(server):
+    fleet = await Fleet.make(server, 30)
+    for number, sid in enumerate(fleet.boards):
+        await fleet.hands.post(f"/v1/Devices/{sid}", Labels=f"site={('graz', 'linz', 'wien')[number % 3]}")
+    rollout = await fleet.run(
+        await fleet.start(Waves="100%"), lambda sid: "failed" if sid[-1] in "0123" else "succeeded"
+    )
+    every = await fleet.members(rollout)
+    failed = await fleet.members(rollout, State="failed")
+    assert 0 < len(failed) < len(every) == 30
+    graz = {
+        row["sid"] for page in await fleet.hands.walk("/v1/Devices", "devices", Selector="site=graz") for row in page
+    }
+    for rows, wanted in ((every, {}), (failed, {"State": "failed"})):
+        expected = [row for row in rows if row["device_sid"] in graz]
+        for size in (1, 4, 50):
+            assert await fleet.members(rollout, Selector="site = graz", PageSize=size, **wanted) == expected
+    assert await fleet.members(rollout, Selector="site=nowhere") == []
+    v1 = await fleet.members(rollout, Selector="app=v1")
+    assert [row["device_sid"] for row in v1] == [row["device_sid"] for row in failed]
+    path = f"/v1/Rollouts/{rollout['sid']}/Devices"
+    assert "character 6" in (await fleet.hands.get(path, ok=400, Selector="site==x")).json["detail"]
+    token = (await fleet.hands.get(path, Selector="site=graz", PageSize=2)).json["meta"]["next_page_url"]
+    await fleet.hands.get(token.replace("graz", "linz"), ok=400)
+
+
+async def test_a_page_of_selected_devices_looks_at_a_bounded_number_and_a_walk_finds_all(tmp_path):
+    async with serving(memory(), tmp_path, selector_rows_max=4) as server:
+        fleet = await Fleet.make(server, 30)
+        rare = list(fleet.boards)[:2]
+        for sid in rare:
+            await fleet.hands.post(f"/v1/Devices/{sid}", Labels="ring=1")
+        rollout = await fleet.start(Waves="100%")
+        path, sizes, last = f"/v1/Rollouts/{rollout['sid']}/Devices", [], None
+        for key, size in (("next", 3), ("previous", 3)):
+            url, found = (last if key == "previous" else f"{BASE}{path}?Selector=ring&PageSize={size}"), []
+            while url:
+                reply = (await fleet.hands.get(url)).json
+                found.append([row["device_sid"] for row in reply["rollout_devices"]])
+                last, url = url, reply["meta"][f"{key}_page_url"]
+            sizes.append(len(found))
+            assert sorted(sid for page in found for sid in page) == sorted(rare)
+        assert min(sizes) >= 7  # of 30 devices, four at a time
 
 
 async def test_an_account_without_rollouts_has_an_empty_list(hands):

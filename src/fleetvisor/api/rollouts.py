@@ -1,6 +1,7 @@
 """Rollouts (extension): drafted, planned, started, watched, ended; and the penalties of devices."""
 
 from typing import Final, Literal
+from urllib.parse import urlencode
 
 from fleetvisor.api import paging
 from fleetvisor.api.forms import find_flag, find_moment, find_number, find_text
@@ -63,7 +64,10 @@ _CHANGE: Final = (
     Param("StartAt", "With start: when, such as 2026-01-31T12:00:00Z; at once without it.", extension=True),
     *_PACE_PARAMS,
 )
-_DEVICES: Final = (Param("State", f"Only Devices in this state: {', '.join(STATES)}.", extension=True),)
+_DEVICES: Final = (
+    Param("State", f"Only Devices in this state: {', '.join(STATES)}.", extension=True),
+    Param("Selector", "Only Devices that this selects now; a page may be short.", extension=True),
+)
 _PLAN: Final = (Param("Sample", "How many Devices of each wave to name; 10 by default.", "integer", extension=True),)
 _WRITE_ERRORS: Final = (400, 401, 404, 409, 413, 415, 429)
 
@@ -166,10 +170,12 @@ class RolloutHandlers:
         state = find_text(query, "State") or None
         if state is not None and state not in STATES:
             raise Invalid(f"State must be one of {', '.join(STATES)}.")
+        selector = (find_text(query, "Selector") or "").strip()
+        wanted = {name: value for name, value in (("State", state), ("Selector", selector)) if value}
         path = f"/v1/Rollouts/{rollout.rollout_sid}/Devices"
-        name = paging.ListName(path, account_sid, "rollout_devices", (str,), f"&State={state}" if state else "")
+        name = paging.ListName(path, account_sid, "rollout_devices", (str,), f"&{urlencode(wanted)}" if wanted else "")
         asked = paging.parse_paging(query, name, self._limits)
-        page = await self._rollouts.members(account_sid, call.args[0], state, asked.request)
+        page = await self._rollouts.members(account_sid, call.args[0], state, selector, asked.request)
         shapes = [rollout_device_shape(member) for member in page.items]
         return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base))
 

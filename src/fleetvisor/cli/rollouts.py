@@ -308,10 +308,7 @@ def devices(
     selector: Selector = None,
 ) -> None:
     """List what became of each device that the rollout came to: all, or those that -l selects now."""
-    found = session.rollouts.devices(rollout, state)
-    if selector:
-        chosen = {device.sid for device in session.client.devices(selector)}
-        found = (one for one in found if one.device_sid in chosen)
+    found = session.rollouts.devices(rollout, state, selector)
     if session.out.json:
         for device in found:
             session.out.line(device.document)

@@ -211,9 +211,9 @@ class Rollouts:
         """Walk what was decided, newest first."""
         return walk(self._http, f"{_path(sid)}/Decisions", "decisions", Decision)
 
-    def devices(self, sid: str, state: str | None = None) -> Iterator[RolloutDevice]:
-        """Walk what became of each device: all, or those in one state."""
-        wanted = {"State": state} if state else None
+    def devices(self, sid: str, state: str | None = None, selector: str | None = None) -> Iterator[RolloutDevice]:
+        """Walk what became of each device: all, those in one state, or (also) those that ``selector`` selects now."""
+        wanted = {name: value for name, value in (("State", state), ("Selector", selector)) if value}
         return walk(self._http, f"{_path(sid)}/Devices", "rollout_devices", RolloutDevice, wanted)
 
 

@@ -56,3 +56,27 @@ def page_of(rows: Sequence[T], request: PageRequest, key: Callable[[T], tuple[st
         Cursor(key(items[-1])) if has_next else None,
         Cursor(key(items[0]), forward=False) if has_previous else None,
     )
+
+
+def page_of_search(
+    found: Sequence[T],
+    request: PageRequest,
+    key: Callable[[T], tuple[str | int, ...]],
+    stopped: tuple[str | int, ...] | None,
+) -> Page[T]:
+    """Build a page from what a search found that looks at a bounded number of rows, up to ``request.size`` + 1.
+
+    ``stopped`` is the sort key of the last row that it looked at; ``None``: it came to the end. A page that is short,
+    even empty, has a neighbour ahead where the search did not come to the end.
+    """
+    cursor = request.cursor
+    forward = cursor is None or cursor.forward
+    items = tuple(found[: request.size]) if forward else tuple(reversed(found[: request.size]))
+    ahead = key(found[request.size - 1]) if len(found) > request.size else stopped
+    behind = None if cursor is None else key(items[0] if forward else items[-1]) if items else tuple(cursor.key)
+    after, before = (ahead, behind) if forward else (behind, ahead)
+    return Page(
+        items,
+        None if after is None else Cursor(after),
+        None if before is None else Cursor(before, forward=False),
+    )

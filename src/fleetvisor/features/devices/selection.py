@@ -16,7 +16,7 @@ from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.selectors import Term, duration_ms
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.pages import Cursor, Page, PageRequest
+from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 from fleetvisor.ground.sids import AccountSid
 
 _PIECES: Final = (256, 1024, 4096)
@@ -69,6 +69,11 @@ class Selection(msgspec.Struct, frozen=True):
     driver: str
     params: dict[str, str | int]
     whole: bool
+
+    @property
+    def terms(self) -> dict[str, str | int]:
+        """Give the parameters of the condition alone."""
+        return {name: value for name, value in self.params.items() if name not in {"driver", "driver_key"}}
 
 
 class _Place(msgspec.Struct, frozen=True):
@@ -177,27 +182,12 @@ async def page(db: Database, selection: Selection, now: Millis, request: PageReq
         piece, examined = piece + 1, examined + size
         last = await _nth(db, selection, place, size, forward=forward) if len(found) <= request.size else place
         place, exhausted = last or place, last is None
-    more = len(found) > request.size
-    items = found[: request.size] if forward else found[: request.size][::-1]
-    ahead = _key(found[request.size - 1]) if more else None if exhausted or place is None else _place_key(place)
-    behind = _key(items[0] if forward else items[-1]) if items else None if cursor is None else tuple(cursor.key)
-    return Page(
-        tuple(items),
-        _cursor(ahead if forward else behind, forward=True),
-        _cursor((behind if cursor is not None else None) if forward else ahead, forward=False),
-    )
-
-
-def _cursor(key: tuple[str | int, ...] | None, *, forward: bool) -> Cursor | None:
-    return None if key is None else Cursor(key, forward)
+    stopped = None if exhausted or place is None else (place.date_created, place.device_sid)
+    return page_of_search(found, request, _key, stopped)
 
 
 def _key(device: Device) -> tuple[str | int, ...]:
     return (device.date_created, device.device_sid)
-
-
-def _place_key(place: _Place) -> tuple[str | int, ...]:
-    return (place.date_created, place.device_sid)
 
 
 def _beside(place: _Place | None, *, forward: bool) -> tuple[str, str, dict[str, str | int]]:
@@ -251,5 +241,4 @@ async def selects(db: Database, selection: Selection, device_sid: str) -> bool:
     """Tell whether one device is selected."""
     sql = f"""SELECT d.date_created, d.device_sid FROM devices d {joins(selection.where)}
         WHERE d.device_sid = :the_device AND {selection.where}"""
-    names = {name: value for name, value in selection.params.items() if name not in {"driver", "driver_key"}}
-    return await db.one(_Place, sql, {**names, "the_device": device_sid}) is not None
+    return await db.one(_Place, sql, {**selection.terms, "the_device": device_sid}) is not None

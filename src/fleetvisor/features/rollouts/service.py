@@ -11,7 +11,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import rules, steps, store, views
+from fleetvisor.features.rollouts import membership, rules, steps, store, views
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
 from fleetvisor.features.rollouts.population import Population
@@ -126,14 +126,15 @@ class Rollouts:
         return page_of(rows, page, lambda ruling: (ruling.number,))
 
     async def members(
-        self, account_sid: AccountSid, rollout_sid: str, state: MemberState | None, page: PageRequest
+        self, account_sid: AccountSid, rollout_sid: str, state: MemberState | None, selector: str, page: PageRequest
     ) -> Page[Member]:
-        """Give a page of the devices that it came to, all or of one state, by SID. Raises ``NotFound``."""
+        """Give a page of the devices that it came to, by SID: all, in one state, or (also) selected now.
+
+        Raises ``NotFound``, ``Invalid``.
+        """
         rollout = await self.find(account_sid, rollout_sid)
-        newer = page.cursor is not None and not page.cursor.forward
-        sid = str(page.cursor.key[0]) if page.cursor else None
-        rows = await store.members(self._db, rollout, state, sid, page.size + 1, newer=newer)
-        return page_of(rows, page, lambda member: (member.device_sid,))
+        selection = await self._devices.compile(account_sid, selector) if selector else None
+        return await membership.page(self._db, rollout, state, selection, page, self._limits)
 
     async def change(
         self, account_sid: AccountSid, rollout_sid: str, action: Action | None, pace: Pace, start_at: Millis | None

@@ -197,27 +197,6 @@ async def rulings(db: Database, rollout: Rollout, number: int | None, limit: int
     return await db.all(Ruling, sql, {**keys, "number": 1 << 40 if number is None else number})
 
 
-async def members(
-    db: Database, rollout: Rollout, state: MemberState | None, sid: str | None, limit: int, *, newer: bool
-) -> list[Member]:
-    """Read the devices that a rollout came to beside the SID ``sid``, in the order of SIDs, or (``newer``) back."""
-    sign, order = ("<", "DESC") if newer else (">", "ASC")
-    wanted = "AND state = :state" if state else ""
-    beside = f"AND device_sid {sign} :sid" if sid else ""
-    sql = f"""SELECT {_MEMBER_COLUMNS} FROM rollout_devices {_OF} AND account_sid = :account_sid {wanted} {beside}
-        ORDER BY device_sid {order} LIMIT :limit"""
-    keys: dict[str, str | int] = {
-        "rollout_sid": rollout.rollout_sid,
-        "account_sid": rollout.account_sid,
-        "limit": limit,
-    }
-    if state:
-        keys["state"] = state
-    if sid:
-        keys["sid"] = sid
-    return await db.scan(Member, sql, keys)
-
-
 async def find_members(
     tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sids: Sequence[DeviceSid]
 ) -> dict[DeviceSid, Member]:
