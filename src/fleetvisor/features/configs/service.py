@@ -103,15 +103,15 @@ class Configs:
         if not 1 <= len(items) <= most:
             raise Invalid(f"items: send 1 to {most} of them.")
         owner = Owner(account_sid, device_sid)
-        values: dict[tuple[str, str, str], str | None] = {}
+        wanted: dict[tuple[str, Store], set[str]] = {}
         for item in items:
-            where = rules.place(item, owner)
-            if where in values or not is_text(item.key):  # no such key can have been made
-                continue
-            scope = Owner(account_sid) if item.scope == "account" else owner
-            stored = await store.find_value(self._db, scope, Store(item.store), item.key)
-            if stored is not None:
-                values[where] = self._open(stored, scope, item.key)
+            if is_text(item.key):  # no other key can have been made
+                wanted.setdefault((item.scope, Store(item.store)), set()).add(item.key)
+        values: dict[tuple[str, str, str], str | None] = {}
+        for (scope, kind), keys in wanted.items():
+            of = Owner(account_sid) if scope == "account" else owner
+            for key, stored in (await store.find_values(self._db, of, kind, sorted(keys))).items():
+                values[(of.sid, kind.value, key)] = self._open(stored, of, key)
         return FetchAnswer(rules.answer(items, owner, values))
 
     async def reseal(self, batch: int = 100) -> int:

@@ -3,6 +3,7 @@
 Deliberately decides nothing, and never sees a secret's plain text.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -21,7 +22,7 @@ _SET: Final = f"""
 UPDATE configs SET value = :value, sealed = :sealed, date_updated = :now WHERE {_WHERE} AND key = :key
 RETURNING key, value, date_updated"""
 _GET: Final = f"SELECT key, value, date_updated FROM configs WHERE {_WHERE} AND key = :key"
-_VALUE: Final = f"SELECT value, sealed FROM configs WHERE {_WHERE} AND key = :key"
+_VALUES: Final = f"SELECT value, sealed, key FROM configs WHERE {_WHERE} AND key IN "
 _PAGE: Final = f"SELECT key, value, date_updated FROM configs WHERE {_WHERE}"
 _DEVICE: Final = "SELECT 1 AS count FROM devices WHERE device_sid = :device_sid AND account_sid = :account_sid"
 _SEALED_PAGE: Final = """
@@ -42,6 +43,10 @@ class Stored(msgspec.Struct, frozen=True):
 
     value: str | None
     sealed: bytes | None
+
+
+class _Keyed(Stored, frozen=True):
+    key: str
 
 
 class SealedRow(msgspec.Struct, frozen=True):
@@ -88,9 +93,11 @@ async def find(db: Database, owner: Owner, store: Store, key: str) -> Entry | No
     return await db.one(Entry, _GET, _where(owner, store) | {"key": key})
 
 
-async def find_value(db: Database, owner: Owner, store: Store, key: str) -> Stored | None:
-    """Read one key's value as it lies there."""
-    return await db.one(Stored, _VALUE, _where(owner, store) | {"key": key})
+async def find_values(db: Database, owner: Owner, store: Store, keys: Sequence[str]) -> dict[str, Stored]:
+    """Read the values of some keys as they lie there; a key that is not there is left out. A bounded number of keys."""
+    names = {f"k{place}": key for place, key in enumerate(keys)}
+    sql = f"{_VALUES} ({', '.join(f':{name}' for name in names)})"
+    return {row.key: row for row in await db.all(_Keyed, sql, _where(owner, store) | names)}
 
 
 async def page(db: Database, owner: Owner, store: Store, *, key: str | None, limit: int, before: bool) -> list[Entry]:
