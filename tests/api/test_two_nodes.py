@@ -28,6 +28,11 @@ async def nodes(tmp_path, postgres_cluster):
     """Two nodes that started at once."""
     seal = tmp_path / "seal.key"
     seal.write_bytes(os.urandom(32))
+    leftovers = tmp_path / "blobs"
+    leftovers.mkdir()
+    for name, age_s in (("old#1", 90_000), ("young#1", 3600)):
+        (leftovers / name).write_bytes(b"half")
+        os.utime(leftovers / name, (time.time() - age_s, time.time() - age_s))
     shared = ["--database", postgres_cluster.url(), "--seal-key-file", str(seal), "--blobs", str(tmp_path / "blobs")]
     starts = [asyncio.to_thread(launch, tmp_path / name, *shared) for name in ("one", "two")]
     servers = await asyncio.gather(*starts)
@@ -41,6 +46,10 @@ async def test_nodes_share_the_account_and_the_ca(nodes):
     assert one.auth == two.auth
     first, second = (json.loads((node.data / "credentials.json").read_text()) for node in nodes)
     assert Path(first["ca_file"]).read_bytes() == Path(second["ca_file"]).read_bytes()
+
+
+async def test_a_node_clears_away_old_uploads_that_never_ended_and_spares_what_another_may_be_writing(nodes, tmp_path):
+    assert [path.name for path in (tmp_path / "blobs").iterdir()] == ["young#1"]
 
 
 async def test_a_change_on_one_node_reaches_a_poll_held_on_the_other_within_two_seconds(nodes):

@@ -23,6 +23,7 @@ import uvloop
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.database import Database, DatabaseFault
 from fleetvisor.features.accounts.model import NewAccount
+from fleetvisor.ground.clock import later
 from fleetvisor.ground.limits import Limits
 from fleetvisor.obs import logs
 from fleetvisor.pki.ca import Authority
@@ -39,6 +40,7 @@ from fleetvisor.settings import Settings
 
 DRAIN_S: Final = 10.0
 _FOLLOW_S: Final = 0.5
+_LEFTOVERS_S: Final = 24 * 3600  # no upload takes so long
 _RENEWAL_S: Final = 3600.0
 _TAIL_S: Final = 0.5
 _HELD_SHARE: Final = 0.9  # of the connections: there is always room for whoever does not wait
@@ -246,8 +248,9 @@ class _Process:
         directory = self._settings.blobs or self._data.blobs
         try:
             blobs = Blobs(directory, offload=in_thread)
-            if self._settings.database is None:  # alone with the directory: what is unfinished is an earlier process's
-                blobs.clear_leftovers()
+            # Alone with the directory, what is unfinished is an earlier process's; else another node may be at it.
+            alone = self._settings.database is None
+            blobs.clear_leftovers(before=None if alone else later(self._clock.now(), -_LEFTOVERS_S))
         except OSError as error:
             advice = "give --blobs a directory that the server may write"
             raise StartFault(f"The blob directory {directory} cannot be used ({error.strerror}): {advice}.") from error
