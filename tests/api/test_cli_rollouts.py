@@ -163,7 +163,8 @@ def test_a_release_is_watched_to_its_end(cli, eyes, fleet):
     assert "v1" in eyes("rollouts devices --state succeeded", made["sid"]).out
     (newest, *_) = cli("rollouts decisions", made["sid"])
     assert newest["sentence"] in eyes("rollouts decisions --limit 1", made["sid"]).out
-    assert cli("rollouts remove", made["sid"], status=5)["status"] == 409
+    assert cli("rollouts remove", made["sid"]) == [{"removed": made["sid"]}]
+    assert cli("rollouts show", made["sid"], status=3)["code"] == 20404
 
 
 def test_a_watch_by_eyes_tells_changes_in_lines_where_nothing_may_move(cli, eyes, fleet):

@@ -34,7 +34,7 @@ def test_the_same_seed_gives_the_same_world_of_rollouts_to_the_byte() -> None:
 
 
 def test_a_world_without_trouble_completes_its_rollouts_without_a_death() -> None:
-    outcome = run_rollouts(RolloutRecipe(11, weather=CALM, writes_between_deaths=0))
+    outcome = run_rollouts(RolloutRecipe(12, weather=CALM, writes_between_deaths=0))
     assert outcome.deaths == 0
     assert outcome.rollouts["completed"] > 2
 

@@ -95,6 +95,11 @@ class Rollouts(RuleBasedStateMachine):
     def act(self, data: st.DataObject, action: str) -> None:
         self.call("POST", f"/v1/Rollouts/{data.draw(st.sampled_from(self.rollouts))}", Action=action)
 
+    @precondition(lambda self: self.rollouts)
+    @rule(data=st.data())
+    def forget(self, data: st.DataObject) -> None:
+        self.call("DELETE", f"/v1/Rollouts/{data.draw(st.sampled_from(self.rollouts))}")
+
     @rule(place=st.integers(0, DEVICES - 1), app=st.sampled_from(range(len(APPS))))
     def target(self, place: int, app: int) -> None:
         self.call("POST", f"/v1/Devices/{self.puppets[place].sid}", TargetApp=self.apps[app])

@@ -103,7 +103,7 @@ class RolloutHandlers:
                 RolloutShape, params=_CHANGE, errors=_WRITE_ERRORS, extension=True, tags=tags,
             ),
             Route(
-                "DELETE", one, "DeleteRollout", "Remove a Rollout that never began.", self._delete, status=204,
+                "DELETE", one, "DeleteRollout", "Remove a Rollout that is not under way.", self._delete, status=204,
                 errors=(401, 404, 409, 429), extension=True, tags=tags,
             ),
             Route(

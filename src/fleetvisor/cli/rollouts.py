@@ -329,7 +329,7 @@ def remove(
     session: Session,
     rollouts: Annotated[list[str], typer.Argument(metavar="RO…", help="SIDs of rollouts.", show_default=False)],
 ) -> None:
-    """Remove rollouts that never began. One that did is history, and is refused with exit status 5."""
+    """Remove rollouts, with their history. One that is under way is refused with exit status 5: abort it first."""
     for sid in rollouts:
         session.rollouts.delete(sid)
         removed(session, "rollout", sid)

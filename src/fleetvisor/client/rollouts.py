@@ -204,7 +204,7 @@ class Rollouts:
         return read(self._http.post(_path(sid), form), Rollout)
 
     def delete(self, sid: str) -> None:
-        """Remove a rollout that never began."""
+        """Remove a rollout that is not under way, with its history."""
         self._http.delete(_path(sid))
 
     def decisions(self, sid: str) -> Iterator[Decision]:

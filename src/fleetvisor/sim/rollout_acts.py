@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _ACTS: Final = {
     "start": 9, "action": 13, "rollback": 3, "pace": 3, "target": 5, "cancel": 3, "clear": 1, "upload": 2, "delete": 2,
     "add": 3, "remove": 2, "access": 3, "label": 2, "lift": 1, "plan": 2, "draft": 1,
+    "forget": 2,
 }  # fmt: skip
 _ACTIONS: Final = ("pause", "resume", "resume", "abort", "retry", "retry", "release", "release", "start")
 _WAVES: Final = ("100%", "10%,50%,100%", "1%,10%,50%,100%", "1,3,100%", "2,50%,100%", "30%,60%")
@@ -45,6 +46,8 @@ async def act_once(world: "RolloutWorld") -> None:
             await _roll_back(world)
         case "action":
             await _act_on(world, {"Action": chance.choice(_ACTIONS)})
+        case "forget":
+            await _forget(world)
         case "pace":
             await _act_on(world, {"StartsPerMinute": str(chance.choice([0, 5, 60]))})
         case "target" | "clear":
@@ -131,6 +134,16 @@ async def _act_on(world: "RolloutWorld", form: dict[str, str]) -> None:
         chosen = world.chance.choice(going if world.chance.random() < 0.8 else every)
         world.note(f"{chosen['sid']}: {form} while {chosen['state']}")
         await world.operator.call("POST", f"/v1/Rollouts/{chosen['sid']}", form)
+
+
+async def _forget(world: "RolloutWorld") -> None:
+    """Remove a rollout: most often one that has ended."""
+    every = await _rollouts(world)
+    ended = [rollout for rollout in every if rollout["date_ended"] is not None]
+    chosen = world.chance.choice(ended if ended and world.chance.random() < 0.9 else every or [None])
+    if chosen is not None:
+        world.note(f"{chosen['sid']}: removed while {chosen['state']}")
+        await world.operator.call("DELETE", f"/v1/Rollouts/{chosen['sid']}")
 
 
 async def _target(world: "RolloutWorld", sid: str, firmware: Firmware | None) -> None:

@@ -42,7 +42,8 @@ _WRONG: Final = {
         SELECT u.rollout_sid || ' ' || u.device_sid || ' ' || COALESCE(m.state, 'no row') AS what FROM updates u
         LEFT JOIN rollout_devices m ON m.device_sid = u.device_sid AND m.rollout_sid = u.rollout_sid
         JOIN assignments a ON a.device_sid = u.device_sid
-        WHERE u.rollout_sid IS NOT NULL AND u.state IN {OPEN} AND NOT {ASKED} AND (m.device_sid IS NULL
+        JOIN rollouts r ON r.rollout_sid = u.rollout_sid AND r.removing = 0
+        WHERE u.state IN {OPEN} AND NOT {ASKED} AND (m.device_sid IS NULL
             OR (m.number = u.number AND m.state NOT IN ('updating', 'offline', 'silent'))
             OR (m.number IS NOT u.number AND m.state NOT IN ('failed', 'silent', 'unchanged')))""",
     "a device is decided otherwise than its update": f"""
@@ -105,7 +106,7 @@ _AT_THE_END: Final = {
     "an update is still open": f"SELECT device_sid AS what FROM updates WHERE state IN {OPEN}",
 }
 _UNFINISHED: Final = """SELECT rollout_sid || ' ' || state || ' wave ' || wave AS what FROM rollouts
-    WHERE date_ended IS NULL OR canceling = 1"""
+    WHERE date_ended IS NULL OR canceling = 1 OR removing = 1"""
 _TALLY: Final = (
     "SELECT state AS what FROM rollouts",
     "SELECT state AS what FROM rollout_devices",
@@ -243,5 +244,6 @@ class Ledger:
                 raise Violated(f"what a device was told directly is forgotten: {row}, {told}")
             if row.rollout_sid is None and row.date_instructed <= told.until and row.target_sid != told.app_sid:
                 raise Violated(f"a device was told directly otherwise: {row}, {told}")
-            if row.rollout_sid is not None and (row.date_started or 0) < told.since:
+            # With a rollout that was removed went the word on when it began.
+            if row.rollout_sid is not None and row.date_started is not None and row.date_started < told.since:
                 raise Violated(f"an older rollout took a device that was told directly since: {row}, {told}")

@@ -22,6 +22,7 @@ class Rollout(msgspec.Struct, frozen=True):
 
     ``wave`` is the open one, from 1; 0 before the start. ``version`` counts the steps of the rollout itself.
     ``starts_per_minute`` and ``concurrent_max`` of 0 mean no limit. ``date_paid``: until when starts are paid for.
+    ``removing``: nobody sees it any more, and its rows are on their way out.
     """
 
     rollout_sid: RolloutSid
@@ -50,6 +51,7 @@ class Rollout(msgspec.Struct, frozen=True):
     date_paid: Millis
     date_retry: Millis | None
     canceling: bool
+    removing: bool
     date_start: Millis | None
     date_started: Millis | None
     date_ended: Millis | None

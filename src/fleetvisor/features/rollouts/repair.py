@@ -1,9 +1,13 @@
-"""What is done to devices that a rollout came to already: called silent, tried again, canceled; and how it begins.
+"""What is done to devices that a rollout came to already: called silent, tried again, canceled, at last forgotten.
+
+And how a rollout begins.
 
 Bodies of transactions, each judging anew what it was called for. Bells ring after the commit.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -19,6 +23,20 @@ from fleetvisor.features.updates.model import Instruction
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
+
+#: How many devices are forgotten in one transaction.
+FORGOTTEN: Final = 500
+_ROWS: Final = """SELECT device_sid, wave, state FROM rollout_devices
+    WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid ORDER BY device_sid LIMIT :limit"""
+_FORGET: Final = "DELETE FROM rollout_devices WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid"
+_NO_MORE: Final = """UPDATE assignments SET retries = :retries
+    WHERE device_sid = :device_sid AND account_sid = :account_sid AND rollout_sid = :rollout_sid"""
+
+
+class _Row(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    wave: int
+    state: str
 
 
 class _Overdue(msgspec.Struct, frozen=True):
@@ -164,5 +182,29 @@ def cancel(
             )
             changed = True
         return changed
+
+    return body
+
+
+def remove(rollout: Rollout, retries_max: int) -> Callable[[Tx], Awaitable[bool]]:
+    """Forget a chunk of the devices of a rollout that is being removed, and with the last one the rollout.
+
+    Where it was given up, nothing is tried again on a device that reverts later (``members.gave_up``): the devices keep
+    that by themselves, as retries that are used up. Gives whether there was anything to forget.
+    """
+
+    async def body(tx: Tx) -> bool:
+        keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}
+        rows = await tx.all(_Row, _ROWS, {**keys, "limit": FORGOTTEN})
+        if rollout.state != "completed":
+            given_up = [{**keys, "device_sid": row.device_sid, "retries": retries_max} for row in rows]
+            await tx.write_many(_NO_MORE, given_up)
+        forgotten = [{"rollout_sid": rollout.rollout_sid, "device_sid": row.device_sid} for row in rows]
+        await tx.write_many(_FORGET, forgotten)
+        gone = {key: -number for key, number in Counter((row.wave, row.state) for row in rows).items()}
+        await members.count(tx, rollout.rollout_sid, gone, 0)
+        if len(rows) < FORGOTTEN:
+            await store.delete(tx, rollout)
+        return bool(rows)
 
     return body

@@ -179,6 +179,16 @@ def check_action(action: Action, state: RolloutState) -> None:
         raise Conflict(f"A Rollout that is {state} cannot {action} ({hint}).")
 
 
+def check_removal(rollout: Rollout, rollbacks: int) -> None:
+    """Demand that a rollout can be removed, which ``rollbacks`` others are to take back. Raises ``Conflict``."""
+    if is_unfinished(rollout.state):
+        raise Conflict(f"A Rollout that is {rollout.state} cannot be removed: abort it, or let it end first.")
+    if rollout.canceling and rollout.date_started is not None:
+        raise Conflict("Its open updates are being canceled: remove the Rollout once that is done.")
+    if rollbacks:
+        raise Conflict("Another Rollout is to take this one back: let that one end, or remove it, first.")
+
+
 def is_unfinished(state: RolloutState) -> bool:
     """Tell whether a rollout in ``state`` can still change anything by itself."""
     return state not in FINISHED and state != "draft"

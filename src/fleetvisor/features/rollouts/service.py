@@ -67,7 +67,7 @@ class Rollouts:
         async def body(tx: Tx) -> None:
             count, _ = await store.count_all(tx, account_sid)
             if count >= self._limits.rollouts_max:
-                raise Conflict(f"The account has {count} Rollouts, the most it may have.")
+                raise Conflict(f"The account has {count} Rollouts, the most it may have: remove some that ended.")
             app_sid, of = await self._subject(tx, account_sid, draft)
             rollout = _drafted(rollout_sid, account_sid, draft, app_sid, of, now)
             await store.insert(tx, rollout, draft.waves)
@@ -220,15 +220,21 @@ class Rollouts:
         await steps.note(tx, rollout, "retried", now)
 
     async def delete(self, account_sid: AccountSid, rollout_sid: str) -> None:
-        """Remove a draft. Raises ``NotFound``, and ``Conflict`` for one that began: it is history."""
+        """Remove a rollout that is not under way, with its history; devices stay as they are.
+
+        It is out of sight at once; the ticker clears away what it kept of each device. Raises ``NotFound``, and
+        ``Conflict`` for one that is under way, or that another one is to take back.
+        """
         now = self._clock.now()
         sid = _canonical(rollout_sid)
 
         async def body(tx: Tx) -> None:
             rollout = await self._read(tx, account_sid, sid)
-            if rollout.state not in {"draft", "aborted"} or rollout.date_started is not None:
-                raise Conflict("Only a Rollout that never began can be removed: abort this one instead.")
-            await store.delete(tx, rollout)
+            rules.check_removal(rollout, await store.rollbacks(tx, rollout))
+            if rollout.date_started is None:
+                await store.delete(tx, rollout)
+            else:
+                await store.step(tx, rollout, now, removing=1)
             await steps.note(tx, rollout, "deleted", now)
 
         await self._db.write(body)
@@ -275,6 +281,7 @@ def _drafted(
         date_paid=Millis(0),
         date_retry=None,
         canceling=False,
+        removing=False,
         date_start=None,
         date_started=None,
         date_ended=None,

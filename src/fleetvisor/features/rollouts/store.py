@@ -16,7 +16,7 @@ from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
 
 _COLUMNS: Final = """rollout_sid, account_sid, friendly_name, kind, app_sid, rollback_of, selector, state, limit_ppm,
     confidence_ppm, sample_min, soak_s, silent_s, offline_s, on_unproven, require_proof, concurrent_max,
-    starts_per_minute, wave, version, scan_created, scan_sid, date_scanned, date_paid, date_retry, canceling,
+    starts_per_minute, wave, version, scan_created, scan_sid, date_scanned, date_paid, date_retry, canceling, removing,
     date_start, date_started, date_ended, date_created, date_updated"""
 _WAVE_COLUMNS: Final = (
     "position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled, date_released"
@@ -73,8 +73,9 @@ def _value(value: object) -> str | int | None:
 
 
 async def find(source: Tx | Database, account_sid: AccountSid, rollout_sid: str) -> Rollout | None:
-    """Read a rollout."""
-    sql = f"SELECT {_COLUMNS} FROM rollouts WHERE account_sid = :account_sid AND rollout_sid = :rollout_sid"
+    """Read a rollout; one that is being removed is none."""
+    sql = f"""SELECT {_COLUMNS} FROM rollouts
+        WHERE account_sid = :account_sid AND rollout_sid = :rollout_sid AND removing = 0"""
     return await source.one(Rollout, sql, {"account_sid": account_sid, "rollout_sid": rollout_sid})
 
 
@@ -87,14 +88,14 @@ async def page(
     params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit}
     if key:
         params |= {"created": key[0], "sid": key[1]}
-    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE account_sid = :account_sid {beside}
+    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE account_sid = :account_sid AND removing = 0 {beside}
         ORDER BY date_created {order}, rollout_sid {order} LIMIT :limit"""
     return await db.all(Rollout, sql, params)
 
 
 async def count_all(tx: Tx, account_sid: AccountSid) -> tuple[int, int]:
     """Give how many rollouts the account has, and how many of them are under way."""
-    all_sql = "SELECT count(*) AS number FROM rollouts WHERE account_sid = :account_sid"
+    all_sql = "SELECT count(*) AS number FROM rollouts WHERE account_sid = :account_sid AND removing = 0"
     open_sql = f"{all_sql} AND date_ended IS NULL AND state <> 'draft'"
     every = await tx.one(_Number, all_sql, {"account_sid": account_sid})
     open_ = await tx.one(_Number, open_sql, {"account_sid": account_sid})
@@ -103,7 +104,7 @@ async def count_all(tx: Tx, account_sid: AccountSid) -> tuple[int, int]:
 
 async def unfinished(db: Database) -> list[Rollout]:
     """Read the rollouts of all accounts that may have something to do, the oldest first."""
-    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE (date_ended IS NULL OR canceling = 1)
+    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE (date_ended IS NULL OR canceling = 1 OR removing = 1)
         ORDER BY date_created, rollout_sid"""
     return [rollout for rollout in await db.all(Rollout, sql, {}) if rollout.state != "draft"]
 
@@ -132,8 +133,16 @@ async def end(tx: Tx, rollout: Rollout, state: str, now: Millis, *, canceling: b
     )
 
 
+async def rollbacks(tx: Tx, rollout: Rollout) -> int:
+    """Give how many rollouts there are, drafts too, that take this one back and have not ended."""
+    sql = """SELECT count(*) AS number FROM rollouts
+        WHERE account_sid = :account_sid AND rollback_of = :rollout_sid AND date_ended IS NULL"""
+    found = await tx.one(_Number, sql, {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid})
+    return found.number if found else 0
+
+
 async def delete(tx: Tx, rollout: Rollout) -> None:
-    """Remove a rollout."""
+    """Remove a rollout that has no devices, or no more."""
     sql = f"DELETE FROM rollouts {_OF} AND account_sid = :account_sid"
     await tx.run(sql, {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid})
 

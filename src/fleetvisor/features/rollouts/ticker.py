@@ -1,4 +1,4 @@
-"""What moves rollouts: offers the open wave, asks the guard, opens the next wave, stops, retries, cancels.
+"""What moves rollouts: offers the open wave, asks the guard, opens the next wave, stops, retries, cancels, removes.
 
 Every step is a transaction that takes effect only if nobody took a step since the rollout was read, so it may run on
 several nodes, be killed at any point and be run again. Deliberately keeps nothing that matters in memory: only when it
@@ -73,13 +73,16 @@ class Ticker:
     async def waiting(self) -> Counter[str]:
         """Tell what the rollouts under way, of all accounts, wait for: how many for each code of ``waiting``."""
         now = self._clock.now()
-        under_way = await views.views(self._db, await store.unfinished(self._db))
+        unfinished = [each for each in await store.unfinished(self._db) if not each.removing]
+        under_way = await views.views(self._db, unfinished)
         found = [waits_for(view, now) for view in under_way]
         return Counter(wait.code for wait in found if wait is not None)
 
     async def _step(self, rollout: Rollout, memo: _Memo) -> bool:
         """Take a step of one rollout; tell whether there may be more to do at once."""
         now = self._clock.now()
+        if rollout.removing:
+            return await self._db.write(repair.remove(rollout, self._limits.update_retries_max))
         if rollout.canceling:
             return await self._cancel(rollout, now)
         match rollout.state:

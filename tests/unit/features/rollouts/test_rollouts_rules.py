@@ -122,3 +122,21 @@ def test_what_cannot_be_done_says_what_can(action):
             rules.check_action(action, state)
         except Conflict as error:
             assert ("possible:" in str(error)) == (state not in {"stopped", "aborted"})
+
+
+@pytest.mark.parametrize("state", ["draft", "scheduled", "starting", "running", "paused", "stopped", "completed"])
+def test_only_what_is_not_under_way_is_removed(state):
+    if state in {"draft", "stopped", "completed"}:
+        rules.check_removal(rollout(state=state), 0)
+    else:
+        with pytest.raises(Conflict, match="abort it"):
+            rules.check_removal(rollout(state=state), 0)
+
+
+def test_what_is_canceling_yet_or_to_be_taken_back_is_not_removed():
+    began = rollout(state="aborted", canceling=True, date_started=1)
+    with pytest.raises(Conflict, match="being canceled"):
+        rules.check_removal(began, 0)
+    rules.check_removal(replace(began, date_started=None), 0)
+    with pytest.raises(Conflict, match="take this one back"):
+        rules.check_removal(replace(began, canceling=False), 1)
