@@ -13,7 +13,8 @@ from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel import openapi
 from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.download import Broken, Download, OutsideContent
+from fleetvisor.channel.download import Broken, Download
+from fleetvisor.channel.endings import dated, faulty, no_method
 from fleetvisor.channel.hub import Hub
 from fleetvisor.channel.layers import LayerCache
 from fleetvisor.channel.native import Native
@@ -25,13 +26,13 @@ from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import MethodNotAllowed, NotFound
+from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.auth import BEARER_CHALLENGE
 from fleetvisor.web.guard import Guard
-from fleetvisor.web.problems import Edge, Handler, render_problem
-from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
+from fleetvisor.web.problems import Edge, Handler
+from fleetvisor.web.requests import Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
 
 BASE: Final = "/device/v1"
@@ -131,40 +132,19 @@ class Channel:
             self._log.exception("request.broken", path=path)
             raise
         except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)
-            return await self._skin(self._fault(error))(scope, receive, self._dated(send))
-        return await self._edge(scope, receive, self._dated(send))
+            return await self._skin(faulty(error, self._urls))(scope, receive, dated(send, self._date, self._clock))
+        return await self._edge(scope, receive, dated(send, self._date, self._clock))
 
     async def _handle(self, request: Request) -> Answer:
         path: str = request.scope["path"]
         if path == _DESIRED or path.startswith((_LAYERS, _MANIFESTS)):
-            raise _no_method(_READ)
+            raise no_method(_READ)
         methods, handler = self._routes.get(path, (None, None))
         if methods is None or handler is None:
             raise NotFound("No such path; the reference is at /device/v1/openapi.json.")
         if request.method not in methods:
-            raise _no_method(methods)
+            raise no_method(methods)
         return await handler(request)
-
-    def _fault(self, error: Exception) -> Handler:
-        """Give a handler that ends as the hot path did: the edge renders problems in one place."""
-
-        async def handle(request: Request) -> Answer:
-            if isinstance(error, OutsideContent):
-                size = (b"content-range", b"bytes */%d" % error.size)
-                return render_problem(error, self._urls, path=request.scope["path"], headers=(size,))
-            raise error
-
-        return handle
-
-    def _dated(self, send: Send) -> Send:
-        """Give ``send`` with a ``Date`` on the answer."""
-
-        async def dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._date.at(self._clock.now())]
-            await send(message)
-
-        return dated
 
 
 def _routes(native: Native, urls: Urls, limits: Limits) -> dict[str, tuple[tuple[str, ...], Handler]]:
@@ -191,7 +171,3 @@ def _digest(path: str, base: str) -> str:
     if len(digest) != _DIGEST_CHARS or not set(digest) <= _HEX:
         raise NotFound("A path names content by its SHA-256: 64 lower-case hex digits.")
     return digest
-
-
-def _no_method(allowed: tuple[str, ...]) -> MethodNotAllowed:
-    return MethodNotAllowed(f"This path has {', '.join(allowed)}.", allowed=allowed)

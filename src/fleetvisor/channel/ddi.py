@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.download import Broken, Download, OutsideContent
+from fleetvisor.channel.download import Broken, Download
+from fleetvisor.channel.endings import dated, faulty, no_method
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps.artifacts import Artifacts
 from fleetvisor.features.apps.service import Apps
@@ -25,7 +26,7 @@ from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.dialogue import Dialogue
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import AccessDenied, MethodNotAllowed, NotFound, Unauthenticated
+from fleetvisor.ground.errors import AccessDenied, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
 from fleetvisor.protocol import ddi
@@ -33,8 +34,8 @@ from fleetvisor.web.answers import JSON, Answer, Header
 from fleetvisor.web.auth import TARGET_CHALLENGE, parse_gateway_token, parse_target_token
 from fleetvisor.web.conditional import matches
 from fleetvisor.web.guard import Guard, address_of
-from fleetvisor.web.problems import Edge, Handler, render_problem
-from fleetvisor.web.requests import Message, Receive, Request, Scope, Send
+from fleetvisor.web.problems import Edge, Handler
+from fleetvisor.web.requests import Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls, segment
 
 _KEEPING: Final[tuple[Header, ...]] = ((b"cache-control", b"private, no-cache"), (b"vary", b"authorization"))
@@ -119,8 +120,8 @@ class Ddi:
             self._log.exception("request.broken", path=scope["path"])
             raise
         except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)
-            return await self._skin(self._fault(error))(scope, receive, self._dated(send))
-        return await self._edge(scope, receive, self._dated(send))
+            return await self._skin(faulty(error, self._urls))(scope, receive, dated(send, self._date, self._clock))
+        return await self._edge(scope, receive, dated(send, self._date, self._clock))
 
     async def _poll(self, raw: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         authorization: bytes | None = None
@@ -184,7 +185,7 @@ class Ddi:
         place = await self._who(request)
         match place.rest:
             case ():
-                raise _no_method(_READ)
+                raise no_method(_READ)
             case ("configData",):
                 _need(request, "PUT")
                 wanted = ddi.parse_config_data(await self._body(request))
@@ -316,25 +317,6 @@ class Ddi:
     async def _body(self, request: Request) -> bytes:
         return await request.body(self._limits.device_body_bytes_max)
 
-    def _fault(self, error: Exception) -> Handler:
-        """Give a handler that ends as the hot path did: the edge renders problems in one place."""
-
-        async def handle(request: Request) -> Answer:
-            if isinstance(error, OutsideContent):
-                size = (b"content-range", b"bytes */%d" % error.size)
-                return render_problem(error, self._urls, path=request.scope["path"], headers=(size,))
-            raise error
-
-        return handle
-
-    def _dated(self, send: Send) -> Send:
-        async def dated(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], self._date.at(self._clock.now())]
-            await send(message)
-
-        return dated
-
 
 def is_ddi(scope: Scope) -> bool:
     """Tell whether a request is one of DDI's: its second and third segments say so."""
@@ -348,8 +330,4 @@ def _json(body: bytes) -> Answer:
 
 def _need(request: Request, *methods: str) -> None:
     if request.method not in methods:
-        raise _no_method(methods)
-
-
-def _no_method(allowed: tuple[str, ...]) -> MethodNotAllowed:
-    return MethodNotAllowed(f"This path has {', '.join(allowed)}.", allowed=allowed)
+        raise no_method(methods)
