@@ -35,10 +35,11 @@ _PACE_MAX: Final = 10_000_000
 _SAMPLE: Final = 10
 _PACE_PARAMS: Final = (
     Param(
-        "MaxConcurrent", "How many of its updates may be open at one time; 0 is no limit.", "integer", extension=True
+        "MaxConcurrent", "How many Devices may be updating at one time, not counting those that are offline or silent;"
+        " 0 is no limit.", "integer", extension=True,
     ),
     Param("StartsPerMinute", "How many updates it may start in a minute; 0 is no limit.", "integer", extension=True),
-)
+)  # fmt: skip
 _CREATE: Final = (
     Param("App", "The SID or unique name of the App to release.", extension=True),
     Param("Selector", "Which Devices, such as site=graz; all without it.", extension=True),

@@ -31,8 +31,8 @@ from fleetvisor.ground.limits import Limits
 
 _DEVICES: Final = re.compile(r"[1-9][0-9]{0,7}")
 _PERCENT_DIGITS_MAX: Final = 12
-_MINUTE_MS: Final = 60_000
-_BURST_MS: Final = 1000
+_SAVED_MS: Final = 1000
+_EARNED_MS: Final = 60_000 + _SAVED_MS  # in which a minute's starts are earned: a minute never has more of them
 SKIP_REASONS: Final = ("hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed")
 
 SkipReason = Literal["hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed"]
@@ -140,24 +140,32 @@ def why_skipped(candidate: Candidate, app_class: str | None, penalty_failures: i
 
 
 def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:
-    """Give how many updates may be started now; ``None``: any number."""
+    """Give how many updates may be started now; ``None``: any number.
+
+    None while another node's clock, or this one's own before it was set back, has paid for starts in the future.
+    """
     room = None if not rollout.concurrent_max else max(0, rollout.concurrent_max - updating)
-    if not rollout.starts_per_minute:
+    rate = rollout.starts_per_minute
+    if not rate:
         return room
-    paid = (now - _paid_from(rollout, now)) * rollout.starts_per_minute // _MINUTE_MS
+    paid = max(0, (now - _paid_from(rollout, now)) * rate // _EARNED_MS)
     return paid if room is None else min(room, paid)
 
 
 def pay(rollout: Rollout, started: int, now: Millis) -> Millis:
     """Give until when starts are paid for after ``started`` more of them."""
-    if not rollout.starts_per_minute:
+    rate = rollout.starts_per_minute
+    if not rate:
         return rollout.date_paid
-    return Millis(_paid_from(rollout, now) + started * _MINUTE_MS // rollout.starts_per_minute)
+    return Millis(_paid_from(rollout, now) + -(-started * _EARNED_MS // rate))
 
 
 def _paid_from(rollout: Rollout, now: Millis) -> int:
-    """Give from when unused starts count: a second's, or one, can be saved up."""
-    return max(rollout.date_paid, now - max(_BURST_MS, -(-_MINUTE_MS // rollout.starts_per_minute)))
+    """Give from when unused starts count: one, and a second's, can be saved up.
+
+    A minute's starts, at 61 s / rate each, cost less than the minute and what was saved up: they are at most the rate.
+    """
+    return max(rollout.date_paid, now - _EARNED_MS // rollout.starts_per_minute - _SAVED_MS)
 
 
 _ALLOWED: Final[dict[Action, frozenset[RolloutState]]] = {

@@ -95,17 +95,36 @@ def test_a_device_is_left_out_for_a_reason():
     assert why(access="waiting") == "waiting"
 
 
-@given(st.integers(1, 600), st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 500)), max_size=30))
-def test_no_more_starts_than_the_rate_and_what_was_saved_up(rate, steps):
-    one, now, started = rollout(starts_per_minute=rate), 10_000_000, 0
-    begun = now
+@given(
+    st.integers(1, 20_000),
+    st.lists(st.tuples(st.one_of(st.integers(0, 700), st.integers(0, 90_000)), st.integers(0, 1000)), max_size=40),
+)
+def test_no_minute_has_more_starts_than_the_rate(rate, steps):
+    one, now = rollout(starts_per_minute=rate), 10_000_000
+    starts = []
     for pause, wanted in steps:
         now += pause
-        now_started = min(wanted, rules.allowance(one, 0, now))
-        one = replace(one, date_paid=rules.pay(one, now_started, now))
-        started += now_started
-    saved = max(1000, -(-60_000 // rate))
-    assert started <= (now - begun + saved) * rate / 60_000 + len(steps)
+        started = min(wanted, rules.allowance(one, 0, now))
+        one = replace(one, date_paid=rules.pay(one, started, now))
+        starts.append((now, started))
+    for begin, _ in starts:
+        assert sum(started for at, started in starts if begin <= at < begin + 60_000) <= rate
+
+
+@pytest.mark.parametrize("rate", [1, 7, 59, 60, 61, 600, 10_000])
+def test_the_rate_is_nearly_reached(rate):
+    one, started = rollout(starts_per_minute=rate), 0
+    for now in range(10_000_000, 10_600_000, 500):
+        some = rules.allowance(one, 0, now)
+        one = replace(one, date_paid=rules.pay(one, some, now))
+        started += some
+    assert rate * 10 * 0.95 <= started <= rate * 10
+
+
+def test_nothing_is_started_by_a_clock_that_is_behind_the_one_that_paid():
+    one = rollout(starts_per_minute=60, date_paid=100_000)
+    assert rules.allowance(one, 0, 95_000) == 0
+    assert rules.allowance(replace(one, concurrent_max=5), 0, 95_000) == 0
 
 
 def test_the_room_for_open_updates_is_what_is_left():
