@@ -2,6 +2,14 @@
 
 from tests.api.rollout_world import Fleet
 
+from fleetvisor.features.rollouts import offering, store, ticker
+
+
+async def step(server, rollout):
+    """Take one step of one rollout."""
+    one = await store.find(server.world.db, server.hands.auth[0], rollout["sid"])
+    await server.world.rollouts._step(one, ticker._Memo())
+
 
 async def test_a_node_whose_clock_is_behind_starts_nothing_beyond_the_rate(server):
     fleet = await Fleet.make(server, 12)
@@ -9,3 +17,65 @@ async def test_a_node_whose_clock_is_behind_starts_nothing_beyond_the_rate(serve
     assert rollout["counts"]["updating"] == 1
     server.clock.advance(-5)
     assert (await fleet.tick(rollout))["counts"]["updating"] == 1
+
+
+async def test_a_retry_that_waits_for_the_rate_lets_the_rollout_rest_and_be_decided(server, monkeypatch):
+    fleet = await Fleet.make(server, 6)
+    rollout = await fleet.start(Waves="3,100%", Limit="30%")
+    while (rollout["waits_for"] or {}).get("code") != "operator":
+        for board in fleet.boards.values():
+            await board.follow("failed")
+        server.clock.advance(1)
+        rollout = await fleet.tick(rollout)
+    await fleet.act(rollout, "retry", StartsPerMinute=1)
+    rounds, read = [], store.unfinished
+
+    async def counted(db):
+        rounds.append(db)
+        assert len(rounds) < 50, "it takes steps for ever"
+        return await read(db)
+
+    monkeypatch.setattr(store, "unfinished", counted)
+    rollout = await fleet.tick(rollout)
+    assert (rollout["counts"]["updating"], rollout["counts"]["failed"]) == (1, 2)
+    before = await store.find(server.world.db, fleet.hands.auth[0], rollout["sid"])
+    await fleet.tick(rollout)
+    assert await store.find(server.world.db, fleet.hands.auth[0], rollout["sid"]) == before
+    rounds.clear()
+    for _ in range(3):
+        for board in fleet.boards.values():
+            await board.follow()
+        server.clock.advance(61)
+        rollout = await fleet.tick(rollout)
+    assert rollout["waves"][0]["counts"]["succeeded"] == 3
+    assert rollout["waves"][0]["state"] == "released"
+
+
+async def test_a_bad_release_is_stopped_while_its_wave_is_still_being_offered(server, monkeypatch):
+    monkeypatch.setattr(offering, "CHUNK", 5)
+    fleet = await Fleet.make(server, 40)
+    made = await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="100%", Soak=0, MinimumSample=1)
+    rollout = made.json
+    await fleet.act(rollout, "start")
+    while not rollout["date_ended"]:
+        await step(server, rollout)
+        for board in fleet.boards.values():
+            await board.follow("failed")
+        rollout = await fleet.get(rollout)
+    assert (rollout["state"], rollout["decision"]["code"]) == ("stopped", "failing")
+    assert rollout["counts"]["failed"] == 5
+
+
+async def test_a_pause_while_late_devices_are_looked_for_does_not_begin_the_soak_anew(server):
+    fleet = await Fleet.make(server, 3)
+    rollout = await fleet.start(Waves="1,100%", Soak=600)
+    for board in fleet.boards.values():
+        await board.follow()
+    settled = (await fleet.tick(rollout))["waves"][0]["date_settled"]
+    assert settled is not None
+    server.clock.advance(60)
+    one = await store.find(server.world.db, fleet.hands.auth[0], rollout["sid"])
+    await server.world.rollouts._look_again(one, ticker._Memo(), server.clock.now())
+    await fleet.act(rollout, "pause")
+    rollout = await fleet.tick(rollout)
+    assert (rollout["state"], rollout["waves"][0]["date_settled"]) == ("paused", settled)

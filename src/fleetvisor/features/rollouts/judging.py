@@ -19,11 +19,12 @@ EMPTY: Final = "The wave has no devices: it is passed."
 class Judgement(msgspec.Struct, frozen=True):
     """What is to be done with the open wave: its times as they should be, and what the guard says.
 
-    ``empty``: the wave was looked through and has no device.
+    ``begun``: a device of the wave was come to, or all of it was looked through. ``empty``: it was, and has no device.
     """
 
     offered: Millis | None
     settled: Millis | None
+    begun: bool
     empty: bool
     decision: Decision
     wave: Wave
@@ -34,7 +35,9 @@ class Judgement(msgspec.Struct, frozen=True):
         return (self.offered, self.settled) != (self.wave.date_offered, self.wave.date_settled)
 
     def is_news(self, rollout: Rollout, ruling: Ruling | None) -> bool:
-        """Tell whether applying it would change anything."""
+        """Tell whether applying it would change anything. Of a wave not begun there is nothing to say but to stop."""
+        if not self.begun and not self.decision.stops:
+            return False
         goes_on = rollout.state == "running" and (self.empty or self.decision.proceeds)
         return self.moves_times or goes_on or self.decision.stops or self._is_new(rollout, ruling)
 
@@ -73,7 +76,8 @@ def judge(rollout: Rollout, waves: tuple[Wave, ...], counts: Counts, now: Millis
     settings = rollout.guard
     offered = wave.date_offered or (now if rollout.date_scanned is not None else None)
     every = rules.total(counts)
-    decided = rollout.date_scanned is not None and every["updating"] == 0 and rollout.date_retry is None
+    # Once all of it was offered, looking for late devices unsettles nothing before one is found.
+    decided = offered is not None and every["updating"] == 0 and rollout.date_retry is None
     settled = (wave.date_settled or now) if decided else None
     soak_ms = settings.soak_s * 1000
     rested = settled is not None and now - settled >= soak_ms
@@ -82,5 +86,7 @@ def judge(rollout: Rollout, waves: tuple[Wave, ...], counts: Counts, now: Millis
         soaked = soaked and rested  # the last wave ends only with its last device
     progress = Progress(soaked, settled is not None, rested)
     here = counts.get(rollout.wave, {})
-    empty = rollout.date_scanned is not None and not any(here.values())
-    return Judgement(offered, settled, empty, guard.decide(rules.evidence(counts), progress, settings), wave)
+    some = any(here.values())
+    empty = rollout.date_scanned is not None and not some
+    decision = guard.decide(rules.evidence(counts), progress, settings)
+    return Judgement(offered, settled, some or offered is not None, empty, decision, wave)

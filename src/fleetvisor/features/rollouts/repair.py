@@ -84,13 +84,14 @@ def call_overdue(rollout: Rollout, device_sids: Sequence[DeviceSid], now: Millis
 
 def retry(
     rollout: Rollout, device_sids: Sequence[DeviceSid], limits: Limits, now: Millis
-) -> Callable[[Tx], Awaitable[list[DeviceSid]]]:
+) -> Callable[[Tx], Awaitable[list[DeviceSid] | None]]:
     """Offer the app anew to devices that failed; with none given, there are no more. Give whom it came to.
 
-    One that a newer instruction has leaves; one with a penalty, or whose update is still open, stays as it is.
+    ``None``: nothing was done, because the limits of pace are reached. One that a newer instruction has leaves; one
+    with a penalty, or whose update is still open, stays as it is.
     """
 
-    async def body(tx: Tx) -> list[DeviceSid]:
+    async def body(tx: Tx) -> list[DeviceSid] | None:
         current = await store.find(tx, rollout.account_sid, rollout.rollout_sid)
         if current is None or current.version != rollout.version:
             return []
@@ -100,6 +101,8 @@ def retry(
         updating = rules.total(await store.counts(tx, rollout.rollout_sid))["updating"]
         room = rules.allowance(rollout, updating, now)
         done, again = await _sort(tx, rollout, device_sids, room, limits, now)
+        if room == 0 and not done:
+            return None
         instruction = Instruction(rollout.date_started or now, rollout.rollout_sid)
         numbers = await offers.make(
             tx, rollout.account_sid, list(again.values()), instruction, now, cancel_timeout_s=limits.cancel_timeout_s

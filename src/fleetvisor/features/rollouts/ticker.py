@@ -93,8 +93,11 @@ class Ticker:
                 return await self._fix(rollout, memo)
             case "running":
                 looked = await self._look_for_overdue(rollout, memo, now)
-                retried = await self._retry(rollout, now)
-                return await self._offer(rollout, memo, now) or await self._decide(rollout, now) or retried or looked
+                # The guard is asked before each chunk: a wave that takes long to offer is stopped in its middle.
+                # After a step the rollout is read anew: by the old version nothing would take effect.
+                decided = await self._decide(rollout, now)
+                stepped = decided or await self._retry(rollout, now)
+                return stepped or await self._offer(rollout, memo, now) or looked
             case "paused":
                 looked = await self._look_for_overdue(rollout, memo, now)
                 return await self._decide(rollout, now) or looked
@@ -213,8 +216,10 @@ class Ticker:
         found = await store.failed_before(self._db, rollout, rollout.date_retry, offering.CHUNK)
         body = repair.retry(rollout, [row.device_sid for row in found], self._limits, now)
         changed = await self._db.write(body)
+        if changed is None:
+            return False
         self._bus.ring((rollout.rollout_sid, *changed))
-        return bool(changed)
+        return True
 
     async def _cancel(self, rollout: Rollout, now: Millis) -> bool:
         found = [row.device_sid for row in await store.to_cancel(self._db, rollout, offering.CHUNK)]
