@@ -79,3 +79,20 @@ async def test_a_pause_while_late_devices_are_looked_for_does_not_begin_the_soak
     await fleet.act(rollout, "pause")
     rollout = await fleet.tick(rollout)
     assert (rollout["state"], rollout["waves"][0]["date_settled"]) == ("paused", settled)
+
+
+async def test_an_app_that_only_the_selector_names_may_be_removed_and_the_rollout_goes_on(server):
+    fleet = await Fleet.make(server, 4)
+    hands = server.hands
+    rollout = await fleet.start(Waves="1,100%", Selector="app=v1", Soak=60)
+    for sid, board in fleet.boards.items():
+        await board.follow()
+        await hands.post(f"/v1/Devices/{sid}", TargetApp="v2")
+        await board.follow()
+    await hands.delete("/v1/Apps/v1", ok=204)
+    assert (await hands.get(f"/v1/Rollouts/{rollout['sid']}/Plan")).json["selected"] == 0
+    assert (await hands.get(f"/v1/Devices/{sid}/Explain")).json["reasons"]
+    for _ in range(3):
+        server.clock.advance(61)
+        rollout = await fleet.tick(rollout)
+    assert (rollout["state"], rollout["counts"]["succeeded"]) == ("completed", 1)

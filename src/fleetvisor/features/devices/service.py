@@ -128,21 +128,28 @@ class Devices:
             raise Invalid(f"By must be {', '.join(counting.GROUPED)} or a label.")
         return await counting.counts(self._db, await self.compile(account_sid, selector), by)
 
-    async def compile(self, account_sid: AccountSid, selector: str) -> selections.Selection:
-        """Compile a selector, as of now. Raises ``Invalid``."""
+    async def compile(
+        self, account_sid: AccountSid, selector: str, *, apps_removed: bool = False
+    ) -> selections.Selection:
+        """Compile a selector, as of now. Raises ``Invalid``.
+
+        ``apps_removed``: an app that it names may be gone since it was written: then no device reports or targets it.
+        """
         now = self._clock.now()
-        terms = [await self._with_apps(account_sid, term) for term in selectors.parse(selector, self._limits)]
+        parsed = selectors.parse(selector, self._limits)
+        terms = [await self._with_apps(account_sid, term, apps_removed=apps_removed) for term in parsed]
         return selections.compile_terms(account_sid, terms, now)
 
-    async def _with_apps(self, account_sid: AccountSid, term: selectors.Term) -> selectors.Term:
+    async def _with_apps(self, account_sid: AccountSid, term: selectors.Term, *, apps_removed: bool) -> selectors.Term:
         """Put SIDs in the place of apps' names."""
         if term.key not in {"app", "target"} or not term.values:
             return term
         found = [await apps_store.find_in(self._db, account_sid, value) for value in term.values]
         for value, app in zip(term.values, found, strict=True):
-            if app is None:
+            if app is None and not apps_removed:
                 raise Invalid(f"Selector: no App of this account is called {value[:80]!a}.")
-        return msgspec.structs.replace(term, values=tuple(app.app_sid for app in found if app is not None))
+        sids = tuple(value if app is None else app.app_sid for value, app in zip(term.values, found, strict=True))
+        return msgspec.structs.replace(term, values=sids)
 
     async def identify(self, account_sid: AccountSid, ref: str) -> DeviceIdentity:
         """Give the identity of the device that ``ref`` names. Raises ``NotFound``."""
