@@ -96,3 +96,26 @@ async def test_an_app_that_only_the_selector_names_may_be_removed_and_the_rollou
         server.clock.advance(61)
         rollout = await fleet.tick(rollout)
     assert (rollout["state"], rollout["counts"]["succeeded"]) == ("completed", 1)
+
+
+async def test_a_plan_of_a_rollback_leaves_out_what_its_start_does(server):
+    fleet = await Fleet.make(server, 4)
+    hands = server.hands
+    rollout = await fleet.run(await fleet.start(Waves="100%"))
+    penalized = next(iter(fleet.boards))
+    failed = {"device": penalized, "app": fleet.v1["sid"], "account": hands.auth[0]}
+
+    async def body(tx):
+        sql = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
+            VALUES (:device, :app, :account, 3, 1)"""
+        await tx.run(sql, failed)
+
+    await server.world.db.write(body)
+    form = {"Kind": "rollback", "RollbackOf": rollout["sid"], "Soak": 0}
+    back = (await hands.post("/v1/Rollouts", ok=201, **form)).json
+    plan = (await hands.get(f"/v1/Rollouts/{back['sid']}/Plan")).json
+    assert [(group["reason"], group["sample"]) for group in plan["left_out"]] == [("penalty", [penalized])]
+    await fleet.act(back, "start")
+    back = await fleet.tick(back)
+    assert [row["device_sid"] for row in await fleet.members(back, State="skipped")] == [penalized]
+    assert back["counts"]["updating"] == plan["waves"][0]["devices"] == 3

@@ -20,8 +20,8 @@ from fleetvisor.ground.sids import DeviceSid
 _FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, a.reported_hash, a.rollout_sid,
     COALESCE(f.failures, 0) AS failures, m.previous_sid
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
-LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = :app_sid
 LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source
+LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = COALESCE(m.previous_sid, :app_sid)
 WHERE a.account_sid = :account_sid AND a.device_sid IN """
 
 
