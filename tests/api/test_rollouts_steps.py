@@ -1,6 +1,7 @@
 """The steps of rollouts where something stands in their way: limits, other clocks, removed apps, a wave half offered."""
 
 from tests.api.rollout_world import Fleet
+from tests.api.test_ddi import Board
 
 from fleetvisor.features.rollouts import offering, store, ticker
 
@@ -119,3 +120,21 @@ async def test_a_plan_of_a_rollback_leaves_out_what_its_start_does(server):
     back = await fleet.tick(back)
     assert [row["device_sid"] for row in await fleet.members(back, State="skipped")] == [penalized]
     assert back["counts"]["updating"] == plan["waves"][0]["devices"] == 3
+
+
+async def test_a_device_that_ends_with_another_upload_of_the_same_bundle_is_not_waited_for(server):
+    """Its protocol asks, so the newer rollout had to wait for the older one's update, and then had nothing to make."""
+    hands = server.hands
+    for name in ("one", "other"):
+        await hands.app(name, b"the same" * 50)
+    board = Board(server, await hands.device("d0"))
+    await board.poll()
+    fleet = Fleet(server, None, None, [])
+    first = await fleet.start(App="one", Waves="100%")
+    server.clock.advance(1)
+    second = await fleet.start(App="other", Waves="100%")
+    await board.links()
+    await board.say(1)
+    second = await fleet.tick(second)
+    assert (second["state"], second["counts"]["succeeded"]) == ("completed", 1)
+    assert (await fleet.get(first))["counts"]["left"] == 1

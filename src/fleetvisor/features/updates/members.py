@@ -175,6 +175,13 @@ async def leave(
         await move(tx, member, state, now)
 
 
+async def arrive(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, now: Millis) -> None:
+    """Note that a device for which a rollout waited to make an update needs none any more."""
+    member = await find(tx, account_sid, rollout_sid, device_sid)
+    if member is not None and member.state == "updating" and member.number is None:
+        await move(tx, member, "succeeded", now)
+
+
 async def revert(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, now: Millis) -> None:
     """Note that a device left the app that it had succeeded with: it counts as failed."""
     member = await find(tx, account_sid, rollout_sid, device_sid)

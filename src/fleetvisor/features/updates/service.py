@@ -211,11 +211,16 @@ async def close_asked(tx: Tx, assignment: Assignment, update: Update, now: Milli
 
 
 async def make_due(tx: Tx, assignment: Assignment, now: Millis) -> None:
-    """Make the update that the target asks for, if it asks for one; called with none open."""
+    """Make the update that the target asks for, if it asks for one; called with none open.
+
+    It asks for none where another upload of the same bundle was installed: the rollout that waited has succeeded.
+    """
     if rules.is_due(assignment):
         app = await apps_store.find_in(tx, assignment.account_sid, str(assignment.target_sid))
         if app is not None:
             await make(tx, assignment, app, now)
+    elif assignment.rollout_sid is not None:
+        await members.arrive(tx, assignment.account_sid, assignment.rollout_sid, assignment.device_sid, now)
 
 
 async def put_back(tx: Tx, assignment: Assignment, now: Millis) -> None:
