@@ -138,3 +138,14 @@ async def test_a_device_that_ends_with_another_upload_of_the_same_bundle_is_not_
     second = await fleet.tick(second)
     assert (second["state"], second["counts"]["succeeded"]) == ("completed", 1)
     assert (await fleet.get(first))["counts"]["left"] == 1
+
+
+async def test_drafts_are_not_read_with_what_is_under_way(server):
+    fleet = await Fleet.make(server, 1)
+    draft = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2")).json
+    running = await fleet.start(StartsPerMinute=1, Soak=600)
+    under_way = await store.unfinished(server.world.db)
+    assert [one.rollout_sid for one in under_way] == [running["sid"]]
+    assert under_way == await store.unfinished_of(server.world.db, fleet.hands.auth[0])
+    await fleet.act(draft, "start", StartAt="2030-01-01")
+    assert len(await store.unfinished(server.world.db)) == 2

@@ -12,6 +12,7 @@ import pytest
 
 from fleetvisor.db.sqlite import MemoryDatabase
 from fleetvisor.features.devices import counting
+from fleetvisor.features.rollouts import store
 from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
 
 
@@ -57,3 +58,10 @@ def test_counts_of_a_whole_fleet_are_read_from_indexes_that_hold_them(by: str) -
     reads = [step for step in steps if re.match(r"(SEARCH|SCAN) (s|devices|assignments)\b", step)]
     assert reads
     assert all("USING COVERING INDEX" in step for step in reads), steps
+
+
+def test_what_is_under_way_is_read_from_an_index_without_the_drafts() -> None:
+    """It is read before each step of a rollout, on the event loop; an account may have thousands of drafts."""
+    connection = cast("Any", MemoryDatabase())._connection
+    sql = f"SELECT state FROM rollouts WHERE {store.UNDER_WAY} ORDER BY date_created, rollout_sid"
+    assert _plan(connection, sql) == ["SCAN rollouts USING INDEX rollouts_under_way"]

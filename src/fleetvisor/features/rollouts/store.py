@@ -25,6 +25,8 @@ _RULING_COLUMNS: Final = "number, wave, verdict, code, sentence, data, date_crea
 _MEMBER_COLUMNS: Final = """rollout_sid, device_sid, account_sid, wave, state, reason, error_code, number, attempts,
     app_sid, previous_sid, date_offered, date_changed"""
 _OF: Final = "WHERE rollout_sid = :rollout_sid"
+# NOTE: as the index rollouts_under_way says it. However many drafts there are, they cost nothing.
+UNDER_WAY: Final = "((date_ended IS NULL AND state <> 'draft') OR canceling = 1 OR removing = 1)"
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -96,7 +98,7 @@ async def page(
 async def count_all(tx: Tx, account_sid: AccountSid) -> tuple[int, int]:
     """Give how many rollouts the account has, and how many of them are under way."""
     all_sql = "SELECT count(*) AS number FROM rollouts WHERE account_sid = :account_sid AND removing = 0"
-    open_sql = f"{all_sql} AND date_ended IS NULL AND state <> 'draft'"
+    open_sql = f"{all_sql} AND {UNDER_WAY} AND date_ended IS NULL"
     every = await tx.one(_Number, all_sql, {"account_sid": account_sid})
     open_ = await tx.one(_Number, open_sql, {"account_sid": account_sid})
     return (every.number if every else 0, open_.number if open_ else 0)
@@ -104,17 +106,15 @@ async def count_all(tx: Tx, account_sid: AccountSid) -> tuple[int, int]:
 
 async def unfinished(db: Database) -> list[Rollout]:
     """Read the rollouts of all accounts that may have something to do, the oldest first."""
-    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE (date_ended IS NULL OR canceling = 1 OR removing = 1)
-        ORDER BY date_created, rollout_sid"""
-    return [rollout for rollout in await db.all(Rollout, sql, {}) if rollout.state != "draft"]
+    sql = f"SELECT {_COLUMNS} FROM rollouts WHERE {UNDER_WAY} ORDER BY date_created, rollout_sid"
+    return await db.all(Rollout, sql, {})
 
 
 async def unfinished_of(db: Database, account_sid: AccountSid) -> list[Rollout]:
     """Read the rollouts of one account that are under way, the newest first."""
-    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE date_ended IS NULL AND account_sid = :account_sid
+    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE {UNDER_WAY} AND date_ended IS NULL AND account_sid = :account_sid
         ORDER BY date_created DESC, rollout_sid DESC"""
-    found = await db.all(Rollout, sql, {"account_sid": account_sid})
-    return [rollout for rollout in found if rollout.state != "draft"]
+    return await db.all(Rollout, sql, {"account_sid": account_sid})
 
 
 async def step(tx: Tx, rollout: Rollout, now: Millis, **changes: str | int | None) -> bool:
@@ -234,18 +234,21 @@ async def failed_before(db: Database, rollout: Rollout, before: Millis, limit: i
 
 
 async def to_cancel(db: Database, rollout: Rollout, limit: int) -> list[DeviceRef]:
-    """Read devices that the rollout has, whose open update nobody asked to cancel, or which it still counts as open."""
+    """Read devices that the rollout still counts as open; once there are none, those whose open update nobody canceled.
+
+    In this order, because the second walks by all devices that were asked and have yet to answer.
+    """
+    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
+    undecided = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
+        AND state IN ('updating', 'offline') LIMIT :limit"""
+    found = await db.scan(DeviceRef, undecided, keys)
+    if found:
+        return found
     sql = """SELECT u.device_sid FROM updates u
         JOIN assignments a ON a.device_sid = u.device_sid AND a.rollout_sid = u.rollout_sid
         WHERE u.rollout_sid = :rollout_sid AND u.open_app_sid IS NOT NULL AND u.account_sid = :account_sid
             AND u.cancel_requested = 0 LIMIT :limit"""
-    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
-    found = await db.all(DeviceRef, sql, keys)
-    if found:
-        return found
-    undecided = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
-        AND state IN ('updating', 'offline') LIMIT :limit"""
-    return await db.scan(DeviceRef, undecided, keys)
+    return await db.scan(DeviceRef, sql, keys)
 
 
 async def overdue(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[DeviceRef]:
