@@ -7,6 +7,7 @@ all that a query ever sees. Pure. Spec: the API reference, section 1.3.
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -92,8 +93,13 @@ def _url(start: str, index: int, cursor: Cursor | None, name: ListName) -> str |
 
 def render_token(cursor: Cursor, name: ListName) -> str:
     """Give the token of a place in a list."""
-    raw = msgspec.json.encode([name.path + name.filter, name.owner, cursor.forward, *cursor.key])
+    raw = msgspec.json.encode([_identity(name), name.owner, cursor.forward, *cursor.key])
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def _identity(name: ListName) -> str:
+    """Give what a token says of its list: a filter by its digest, because a long one would not fit."""
+    return f"{name.path}?{sha256(name.filter.encode()).hexdigest()[:32]}" if name.filter else name.path
 
 
 def _parse_token(token: str, name: ListName) -> Cursor:
@@ -104,7 +110,7 @@ def _parse_token(token: str, name: ListName) -> Cursor:
         found = msgspec.json.decode(raw, type=list[str | bool | int])
     except (binascii.Error, ValueError, msgspec.DecodeError):
         raise InvalidPageToken("This PageToken was not made by this server.") from None
-    if len(found) != 3 + len(name.kinds) or found[0] != name.path + name.filter or found[1] != name.owner:
+    if len(found) != 3 + len(name.kinds) or found[0] != _identity(name) or found[1] != name.owner:
         raise InvalidPageToken("This PageToken belongs to another list.")
     forward, key = found[2], found[3:]
     if not isinstance(forward, bool) or [type(part) for part in key] != list(name.kinds):
