@@ -1,6 +1,7 @@
 """Selectors against fleets made by chance: what is selected is what a plain reading of each term says, on every engine."""
 
 import random
+import re
 from collections import Counter
 from fnmatch import fnmatchcase
 
@@ -8,7 +9,7 @@ import pytest
 from tests.api.world import BASE, serving
 
 from fleetvisor.db.sqlite import memory
-from fleetvisor.features.devices import counting
+from fleetvisor.features.devices import counting, labels
 
 TERMS = [
     "site=graz", "site!=graz", "site in (graz,linz)", "site not in (graz,linz)", "site", "!site", 'note="a, b"',
@@ -21,7 +22,7 @@ TERMS = [
 
 def holds(term, device, apps, now_s):
     """Read one term plainly, from the Device as the API shows it."""
-    labels, app = device["labels"], device["app"]
+    marks, app = device["labels"], device["app"]
     fields = {
         "app": app["reported_sid"],
         "target": app["target_sid"],
@@ -32,14 +33,14 @@ def holds(term, device, apps, now_s):
         "seen": device["date_last_seen"],
     }
     if term.startswith("!"):
-        return (fields | labels).get(term[1:]) is None
+        return (fields | marks).get(term[1:]) is None
     for mark in ("!=", " not in ", " in ", "~", "<", ">", "="):
         if mark in term:
             key, _, rest = term.partition(mark)
             break
     else:
-        return (fields | labels).get(term) is not None
-    value = fields.get(key) if key in fields else labels.get(key)
+        return (fields | marks).get(term) is not None
+    value = fields.get(key) if key in fields else marks.get(key)
     if key == "seen":
         age = None if value is None else now_s - device["seen_s"]
         return (age is not None and age < 300) if mark == "<" else (age is None or age > 300)
@@ -57,12 +58,12 @@ async def fleet(server, count, seed):
     apps = {name: (await hands.app(name))["sid"] for name in ("v1", "v2")}
     for number in range(count):
         server.clock.advance(rng.choice([0, 0, 1]))
-        labels = [f"site={site}"] if (site := rng.choice(["graz", "linz", "wien", None])) else []
-        labels += [f"ring={ring}"] if (ring := rng.choice(["1", "2", None])) else []
-        labels += ["note=a, b"] if rng.random() < 0.2 else []
+        given = [f"site={site}"] if (site := rng.choice(["graz", "linz", "wien", None])) else []
+        given += [f"ring={ring}"] if (ring := rng.choice(["1", "2", None])) else []
+        given += ["note=a, b"] if rng.random() < 0.2 else []
         made = await hands.device(
             f"d{number}" if rng.random() < 0.9 else f"d[{number}]" if rng.random() < 0.5 else None,
-            Labels=labels,
+            Labels=given,
             **({"HardwareClass": rng.choice("ab")} if rng.random() < 0.7 else {}),
         )
         token = {"authorization": f"Bearer {made['device_token']}"}
@@ -85,6 +86,11 @@ async def fleet(server, count, seed):
                 body = {"journal": "0" * 32, "sequence": 1, "running": running, "update": update}
                 answer = await hands.http.post(f"{BASE}/device/v1/report", json=body, headers=token)
                 assert answer.status_code == 200, answer.text
+            if rng.random() < 0.3:
+                change = rng.choice(
+                    [{"TargetApp": rng.choice(list(apps))}, {"TargetApp": ""}, {"CancelUpdate": "true"}]
+                )
+                await hands.post(f"/v1/Devices/{made['sid']}", **change)
         if rng.random() < 0.2:
             await hands.post(f"/v1/Devices/{made['sid']}", Access="disabled")
         if rng.random() < 0.05:
@@ -143,7 +149,7 @@ async def test_counts_by_what_the_api_shows(server):
             values = Counter(read(device) for device in chosen)
             assert {group["value"]: group["count"] for group in counts["groups"]} == values, (by, selector)
             assert (counts["total"], counts["others"], counts["by"]) == (len(chosen), 0, by)
-    for wrong in ("seen", "in", "x" * 64):
+    for wrong in ("seen", "in", "x" * 64, "a b", "%", "status ", "\N{LATIN SMALL LETTER U WITH DIAERESIS}"):
         await server.hands.get("/v1/DeviceCounts", ok=400, By=wrong)
 
 
@@ -170,6 +176,108 @@ async def test_a_page_looks_at_a_bounded_number_of_devices_and_a_walk_finds_all(
         assert len(pages) > 3
         (page,) = await server.hands.walk("/v1/Devices", "devices", Selector="rare=yes", PageSize=50)
         assert len(page) == 3
+
+
+async def test_the_narrowest_term_is_followed_wherever_it_stands(tmp_path):
+    async with serving(memory(), tmp_path, selector_rows_max=10) as server:
+        for number in range(45):
+            given = ["ring=1", "owner=us", *(["rare=yes"] if number in {3, 30} else [])]
+            await server.hands.device(f"d{number}", Labels=given)
+        for selector, wanted in (
+            ("ring=1,owner=us,rare=yes", ["d3", "d30"]),
+            ("ring=1,rare=yes,name!=d3", ["d30"]),
+            ("ring=1,name=d7", ["d7"]),
+            ("ring=1,rare=no", []),
+        ):
+            (page,) = await server.hands.walk("/v1/Devices", "devices", Selector=selector, PageSize=50)
+            assert sorted(device["unique_name"] for device in page) == wanted
+            assert (await server.hands.get("/v1/DeviceCounts", Selector=selector))["total"] == len(wanted)
+
+
+class Restless:
+    """A database in which something happens after every read, before the next."""
+
+    def __init__(self, db):
+        self._db = db
+        self.stir = None
+
+    def __getattr__(self, name):
+        return getattr(self._db, name)
+
+    async def _read(self, read, *given):
+        found = await read(*given)
+        if self.stir:
+            await self._db.write(self.stir)
+        return found
+
+    async def one(self, *given):
+        return await self._read(self._db.one, *given)
+
+    async def all(self, *given):
+        return await self._read(self._db.all, *given)
+
+    async def scan(self, *given):
+        return await self._read(self._db.scan, *given)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_devices_that_come_and_go_meanwhile_move_no_others(engine, tmp_path, seed):
+    db, rng = Restless(engine), random.Random(seed)
+    async with serving(db, tmp_path, selector_rows_max=25) as server:
+        made = [await server.hands.device(f"d{number}", Labels=f"odd={number % 2}") for number in range(60)]
+        account_sid = server.hands.auth[0]
+
+        async def stir(tx):
+            for device in rng.sample(made[1::2], 3):
+                change = {"site": rng.choice(["graz", None])}
+                await labels.change(tx, account_sid, device["sid"], change, server.limits)
+
+        for device in made:
+            await server.hands.post(f"/v1/Devices/{device['sid']}", Labels="site=graz")
+        db.stir = stir
+        pages = await server.hands.walk("/v1/Devices", "devices", Selector="site=graz,odd!=1", PageSize=4)
+        names = [device["unique_name"] for page in pages for device in page]
+        assert sorted(names) == sorted(device["unique_name"] for device in made[::2])
+
+
+def quoted(text):
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_names_and_values_of_any_characters_are_compared_as_they_are(server, seed):
+    """Case, wildcards of other languages, brackets and what more than one byte has: alike on every engine."""
+    rng, letters = (
+        random.Random(seed),
+        "aA%_*[]\\^-!\"', \N{KELVIN SIGN}K\N{LATIN SMALL LETTER E WITH ACUTE}\N{GRINNING FACE}",
+    )
+    for _ in range(40):
+        name, value = ("".join(rng.choices(letters, k=rng.randint(1, 4))) for _ in range(2))
+        await server.hands.call("POST", "/v1/Devices", data={"UniqueName": name, "Labels": f"v={value}"})
+    devices = await shown(server)
+    assert len(devices) > 20
+    for _ in range(60):
+        pattern, value = "".join(rng.choices(letters + "?***", k=rng.randint(1, 4))), rng.choice(devices)["labels"]["v"]
+        like = re.compile("".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern))
+        for selector, wanted in (
+            (f"name~{quoted(pattern)}", [d for d in devices if like.fullmatch(d["unique_name"])]),
+            (f"v={quoted(value)}", [d for d in devices if d["labels"]["v"] == value]),
+            (f"name!={quoted(pattern)}", [d for d in devices if d["unique_name"] != pattern]),
+        ):
+            found = (await server.hands.get("/v1/Devices", Selector=selector))["devices"]
+            assert [d["sid"] for d in found] == [d["sid"] for d in wanted], selector
+            assert (await server.hands.get("/v1/DeviceCounts", Selector=selector))["total"] == len(wanted)
+
+
+async def test_a_long_selector_has_pages_too(hands):
+    for number in range(5):
+        await hands.device(f"d{number}", Labels=f"site=s{number}")
+    for filler in ("x", "\N{LATIN SMALL LETTER U WITH DIAERESIS}"):
+        values = [f"s{number}" for number in range(5)] + [filler * 20 + str(number) for number in range(60)]
+        selector = f"site in ({', '.join(values)})"
+        pages = await hands.walk("/v1/Devices", "devices", Selector=selector, PageSize=2)
+        assert [len(page) for page in pages] == [2, 2, 1], len(selector)
 
 
 async def test_pages_go_back_as_they_came(server):

@@ -1,18 +1,26 @@
-"""How SQLite goes about statements: by the devices that they name, or the index that holds what they count.
+"""How the engines go about statements: by the devices that they name, or the index that holds what they count.
 
-Without statistics it prefers an equality to a list: ``account_sid = … AND device_sid IN (…)`` on ``devices`` walks the
-index by age of every device that the account has.
+Without statistics SQLite prefers an equality to a list: ``account_sid = … AND device_sid IN (…)`` on ``devices`` walks the
+index by age of every device that the account has. PostgreSQL has none of a table that an import has just filled.
 """
 
+import asyncio
 import re
 from typing import Any, cast
 
 import apsw
+import asyncpg
 import pytest
 
+from fleetvisor.db.portable import numbered
+from fleetvisor.db.postgres import open_postgres
 from fleetvisor.db.sqlite import MemoryDatabase
-from fleetvisor.features.devices import counting
+from fleetvisor.features.devices import counting, selection, selectors
 from fleetvisor.features.rollouts import store
+from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.pages import PageRequest
+from fleetvisor.ground.sids import AccountSid
 from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
 
 
@@ -65,3 +73,45 @@ def test_what_is_under_way_is_read_from_an_index_without_the_drafts() -> None:
     connection = cast("Any", MemoryDatabase())._connection
     sql = f"SELECT state FROM rollouts WHERE {store.UNDER_WAY} ORDER BY date_created, rollout_sid"
     assert _plan(connection, sql) == ["SCAN rollouts USING INDEX rollouts_under_way"]
+
+
+class _Noted:
+    """Reads nothing, and keeps the statements."""
+
+    def __init__(self) -> None:
+        self.said: list[tuple[str, dict[str, Any]]] = []
+
+    async def scan(self, _row: Any, sql: str, params: dict[str, Any]) -> list[Any]:
+        self.said.append((sql, params))
+        return []
+
+    all = scan
+
+
+@pytest.mark.parametrize("selector", ["access=active", "hardware=a", "!hardware", "hardware in (a,b)", "!name"])
+async def test_devices_just_imported_are_found_by_their_sids(postgres_cluster: Any, selector: str) -> None:
+    """PostgreSQL has counted nothing yet: it may not look through all devices of the account for each one."""
+    url, noted, account_sid = await asyncio.to_thread(postgres_cluster.url), _Noted(), AccountSid("AC" + "0" * 32)
+    chosen = selection.compile_terms(account_sid, selectors.parse(selector, Limits()), Millis(0))
+    database = cast("Any", noted)
+    await counting.counts(database, chosen, None)
+    await counting.counts(database, chosen, "access")
+    await selection.page(database, chosen, Millis(0), PageRequest(1000), Limits())
+    await (await open_postgres(url)).close()
+    connection = await cast("Any", asyncpg).connect(url)
+    try:
+        await connection.execute("INSERT INTO accounts VALUES ($1, 1, '', '', '', 0, 0)", account_sid)
+        await connection.execute(
+            """INSERT INTO devices (device_sid, account_sid, hardware_class, date_created, date_updated)
+            SELECT 'UV' || number, $1, CASE number % 2 WHEN 0 THEN 'a' END, 0, 0 FROM generate_series(1, 5000) number""",
+            account_sid,
+        )
+        assert len(noted.said) == 3
+        for sql, params in noted.said:
+            text, names = numbered(sql)
+            plan = "\n".join(
+                row[0] for row in await connection.fetch(f"EXPLAIN {text}", *[params[name] for name in names])
+            )
+            assert "Join Filter: (s.device_sid = d.device_sid)" not in plan, plan
+    finally:
+        await connection.close()

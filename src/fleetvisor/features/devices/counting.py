@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database
-from fleetvisor.features.devices.selection import COLUMNS, STATUS, Selection, joins
+from fleetvisor.features.devices.selection import COLUMNS, STATUS, Selection, joins, narrowed
 
 GROUPS_MAX: Final = 1000
 GROUPED: Final = ("status", "app", "target", "hardware", "access")
@@ -32,6 +32,12 @@ class Counts(msgspec.Struct, frozen=True):
     total: int
     groups: tuple[Group, ...]
     others: int
+
+
+class _Group(msgspec.Struct, frozen=True):
+    value: str | None
+    count: int
+    total: int
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -66,18 +72,20 @@ _DEVICES: Final = "SELECT device_count AS count FROM accounts WHERE account_sid 
 
 async def counts(db: Database, selection: Selection, by: str | None) -> Counts:
     """Count the devices selected; by a field or a label, or (``None``) all together."""
+    selection = await narrowed(db, selection)
     if by is None:
         return Counts(await _total(db, selection), (), 0)
-    params: dict[str, str | int] = {**selection.params, "most": GROUPS_MAX + 1}
+    params: dict[str, str | int] = {**selection.params, "most": GROUPS_MAX}
     if by not in GROUPED:
         params["by_label"] = by
     grouped = grouped_all(by) if selection.whole else _grouped(selection, by)
-    sql = f"SELECT value, CAST(SUM(count) AS INTEGER) AS count FROM {grouped} GROUP BY value"
-    found = await db.scan(Group, f"{sql} HAVING SUM(count) > 0 ORDER BY 2 DESC LIMIT :most", params)
-    shown = tuple(sorted(found[:GROUPS_MAX], key=lambda group: (-group.count, group.value or "")))
-    counted = sum(group.count for group in shown)
-    total = counted if len(found) <= GROUPS_MAX else await _total(db, selection)
-    return Counts(total, shown, total - counted)
+    # One statement: what is beyond the largest groups is of the same moment as they are.
+    sql = f"""SELECT value, CAST(SUM(count) AS INTEGER) AS count, CAST(SUM(SUM(count)) OVER () AS INTEGER) AS total
+        FROM {grouped} GROUP BY value HAVING SUM(count) > 0 ORDER BY 2 DESC, COALESCE(value, '') LIMIT :most"""
+    found = await db.scan(_Group, sql, params)
+    shown = sorted((Group(row.value, row.count) for row in found), key=lambda group: (-group.count, group.value or ""))
+    total = found[0].total if found else 0
+    return Counts(total, tuple(shown), total - sum(group.count for group in shown))
 
 
 def grouped_all(by: str) -> str:

@@ -59,6 +59,11 @@ def check(key: str, value: str, limits: Limits) -> None:
         raise Invalid(f"Labels: the value of {key!a} must have 1 to {limits.label_chars_max} printable characters.")
 
 
+def is_key(text: str) -> bool:
+    """Tell whether a label may have this key."""
+    return _KEY.fullmatch(text) is not None and text not in RESERVED
+
+
 def merged(present: Mapping[str, str], changes: Mapping[str, str | None], limits: Limits) -> dict[str, str]:
     """Give the labels after the changes, in the order of their keys. Raises ``Invalid`` when they are too many."""
     both = {**present, **changes}

@@ -19,6 +19,8 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 from fleetvisor.ground.sids import AccountSid
 
+_DRIVERS_MAX: Final = 4
+_PROBE: Final = 1024
 _PIECES: Final = (256, 1024, 4096)
 _ON_LOOP_ROWS: Final = 256
 
@@ -45,13 +47,13 @@ _JOINS: Final = {
 }
 _LABEL: Final = "SELECT 1 FROM device_labels s WHERE s.device_sid = d.device_sid AND s.key = "
 _BY_AGE: Final = "devices s WHERE s.account_sid = :account_sid"
-_BY_LABEL: Final = "device_labels s WHERE s.account_sid = :account_sid AND s.key = :driver_key AND s.value = :driver"
+_BY_LABEL: Final = "device_labels s WHERE s.account_sid = :account_sid AND s.key = {key} AND s.value = {value}"
 _DRIVERS: Final = {
-    "sid": _BY_AGE + " AND s.device_sid = :driver",
-    "name": _BY_AGE + " AND s.unique_name = :driver",
-    "hardware": _BY_AGE + " AND s.hardware_class = :driver",
-    "target": "assignments s WHERE s.account_sid = :account_sid AND s.target_sid = :driver",
-    "app": "assignments s WHERE s.account_sid = :account_sid AND s.reported_sid = :driver",
+    "sid": _BY_AGE + " AND s.device_sid = {value}",
+    "name": _BY_AGE + " AND s.unique_name = {value}",
+    "hardware": _BY_AGE + " AND s.hardware_class = {value}",
+    "target": "assignments s WHERE s.account_sid = :account_sid AND s.target_sid = {value}",
+    "app": "assignments s WHERE s.account_sid = :account_sid AND s.reported_sid = {value}",
 }
 _ACCESS_DRIVERS: Final = {
     "waiting": _BY_AGE + " AND s.access = 'waiting'",
@@ -60,25 +62,38 @@ _ACCESS_DRIVERS: Final = {
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """A compiled selector: its condition, along which rows to look, and their parameters.
+    """A compiled selector: its condition, along which rows one may look, and the parameters of all of it.
 
+    Each driver gives rows of the account only. So ``where`` does not name the account again: it would lead PostgreSQL,
+    before it has counted what an import just brought, to look through all devices for each row.
     ``whole``: it has no terms, so it selects every device of the account.
     """
 
     where: str
-    driver: str
+    drivers: tuple[str, ...]
     params: dict[str, str | int]
     whole: bool
 
     @property
+    def driver(self) -> str:
+        """Give the rows along which to look."""
+        return self.drivers[0]
+
+    @property
     def terms(self) -> dict[str, str | int]:
         """Give the parameters of the condition alone."""
-        return {name: value for name, value in self.params.items() if name not in {"driver", "driver_key"}}
+        return {name: value for name, value in self.params.items() if not name.startswith("driver")}
 
 
 class _Place(msgspec.Struct, frozen=True):
     date_created: Millis
     device_sid: str
+
+
+class _Met(store.DeviceRow, frozen=True, gc=False):
+    """A device that a piece came by: one that is selected, or (``edge``) the last that it looked at."""
+
+    edge: bool
 
 
 class Walked(msgspec.Struct, frozen=True, gc=False):
@@ -93,28 +108,25 @@ def compile_terms(account_sid: AccountSid, terms: Sequence[Term], now: Millis) -
     """Compile terms whose apps are SIDs already."""
     params: dict[str, str | int] = {"account_sid": account_sid}
     conditions = [_condition(term, place, now, params) for place, term in enumerate(terms)]
-    driver = _BY_AGE
-    for term in terms:
-        found = _driver(term, params)
-        if found is not None:
-            driver = found
-            break
-    return Selection(" AND ".join(["d.account_sid = :account_sid", *conditions]), driver, params, not terms)
+    only = [term for term in terms if term.only is not None]
+    only = [term for term in only if term.key in {"sid", "name"}][:1] or only  # nothing is narrower than one device
+    found = [_driver(term, place, params) for place, term in enumerate(only)]
+    drivers = tuple(driver for driver in found if driver is not None)[:_DRIVERS_MAX]
+    return Selection(" AND ".join(conditions) or "1 = 1", drivers or (_BY_AGE,), params, not terms)
 
 
-def _driver(term: Term, params: dict[str, str | int]) -> str | None:
+def _driver(term: Term, place: int, params: dict[str, str | int]) -> str | None:
     """Give the rows that have the one value that a term demands, if there is an index of them."""
-    if term.only is None:
-        return None
+    value = term.values[0]
     if term.key == "access":
-        return _ACCESS_DRIVERS.get(term.only)
+        return _ACCESS_DRIVERS.get(value)
     if term.is_field and term.key not in _DRIVERS:
         return None
-    params["driver"] = _canonical(term.key, term.only)
+    params[f"driver{place}"] = _canonical(term.key, value)
     if term.is_field:
-        return _DRIVERS[term.key]
-    params["driver_key"] = term.key
-    return _BY_LABEL
+        return _DRIVERS[term.key].format(value=f":driver{place}")
+    params[f"driver{place}_key"] = term.key
+    return _BY_LABEL.format(key=f":driver{place}_key", value=f":driver{place}")
 
 
 def _condition(term: Term, place: int, now: Millis, params: dict[str, str | int]) -> str:
@@ -166,22 +178,47 @@ def joins(*texts: str) -> str:
     return " ".join(join for alias, join in _JOINS.items() if alias in used)
 
 
+class _Probe(msgspec.Struct, frozen=True):
+    place: int
+    count: int
+
+
+async def narrowed(
+    db: Database, selection: Selection, place: _Place | None = None, *, forward: bool = True
+) -> Selection:
+    """Choose the driver that has the fewest rows beside a place; the first of those that all have many.
+
+    All are in the same order, so every page may choose anew.
+    """
+    if len(selection.drivers) == 1:
+        return selection
+    beside, order, at = _beside(place, forward=forward)
+    ordered = f"{beside} ORDER BY s.date_created {order}, s.device_sid {order} LIMIT {_PROBE}"
+    probes = (
+        f"SELECT {number} AS place, count(*) AS count FROM (SELECT s.device_sid FROM {driver}{ordered}) x{number}"
+        for number, driver in enumerate(selection.drivers)
+    )
+    found = await db.all(_Probe, " UNION ALL ".join(probes), {**selection.params, **at})
+    fewest = min(found, key=lambda probe: (probe.count, probe.place))
+    return msgspec.structs.replace(selection, drivers=(selection.drivers[fewest.place],))
+
+
 async def page(db: Database, selection: Selection, now: Millis, request: PageRequest, limits: Limits) -> Page[Device]:
     """Read a page of the devices selected, newest first; short where too many rows would have to be looked at."""
     cursor = request.cursor
     forward = cursor is None or cursor.forward
     place = None if cursor is None else _Place(Millis(int(cursor.key[0])), str(cursor.key[1]))
+    selection = await narrowed(db, selection, place, forward=forward)
     found: list[Device] = []
     examined, exhausted, piece = 0, False, 0
     while len(found) <= request.size and examined < limits.selector_rows_max and not exhausted:
         # the first piece is as long as the page: where an index gives just what is wanted, it is the only one
         size = request.size + 1 if piece == 0 else max(_PIECES[min(piece, len(_PIECES)) - 1], request.size + 1)
         size = min(size, limits.selector_rows_max - examined)
-        rows = await _piece(db, selection, place, size, request.size + 1 - len(found), forward=forward)
+        rows, edge = await _piece(db, selection, place, size, request.size + 1 - len(found), forward=forward)
         found += [store.device_of(row, now) for row in rows]
         piece, examined = piece + 1, examined + size
-        last = await _nth(db, selection, place, size, forward=forward) if len(found) <= request.size else place
-        place, exhausted = last or place, last is None
+        place, exhausted = edge or place, edge is None
     stopped = None if exhausted or place is None else (place.date_created, place.device_sid)
     return page_of_search(found, request, _key, stopped)
 
@@ -201,25 +238,30 @@ def _beside(place: _Place | None, *, forward: bool) -> tuple[str, str, dict[str,
 
 async def _piece(
     db: Database, selection: Selection, place: _Place | None, size: int, wanted: int, *, forward: bool
-) -> list[store.DeviceRow]:
+) -> tuple[list[_Met], _Place | None]:
+    """Give up to ``wanted`` devices selected among the next ``size``, and the last of these, if there are so many.
+
+    Read in one statement: a device that comes to the driver's rows or leaves them meanwhile moves no other one.
+    """
     beside, order, at = _beside(place, forward=forward)
-    sql = f"""{store.COLUMNS} FROM (SELECT s.device_sid, s.date_created FROM {selection.driver}{beside}
-        ORDER BY s.date_created {order}, s.device_sid {order} LIMIT :size) x
-        CROSS JOIN devices d {store.JOINS}
-        WHERE d.device_sid = x.device_sid AND {selection.where}
-        ORDER BY x.date_created {order}, x.device_sid {order} LIMIT :wanted"""
+    rows = f"FROM {selection.driver}{beside} ORDER BY s.date_created {order}, s.device_sid {order} LIMIT"
+    sql = f"""SELECT * FROM ({store.COLUMNS}, 0 AS edge FROM (SELECT s.device_sid, s.date_created {rows} :size) x
+            CROSS JOIN devices d {store.JOINS}
+            WHERE d.device_sid = x.device_sid AND {selection.where}
+            ORDER BY x.date_created {order}, x.device_sid {order} LIMIT :wanted) m
+        UNION ALL SELECT * FROM ({store.COLUMNS}, 1 AS edge FROM (SELECT s.device_sid {rows} 1 OFFSET :before) x
+            CROSS JOIN devices d {store.JOINS}
+            WHERE d.device_sid = x.device_sid) e"""
     read = db.all if size <= _ON_LOOP_ROWS else db.scan
-    return await read(store.DeviceRow, sql, {**selection.params, **at, "size": size, "wanted": wanted})
+    met = await read(_Met, sql, {**selection.params, **at, "size": size, "before": size - 1, "wanted": wanted})
+    edge = next((_Place(row.date_created, row.device_sid) for row in met if row.edge), None)
+    # one after the other is the order of neither engine's promise
+    selected = sorted((row for row in met if not row.edge), key=_age, reverse=forward)
+    return selected, edge
 
 
-async def _nth(db: Database, selection: Selection, place: _Place | None, size: int, *, forward: bool) -> _Place | None:
-    """Give the last row that a piece looked at; ``None`` when there were fewer."""
-    beside, order, at = _beside(place, forward=forward)
-    sql = f"""SELECT s.date_created, s.device_sid FROM {selection.driver}{beside}
-        ORDER BY s.date_created {order}, s.device_sid {order} LIMIT 1 OFFSET :before"""
-    keep = ("account_sid", "driver", "driver_key")
-    params = {name: value for name, value in selection.params.items() if name in keep}
-    return await db.one(_Place, sql, {**params, **at, "before": size - 1})
+def _age(row: _Met) -> tuple[int, str]:
+    return row.date_created, row.device_sid
 
 
 async def walk(db: Database, selection: Selection, after: tuple[int, str] | None, size: int) -> list[Walked]:
@@ -240,5 +282,5 @@ async def walk(db: Database, selection: Selection, after: tuple[int, str] | None
 async def selects(db: Database, selection: Selection, device_sid: str) -> bool:
     """Tell whether one device is selected."""
     sql = f"""SELECT d.date_created, d.device_sid FROM devices d {joins(selection.where)}
-        WHERE d.device_sid = :the_device AND {selection.where}"""
+        WHERE d.device_sid = :the_device AND d.account_sid = :account_sid AND {selection.where}"""
     return await db.one(_Place, sql, {**selection.terms, "the_device": device_sid}) is not None

@@ -15,6 +15,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken
 from fleetvisor.features.devices import labels
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.names import has_control
 from fleetvisor.ground.sids import is_sid
 
 Operator = Literal["has", "lacks", "in", "not in", "<", ">", "~"]
@@ -98,8 +99,8 @@ class _Terms(Transformer[Token, tuple[Term, ...]]):
     def value(self, tokens: list[Token]) -> Token:
         [token] = tokens
         text = _ESCAPED.sub(r"\1", token[1:-1]) if token.type == "QUOTED" else str(token)
-        if not text.isprintable():
-            raise _Fault("a value must be printable", token.start_pos or 0)
+        if has_control(text):
+            raise _Fault("a value must not hold control characters", token.start_pos or 0)
         return Token(token.type, text, start_pos=token.start_pos)
 
     def has(self, parts: list[Token]) -> Term:

@@ -122,9 +122,7 @@ class Devices:
 
     async def count(self, account_sid: AccountSid, selector: str, by: str | None) -> counting.Counts:
         """Count the devices that a selector selects, by a field or a label, if one is given. Raises ``Invalid``."""
-        if by is not None and (
-            (by not in counting.GROUPED and by in labels.RESERVED) or len(by) > labels.KEY_CHARS_MAX
-        ):
+        if by is not None and by not in counting.GROUPED and not labels.is_key(by):
             raise Invalid(f"By must be {', '.join(counting.GROUPED)} or a label.")
         return await counting.counts(self._db, await self.compile(account_sid, selector), by)
 

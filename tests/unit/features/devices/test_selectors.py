@@ -26,6 +26,7 @@ SID = "UV" + "0a" * 16
         ('a/b.c-d_e="x, \\"y\\" \\\\ = ü"', [("a/b.c-d_e", "in", 'x, "y" \\ = ü')]),
         ("site=\N{LATIN SMALL LETTER U WITH DIAERESIS}", [("site", "in", "ü")]),
         ("app=thermostat-1.4,!target", [("app", "in", "thermostat-1.4"), ("target", "lacks")]),
+        ('name="a\N{NO-BREAK SPACE}b\N{ZERO WIDTH JOINER}c"', [("name", "in", "a\u00a0b\u200dc")]),
         ("status in (error,pending)", [("status", "in", "error", "pending")]),
         ("seen<5m,seen>7d,!seen", [("seen", "<", "5m"), ("seen", ">", "7d"), ("seen", "lacks")]),
         ("name~boiler-*", [("name", "~", "boiler-*")]),
@@ -61,7 +62,7 @@ def test_a_selector_is_read(text, terms):
         ("k" * 64, 1, "63"),
         ("é=1", 1, "label"),
         ('a="x', 3, "value"),
-        ('a="\t"', 3, "printable"),
+        ('a="\t"', 3, "control"),
     ],
 )
 def test_a_fault_is_pointed_at(text, character, word):
