@@ -17,6 +17,7 @@ from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import InternalFault, MethodNotAllowed, NotFound, Problem, Unauthenticated, Unavailable
 from fleetvisor.ground.sids import new_request_sid
 from fleetvisor.web.answers import JSON, Answer, Header, send_answer
+from fleetvisor.web.auth import NoCredentials
 from fleetvisor.web.guard import Guard, address_of
 from fleetvisor.web.rates import RateLimited
 from fleetvisor.web.requests import Disconnected, Receive, Request, Scope, Send
@@ -40,13 +41,21 @@ class ProblemBody(msgspec.Struct, frozen=True):
 
 def render_problem(problem: Problem, urls: Urls, *, path: str = "", headers: tuple[Header, ...] = ()) -> Answer:
     """Render a problem; a missing resource's message names the ``path`` that was asked for."""
-    message = problem.message.removesuffix(".")
-    if isinstance(problem, NotFound) and path:
-        message = f"The requested resource {path[:_PATH_CHARS_MAX]} was not found"
+    message = _message_of(problem, path)
     body = ProblemBody(problem.code, problem.detail, message, urls.more_info(problem.code), problem.status)
     if problem.retry_after_s is not None:
         headers = (*headers, (b"retry-after", str(problem.retry_after_s).encode()))
     return Answer(problem.status, msgspec.json.encode(body), (JSON, *headers))
+
+
+def _message_of(problem: Problem, path: str) -> str:
+    """Give the kind of problem and what happened: Twilio's libraries and CLI show the message, and never the detail."""
+    if isinstance(problem, NotFound) and path:
+        return f"The requested resource {path[:_PATH_CHARS_MAX]} was not found"
+    kind = problem.message.removesuffix(".")
+    if isinstance(problem, NoCredentials):
+        return kind  # to the word what the original answered
+    return kind if problem.detail == problem.message else f"{kind}: {problem.detail.removesuffix('.')}"
 
 
 def problem_of(error: Exception) -> Problem:

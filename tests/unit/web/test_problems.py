@@ -27,11 +27,17 @@ def test_every_problem_is_five_fields(kind):
     assert body == {
         "code": kind.code,
         "detail": "What happened.",
-        "message": (kind.__doc__ or "").strip().removesuffix("."),
+        "message": (kind.__doc__ or "").strip().removesuffix(".") + ": What happened",
         "more_info": f"https://mv.example.com/docs/errors/{kind.code}",
         "status": kind.status,
     }
     assert answer.status == kind.status
+
+
+def test_a_problem_with_nothing_to_add_says_its_kind_once():
+    """The libraries of the published API show their user the message, and none of them the detail."""
+    body = json.loads(render_problem(errors.Conflict(), URLS).body)
+    assert body["message"] == "The request conflicts with the present state of a resource"
 
 
 def test_a_missing_resource_is_named_in_bounds():
