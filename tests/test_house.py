@@ -95,8 +95,17 @@ def test_no_file_names_a_registry_host_or_a_path_of_one_machine():
             or path == Path(__file__)
         ):
             continue
-        if path.suffix in {".md", ".toml", ".lock", ".yml", ".yaml", ".py", ".txt", ""} and hosts.search(
-            path.read_text(errors="replace")
-        ):
+        if path.suffix in {
+            ".md",
+            ".toml",
+            ".lock",
+            ".yml",
+            ".yaml",
+            ".py",
+            ".txt",
+            ".json",
+            ".cjs",
+            "",
+        } and hosts.search(path.read_text(errors="replace")):
             found.append(str(path.relative_to(ROOT)))
     assert not found, f"these name a package registry's host: {found}"
