@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.clients.npm_clients import environment
 from tests.corpus import simple_bundle
 from tests.server import context, running
 
@@ -73,12 +74,11 @@ def server(tmp_path_factory):
 def test_a_script_of_that_time_runs_with_one_changed_url(server, version):
     (wheel,) = WHEELS.glob(f"twilio-{version}-*.whl")
     (pytz,) = WHEELS.glob("pytz-*.whl")
-    account, token = server.auth
-    names = {"TWILIO_ACCOUNT_SID": account, "TWILIO_AUTH_TOKEN": token, "FLEETVISOR_URL": server.url}
-    names |= {"REQUESTS_CA_BUNDLE": server.ca_file, "PYTHONPATH": os.pathsep.join([str(wheel), str(pytz)])}
+    names = {"REQUESTS_CA_BUNDLE": server.ca_file, "PYTHONPATH": os.pathsep.join([str(wheel), str(pytz)])}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], env=os.environ | names, capture_output=True, text=True, timeout=60, check=False
-    )
+        [sys.executable, "-c", SCRIPT], env=environment(server) | names,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     boilers = [f"boiler-{number}" for number in (6, 5, 4, 3, 2, 1, 0)]
     found = json.loads(done.stdout)
