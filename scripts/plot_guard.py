@@ -7,10 +7,10 @@ a few bands are less than its dependencies.
 from math import log10
 from pathlib import Path
 
-from fleetvisor.features.rollouts.guard import Evidence, bounds
+from fleetvisor.features.rollouts.guard import Bounds, Evidence, bounds
 
 PATH = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "guards.svg"
-WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 760, 420, 64, 24, 150, 48
+WIDTH, HEIGHT, LEFT, TOP, RIGHT, BOTTOM = 780, 436, 84, 40, 150, 48
 DEVICES_MAX, RATE_MAX, CONFIDENCE = 2000, 0.4, 0.95
 SERIES = ((0.0, "#1a7f37", "no failures"), (0.02, "#0969da", "2 % failed"), (0.25, "#cf222e", "25 % failed"))
 LIMITS = (0.02, 0.05, 0.1)
@@ -35,11 +35,20 @@ def band(rate: float, colour: str, name: str) -> list[str]:
         found.append((devices, bounds(Evidence(devices - failed, failed, 0), CONFIDENCE)))
     upper = " ".join(f"{x(devices):.1f},{y(between.upper):.1f}" for devices, between in found)
     lower = " ".join(f"{x(devices):.1f},{y(between.lower):.1f}" for devices, between in reversed(found))
+    shown = " ".join(f"{x(devices):.1f},{y(between.upper):.1f}" for devices, between in _shown(found))
     end = (found[-1][1].lower + found[-1][1].upper) / 2
     return [
-        f'<polygon points="{upper} {lower}" fill="{colour}" fill-opacity="0.12" stroke="{colour}"/>',
+        f'<polygon points="{upper} {lower}" fill="{colour}" fill-opacity="0.12"/>',
+        f'<polyline points="{shown}" fill="none" stroke="{colour}"/>',
+        f'<polyline points="{lower}" fill="none" stroke="{colour}"/>',
         f'<text x="{WIDTH - RIGHT + 8}" y="{y(end) + 4:.1f}" fill="{colour}">{name}</text>',
     ]
+
+
+def _shown(found: list[tuple[int, Bounds]]) -> list[tuple[int, Bounds]]:
+    """Give the part of an upper edge that lies in the picture: where it is cut off there is no line."""
+    first = next(place for place, (_, between) in enumerate(found) if between.upper < RATE_MAX)
+    return found[max(0, first - 1) :]
 
 
 def draw() -> str:
@@ -47,7 +56,9 @@ def draw() -> str:
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"',
         ' font-family="sans-serif" font-size="13">',
+        "<title>The failure rates that stay possible at 95 % confidence, by the number of devices decided</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>',
+        f'<text x="{LEFT}" y="{TOP - 16}">failure rates that stay possible at 95 % confidence, up to 40 %</text>',
     ]
     for devices in (1, 10, 69, 158, 451, 2000):
         lines.append(f'<line x1="{x(devices):.1f}" y1="{TOP}" x2="{x(devices):.1f}" y2="{y(0):.1f}" stroke="#d0d7de"/>')

@@ -57,7 +57,7 @@ _CREATE: Final = (
           extension=True),
     Param("OnUnproven", "What to do with a wave over the limit that proves nothing: hold, stop or release.",
           extension=True),
-    Param("RequireProof", "Whether a wave is released only by proof.", "boolean", extension=True),
+    Param("RequireProof", "Whether a wave within the limit that proves nothing is held.", "boolean", extension=True),
     *_PACE_PARAMS,
 )  # fmt: skip
 _CHANGE: Final = (

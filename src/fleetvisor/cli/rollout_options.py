@@ -80,7 +80,7 @@ OnUnproven = Annotated[
     ),
 ]
 RequireProof = Annotated[
-    bool, typer.Option("--require-proof", help="Release a wave only when its rate is proven to be under the limit.")
+    bool, typer.Option("--require-proof", help="Hold a wave within the limit that proves nothing; else it is released.")
 ]
 MaxConcurrent = Annotated[
     int | None,

@@ -6,6 +6,7 @@ ever ruled out, however often one looks, no oftener than the confidence says (Vi
 Deliberately no clock and no storage. Spec: ``docs/explanation/guards.md``.
 """
 
+from decimal import Decimal
 from math import lgamma, log, log1p
 from typing import Final, Literal
 
@@ -13,6 +14,7 @@ import msgspec
 
 MILLION: Final = 1_000_000
 _STEPS: Final = 40
+_DIGITS, _DIGITS_MAX, _PLACES_MAX = 3, 9, 9
 
 Verdict = Literal["stop", "release", "hold", "unproven"]
 OnUnproven = Literal["hold", "stop", "release"]
@@ -46,11 +48,15 @@ class GuardSettings(msgspec.Struct, frozen=True):
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """How the devices fared that a rollout tried: each once, over all its waves. Silent ones count as failed."""
+    """How the devices fared that a rollout tried: each once, over all its waves. Silent ones count as failed.
+
+    ``offline`` ones did not come for their update and are not waited for: they say nothing, and are told of.
+    """
 
     succeeded: int
     failed: int
     silent: int
+    offline: int = 0
 
     @property
     def total(self) -> int:
@@ -74,12 +80,13 @@ class Progress(msgspec.Struct, frozen=True):
     """Where the open wave stands.
 
     ``soaked``: its soak has passed since every device of it was offered the app. ``settled``: every device is decided.
-    ``rested``: the soak has passed since then too.
+    ``rested``: the soak has passed since then too. ``last``: no wave follows, so it ends only with its last device.
     """
 
     soaked: bool
     settled: bool
     rested: bool
+    last: bool = False
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -99,20 +106,23 @@ def bounds(evidence: Evidence, confidence: float) -> Bounds:
     bad, total = evidence.bad, evidence.total
     if total == 0:
         return Bounds(0.0, 1.0)
-    observed = bad / total
     threshold = -log1p(-confidence)
-    lower = 0.0 if bad == 0 else _edge(bad, total, threshold, 0.0, observed)
-    upper = 1.0 if bad == total else _edge(bad, total, threshold, 1.0, observed)
-    return Bounds(lower, upper)
+    return Bounds(_least(bad, total, threshold), 1.0 - _least(total - bad, total, threshold))
 
 
-def _edge(bad: int, total: int, threshold: float, outside: float, inside: float) -> float:
-    """Find, between a rate that is ruled out and one that is not, where the one becomes the other."""
+def _least(bad: int, total: int, threshold: float) -> float:
+    """Give the lowest rate that stays possible, from below: between 0, which is ruled out, and what was observed.
+
+    The highest is one minus the lowest rate of successes: beside 1 there are no numbers to search among, as beside 0.
+    """
+    if bad == 0:
+        return 0.0
     good = total - bad
     mixture = lgamma(bad + 1) + lgamma(good + 1) - lgamma(total + 2)  # the likelihood of the counts under it
+    outside, inside = 0.0, bad / total
     for _ in range(_STEPS):
         middle = (outside + inside) / 2
-        if mixture - bad * log(middle) - good * log1p(-middle) >= threshold:
+        if mixture - bad * log(middle) - (good * log1p(-middle) if good else 0.0) >= threshold:
             outside = middle
         else:
             inside = middle
@@ -122,13 +132,13 @@ def _edge(bad: int, total: int, threshold: float, outside: float, inside: float)
 def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> Decision:
     """Say what to do with the open wave."""
     between = bounds(evidence, settings.confidence)
-    enough = evidence.total >= settings.sample_min
-    if enough and between.lower > settings.limit:
+    if evidence.total >= settings.sample_min and between.lower > settings.limit:
         return _decision("stop", "failing", evidence, between, settings, stops=True)
-    if enough and between.upper < settings.limit:
-        if progress.soaked:
+    if _proves(evidence, between, settings):
+        if progress.soaked and (progress.rested or not progress.last):
             return _decision("release", "proven", evidence, between, settings, proceeds=True)
-        return _decision("hold", "soaking", evidence, between, settings)
+        if not progress.last or progress.settled:
+            return _decision("hold", "soaking", evidence, between, settings)
     if not progress.settled:
         return _decision("hold", "deciding", evidence, between, settings)
     if not progress.rested:
@@ -136,8 +146,17 @@ def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> D
     return _unproven(evidence, between, settings)
 
 
+def is_proven(evidence: Evidence, settings: GuardSettings) -> bool:
+    """Tell whether the failure rate is proven to be under the limit: the wave waits for its soak only."""
+    return _proves(evidence, bounds(evidence, settings.confidence), settings)
+
+
+def _proves(evidence: Evidence, between: Bounds, settings: GuardSettings) -> bool:
+    return evidence.total >= settings.sample_min and between.upper < settings.limit
+
+
 def _unproven(evidence: Evidence, between: Bounds, settings: GuardSettings) -> Decision:
-    over = evidence.bad > settings.limit * evidence.total
+    over = evidence.bad * MILLION > settings.limit_ppm * evidence.total
     if not over:
         code = "proof_required" if settings.require_proof else "unproven_within"
         return _decision("unproven", code, evidence, between, settings, proceeds=not settings.require_proof)
@@ -156,7 +175,7 @@ def _decision(
     proceeds: bool = False,
     stops: bool = False,
 ) -> Decision:
-    sentence = f"{_seen(evidence)} {SENTENCES[code].format(**_words(between, settings))}"
+    sentence = f"{seen(evidence, settings)} {SENTENCES[code].format(**_words(between, settings))}"
     return Decision(verdict, code, sentence, evidence, between, proceeds, stops)
 
 
@@ -183,24 +202,42 @@ CODES: Final = tuple(SENTENCES)
 HELD: Final = frozenset({"proof_required", "unproven_over_hold"})
 
 
-def _seen(evidence: Evidence) -> str:
+def seen(evidence: Evidence, settings: GuardSettings) -> str:
+    """Say in words what was seen, with which every sentence begins."""
+    away = f" {evidence.offline} more did not come for the update." if evidence.offline else ""
     if evidence.total == 0:
-        return "No device was decided yet."
+        return f"No device has succeeded, failed or fallen silent.{away}"
     silent = f", {evidence.silent} of them silent" if evidence.silent else ""
     devices = "device" if evidence.total == 1 else "devices"
-    return f"{evidence.bad} of {evidence.total} {devices} failed{silent}."
+    few = f"; the bounds count from {settings.sample_min} on" if evidence.total < settings.sample_min else ""
+    return f"{evidence.bad} of {evidence.total} {devices} failed{silent}{few}.{away}"
 
 
 def _words(between: Bounds, settings: GuardSettings) -> dict[str, str]:
     return {
-        "limit": percent(settings.limit),
-        "lower": percent(between.lower),
-        "upper": percent(between.upper),
-        "confidence": percent(settings.confidence),
+        "limit": percent(settings.limit, _DIGITS_MAX),
+        "lower": _beside(between.lower, settings.limit),
+        "upper": _beside(between.upper, settings.limit),
+        "confidence": percent(settings.confidence, _DIGITS_MAX),
         "soak": str(settings.soak_s),
     }
 
 
-def percent(rate: float) -> str:
-    """Render a rate for people, with two digits that say something."""
-    return f"{rate * 100:.3g} %"
+def _beside(rate: float, limit: float) -> str:
+    """Render a bound with as many digits as tell it from the limit."""
+    for digits in range(_DIGITS, _DIGITS_MAX):
+        text = percent(rate, digits)
+        if text != percent(limit, digits):
+            return text
+    return percent(rate, _DIGITS_MAX)
+
+
+def percent(rate: float, digits: int = _DIGITS) -> str:
+    """Render a rate for people: so many digits of it, or of what it lacks to all, say something."""
+    shown = Decimal(repr(rate)) * 100
+    small = min(shown, 100 - shown)
+    if small <= 0:
+        return f"{shown:.0f} %"
+    places = min(max(0, digits - 1 - small.adjusted()), _PLACES_MAX)
+    text = f"{round(shown, places):f}"
+    return f"{text.rstrip('0').rstrip('.') if '.' in text else text} %"

@@ -42,6 +42,8 @@ class Judgement(msgspec.Struct, frozen=True):
         return self.moves_times or goes_on or self.decision.stops or self._is_new(rollout, ruling)
 
     def _is_new(self, rollout: Rollout, ruling: Ruling | None) -> bool:
+        if self.decision.proceeds and rollout.state != "running":
+            return False  # what releases the wave is said when it does: it may be something else by then
         said = None if ruling is None else (ruling.wave, ruling.verdict, ruling.code)
         return said != (rollout.wave, self.decision.verdict, self.decision.code)
 
@@ -53,12 +55,12 @@ class Judgement(msgspec.Struct, frozen=True):
             await store.set_wave(
                 tx, rollout.rollout_sid, rollout.wave, date_offered=self.offered, date_settled=self.settled
             )
-        if self.empty and rollout.state == "running" and not self.decision.stops:
-            await steps.rule(tx, rollout, "release", "empty", EMPTY, "{}", now)
-            return await steps.go_on(tx, rollout, waves, now)
         decision = self.decision
+        data = steps.numbers_of(decision.evidence, decision.bounds, rollout.guard)
+        if self.empty and rollout.state == "running" and not self.decision.stops:
+            await steps.rule(tx, rollout, "release", "empty", EMPTY, data, now)
+            return await steps.go_on(tx, rollout, waves, now)
         if self._is_new(rollout, ruling):
-            data = steps.numbers_of(decision, rollout.guard)
             await steps.rule(tx, rollout, decision.verdict, decision.code, decision.sentence, data, now)
         if decision.stops:
             stopped = await store.end(tx, rollout, "stopped", now, canceling=True)
@@ -82,9 +84,7 @@ def judge(rollout: Rollout, waves: tuple[Wave, ...], counts: Counts, now: Millis
     soak_ms = settings.soak_s * 1000
     rested = settled is not None and now - settled >= soak_ms
     soaked = offered is not None and now - offered >= soak_ms
-    if rollout.wave == len(waves):
-        soaked = soaked and rested  # the last wave ends only with its last device
-    progress = Progress(soaked, settled is not None, rested)
+    progress = Progress(soaked, settled is not None, rested, last=rollout.wave == len(waves))
     here = counts.get(rollout.wave, {})
     some = any(here.values())
     empty = rollout.date_scanned is not None and not some

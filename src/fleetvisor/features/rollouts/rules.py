@@ -152,6 +152,11 @@ def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:
     return paid if room is None else min(room, paid)
 
 
+def next_start(rollout: Rollout) -> Millis:
+    """Give when the next start is paid for, of a rollout with a rate."""
+    return Millis(rollout.date_paid - (-_MINUTE_MS // rollout.starts_per_minute))
+
+
 def pay(rollout: Rollout, started: int, now: Millis) -> Millis:
     """Give until when starts are paid for after ``started`` more of them."""
     rate = rollout.starts_per_minute
@@ -210,4 +215,4 @@ def total(counts: Counts) -> dict[MemberState, int]:
 def evidence(counts: Counts) -> Evidence:
     """Give what a guard goes by: devices that were tried and decided, each once."""
     every = total(counts)
-    return Evidence(every["succeeded"], every["failed"], every["silent"])
+    return Evidence(every["succeeded"], every["failed"], every["silent"], every["offline"])

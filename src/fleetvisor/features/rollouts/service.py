@@ -12,6 +12,7 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import membership, rules, steps, store, views
+from fleetvisor.features.rollouts.guard import bounds, seen
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
 from fleetvisor.features.rollouts.population import Population
@@ -186,7 +187,10 @@ class Rollouts:
             case "retry":
                 await self._retry(tx, rollout, now)
             case "release":
-                await steps.rule(tx, rollout, "release", "by_hand", BY_HAND, "{}", now)
+                evidence = rules.evidence(await store.counts(tx, rollout.rollout_sid))
+                data = steps.numbers_of(evidence, bounds(evidence, rollout.guard.confidence), rollout.guard)
+                sentence = f"{seen(evidence, rollout.guard)} {BY_HAND}"
+                await steps.rule(tx, rollout, "release", "by_hand", sentence, data, now)
                 await steps.go_on(tx, rollout, await store.waves(tx, rollout.rollout_sid), now)
 
     async def _start(self, tx: Tx, rollout: Rollout, start_at: Millis | None, now: Millis) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.events import store as events
 from fleetvisor.features.rollouts import store
-from fleetvisor.features.rollouts.guard import Decision, GuardSettings
+from fleetvisor.features.rollouts.guard import Bounds, Evidence, GuardSettings
 from fleetvisor.features.rollouts.model import Rollout, Ruling, Wave
 from fleetvisor.ground.clock import Millis
 
@@ -35,16 +35,18 @@ async def rule(tx: Tx, rollout: Rollout, verdict: str, code: str, sentence: str,
     await store.add_ruling(tx, rollout.account_sid, rollout.rollout_sid, ruling)
 
 
-def numbers_of(decision: Decision, settings: GuardSettings) -> str:
-    """Give the numbers that a decision of the guard stood on, as JSON."""
+def numbers_of(evidence: Evidence, between: Bounds, settings: GuardSettings) -> str:
+    """Give the numbers that a decision stood on, as JSON."""
     numbers = {
-        "succeeded": decision.evidence.succeeded,
-        "failed": decision.evidence.failed,
-        "silent": decision.evidence.silent,
-        "lower": round(decision.bounds.lower, _DIGITS),
-        "upper": round(decision.bounds.upper, _DIGITS),
+        "succeeded": evidence.succeeded,
+        "failed": evidence.failed,
+        "silent": evidence.silent,
+        "offline": evidence.offline,
+        "lower": round(between.lower, _DIGITS),
+        "upper": round(between.upper, _DIGITS),
         "limit": settings.limit,
         "confidence": settings.confidence,
+        "minimum_sample": settings.sample_min,
     }
     return msgspec.json.encode(numbers).decode()
 

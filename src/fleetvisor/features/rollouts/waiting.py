@@ -8,7 +8,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.features.rollouts import rules
-from fleetvisor.features.rollouts.guard import HELD
+from fleetvisor.features.rollouts.guard import HELD, is_proven
 from fleetvisor.features.rollouts.model import View
 from fleetvisor.ground.clock import Millis, later
 
@@ -61,12 +61,16 @@ def _wave(view: View, now: Millis) -> Wait:
     rollout = view.rollout
     wave = view.waves[rollout.wave - 1]
     every = rules.total(view.counts)
-    if rollout.date_scanned is None and wave.date_offered is None:
+    if (rollout.date_scanned is None and wave.date_offered is None) or rollout.date_retry is not None:
         if rollout.concurrent_max and every["updating"] >= rollout.concurrent_max:
             return _wait("concurrency")
         if rules.allowance(rollout, every["updating"], now) == 0:
-            return _wait("rate")
+            return _wait("rate", rules.next_start(rollout))
         return _wait("offering")
+    proven = wave.position < len(view.waves) and is_proven(rules.evidence(view.counts), rollout.guard)
+    if proven and wave.date_offered is not None:  # then devices that are deciding are not waited for
+        over = later(wave.date_offered, rollout.soak_s)
+        return _wait("soak", over) if over > now else _wait("decision")
     if every["updating"]:
         return _wait("devices")
     over = later(wave.date_settled or now, rollout.soak_s)

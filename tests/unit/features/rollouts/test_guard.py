@@ -1,6 +1,8 @@
 """The guard: its published figures, what it says in words, and how often it errs, measured by simulation."""
 
 import random
+from fractions import Fraction
+from math import comb
 
 import pytest
 from hypothesis import given
@@ -109,6 +111,71 @@ def test_the_sentence_says_what_was_seen_and_what_was_not_shown():
     assert "proves nothing" in decision.sentence
 
 
+def test_a_sentence_says_that_too_few_devices_were_decided_for_the_bounds_to_count():
+    decision = decide(Evidence(0, 4, 0), OVER, GuardSettings(limit_ppm=20_000, sample_min=5))
+    assert decision.code == "unproven_over_hold"
+    assert decision.sentence.startswith("4 of 4 devices failed; the bounds count from 5 on. That is over")
+
+
+def test_a_sentence_tells_of_devices_that_did_not_come_and_of_none_that_did():
+    assert decide(Evidence(3, 0, 0, 7), OVER, guard(0.05)).sentence.startswith(
+        "0 of 3 devices failed. 7 more did not come for the update. That is within"
+    )
+    assert decide(Evidence(0, 0, 0), OVER, guard(0.05)).sentence.startswith(
+        "No device has succeeded, failed or fallen silent. That is within"
+    )
+
+
+@pytest.mark.parametrize(
+    ("evidence", "settings", "words"),
+    [
+        (Evidence(451, 0, 0), guard(0.02), "under the limit of 2 %: it is at most 1.9996 %, at 95 % confidence"),
+        (Evidence(0, 9, 0), guard(0.02, confidence_ppm=999_900), "at 99.99 % confidence"),
+        (Evidence(100, 0, 0), guard(0.999999, confidence_ppm=500_000), "under the limit of 99.9999 %"),
+        (Evidence(100_000, 3, 0), guard(0.000001), "rate lies between 0.0000"),
+    ],
+)
+def test_no_number_of_a_sentence_is_rounded_to_another_statement(evidence, settings, words):
+    decision = decide(evidence, SOAKED, settings)
+    assert words in decision.sentence
+
+
+def test_a_wave_whose_observed_rate_is_the_limit_is_not_over_it():
+    """Among the limits of whole percents are some that times 100 are less, as numbers with a point go."""
+    for limit in range(1, 100):
+        settings = guard(limit / 100)
+        assert decide(Evidence(100 - limit, limit, 0), OVER, settings).code == "unproven_within"
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.9999, 0.999999])
+def test_there_are_bounds_for_every_count_however_large(confidence):
+    for total in (2, 10, 1000, 100_000, 10_000_000):
+        for bad in {0, 1, 2, total // 2, total - 1, total}:
+            between = bounds(Evidence(total - bad, bad, 0), confidence)
+            assert 0 <= between.lower <= bad / total <= between.upper <= 1
+            mirrored = bounds(Evidence(bad, total - bad, 0), confidence)
+            assert mirrored.upper == pytest.approx(1 - between.lower, abs=1e-11)
+
+
+def test_the_bounds_are_where_the_likelihood_is_that_much_less_than_the_mixtures():
+    """By exact fractions: the mixture of counts is 1 / ((n + 1) (n over k)), and 20 times the likelihood at a bound."""
+    for total, bad in ((1, 0), (1, 1), (10, 3), (69, 0), (158, 2), (300, 150)):
+        mixture = Fraction(1, (total + 1) * comb(total, bad))
+        between = bounds(Evidence(total - bad, bad, 0), 0.95)
+        for edge in {between.lower, between.upper} - {0.0, 1.0}:
+            rate = Fraction(edge)
+            assert float(mixture / (rate**bad * (1 - rate) ** (total - bad))) == pytest.approx(20, rel=1e-6)
+
+
+def test_the_last_wave_waits_for_its_last_device_although_it_is_proven():
+    last = Progress(soaked=True, settled=False, rested=False, last=True)
+    assert decide(Evidence(500, 0, 0), last, guard(0.02)).code == "deciding"
+    settled = Progress(soaked=True, settled=True, rested=False, last=True)
+    assert decide(Evidence(500, 0, 0), settled, guard(0.02)).code == "soaking"
+    rested = Progress(soaked=True, settled=True, rested=True, last=True)
+    assert decide(Evidence(500, 0, 0), rested, guard(0.02)).code == "proven"
+
+
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.10])
 def test_a_release_whose_rate_is_the_limit_is_stopped_no_oftener_than_the_confidence_says(rate):
     """Looked at after every report at first, then after every tenth: 300 releases of 400 devices each."""
@@ -133,3 +200,35 @@ def share_decided(rate, limit, verdict, worlds=300, devices=400):
                 hits += 1
                 break
     return hits / worlds
+
+
+def test_wilsons_interval_looked_at_after_every_report_stops_a_quarter_where_these_bounds_stop_few():
+    """The figures of the guards' page: 2,000 releases of 300 devices that fail as often as the limit, 5 %, allows."""
+    limit, devices, worlds, rng = 0.05, 300, 2000, random.Random(5)
+    ours, wilsons = (
+        [
+            next(bad for bad in range(total + 2) if bad > total or lower(bad, total) > limit)
+            for total in range(devices + 1)
+        ]
+        for lower in (lambda bad, total: bounds(Evidence(total - bad, bad, 0), 0.95).lower, wilsons_lower)
+    )
+    stopped = {"ours": 0, "wilson": 0}
+    for _ in range(worlds):
+        failed, looks = 0, []
+        for total in range(1, devices + 1):
+            failed += rng.random() < limit
+            looks.append((total, failed))
+        stopped["ours"] += any(failed >= ours[total] for total, failed in looks[4:])
+        stopped["wilson"] += any(failed >= wilsons[total] for total, failed in looks[4:])
+    assert stopped["ours"] / worlds < 0.03
+    assert 0.2 < stopped["wilson"] / worlds < 0.3
+
+
+def wilsons_lower(bad, total):
+    z = 1.959964
+    if total == 0:
+        return 0.0
+    rate = bad / total
+    return (rate + z * z / 2 / total - z * (rate * (1 - rate) / total + z * z / 4 / total**2) ** 0.5) / (
+        1 + z * z / total
+    )
