@@ -42,10 +42,11 @@ class Penalties:
         self._limits = limits
 
     async def list(self, account_sid: AccountSid, device_sid: DeviceSid) -> list[Penalty]:
-        """Give the apps that a device failed, the newest failure first; at most 1000."""
-        sql = """SELECT device_sid, app_sid, failures, date_failed FROM app_failures
-            WHERE device_sid = :device_sid AND account_sid = :account_sid
-            ORDER BY date_failed DESC, app_sid LIMIT 1000"""
+        """Give the apps that there are that a device failed, the newest failure first; at most 1000."""
+        sql = """SELECT f.device_sid, f.app_sid, f.failures, f.date_failed FROM app_failures f
+            JOIN apps a ON a.app_sid = f.app_sid AND a.account_sid = f.account_sid
+            WHERE f.device_sid = :device_sid AND f.account_sid = :account_sid
+            ORDER BY f.date_failed DESC, f.app_sid LIMIT 1000"""
         rows = await self._db.all(_Row, sql, {"device_sid": device_sid, "account_sid": account_sid})
         most = self._limits.penalty_failures
         return [

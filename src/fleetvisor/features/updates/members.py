@@ -13,7 +13,7 @@ import msgspec
 
 from fleetvisor.db.database import Tx
 from fleetvisor.features.updates import store
-from fleetvisor.features.updates.model import Update
+from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
 from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open
@@ -182,15 +182,20 @@ async def arrive(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: 
         await move(tx, member, "succeeded", now)
 
 
-async def revert(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid, now: Millis) -> None:
-    """Note that a device left the app that it had succeeded with: it counts as failed."""
-    member = await find(tx, account_sid, rollout_sid, device_sid)
+async def revert(tx: Tx, assignment: Assignment, now: Millis) -> None:
+    """Note that a device left the app that it had succeeded with.
+
+    Each time it has failed the app once more; in the rollout that offered it, it counts as failed, once.
+    """
+    account_sid, device_sid = assignment.account_sid, assignment.device_sid
+    if assignment.reported_hash == assignment.target_hash:  # else it left it before, and says so again
+        keys = {"device_sid": device_sid, "app_sid": assignment.target_sid, "account_sid": account_sid}
+        await tx.run(_FAIL, {**keys, "now": now})
+    if assignment.rollout_sid is None:
+        return
+    member = await find(tx, account_sid, assignment.rollout_sid, device_sid)
     if member is not None and member.state == "succeeded":
         await move(tx, member, "failed", now, reason="reverted", error_code=int(ErrorCode.REVERTED))
-        if member.app_sid is not None:
-            await tx.run(
-                _FAIL, {"device_sid": device_sid, "app_sid": member.app_sid, "account_sid": account_sid, "now": now}
-            )
 
 
 async def gave_up(tx: Tx, account_sid: AccountSid, rollout_sid: str) -> bool:

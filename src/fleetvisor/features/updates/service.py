@@ -290,8 +290,8 @@ class Updates:
         reached = assignment.target_reached
         retries = assignment.retries
         again = None
-        if open_update is None and assignment.rollout_sid is not None and rules.reverted(assignment, reported_hash):
-            await members.revert(tx, account_sid, assignment.rollout_sid, device_sid, now)
+        if open_update is None and rules.reverted(assignment, reported_hash):
+            await members.revert(tx, assignment, now)
         if open_update is None:
             if reported_hash == assignment.target_hash and assignment.target_hash is not None:
                 reached = True
