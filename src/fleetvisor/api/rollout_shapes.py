@@ -150,12 +150,13 @@ class PenaltiesShape(msgspec.Struct):
 
 
 class ReasonShape(msgspec.Struct):
-    """One reason: a code for programs, a sentence for people, and what it is about (extension)."""
+    """One reason: a code and the sentence's words for programs, the sentence for people (extension)."""
 
     code: str
     sentence: str
     about: str
     until: Date | None
+    data: dict[str, str | int]
 
 
 class ExplanationShape(msgspec.Struct):
@@ -342,7 +343,7 @@ def explanation_shape(explanation: Explanation) -> ExplanationShape:
         update_number=None if update is None else update.number,
         update_state=None if update is None else update.state.value,
         reasons=[
-            ReasonShape(reason.code, reason.sentence, reason.about, iso_or_none(reason.until))
+            ReasonShape(reason.code, reason.sentence, reason.about, iso_or_none(reason.until), reason.data)
             for reason in explanation.reasons
         ],
         date=iso(explanation.date),

@@ -17,7 +17,8 @@ def explain(session: Session, device: Ref) -> None:
     if session.out.json:
         session.out.record(found.document)
         return
-    session.out.table(("code", "why"), [(reason.code, reason.sentence) for reason in found.reasons])
+    rows = [(reason.code, reason.sentence, reason.until or "") for reason in found.reasons]
+    session.out.table(("code", "why", "until"), rows)
 
 
 def penalties(

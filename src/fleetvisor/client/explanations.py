@@ -20,6 +20,7 @@ class Reason(msgspec.Struct, kw_only=True):
     sentence: str
     about: str = ""
     until: str | None = None
+    data: dict[str, str | int] = {}
 
 
 class Explanation(Resource, kw_only=True):

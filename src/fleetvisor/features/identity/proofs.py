@@ -56,7 +56,9 @@ class Proofs:
         if known is not None:
             if known.expires is None or known.expires > self._clock.now():
                 return known.identity
-            raise _over(signed=signed)
+            error = _over(signed=signed)
+            error.identity = known.identity.device_sid
+            raise error
         with self._bus.watch() as rung:
             proven = await (self._prove_signed(token) if signed else self._prove_token(token))
         if proven.identity.device_sid not in rung:
@@ -68,7 +70,9 @@ class Proofs:
         if found is None:
             raise Unauthenticated("The device token is not known, or its Device is disabled.")
         if found.date_expires is not None and found.date_expires <= self._clock.now():
-            raise _over(signed=False)
+            error = _over(signed=False)
+            error.identity = found.device_sid
+            raise error
         return _Proven(DeviceIdentity(found.device_sid, found.account_sid), found.date_expires)
 
     async def _prove_signed(self, token: str) -> _Proven:

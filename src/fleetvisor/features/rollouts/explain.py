@@ -3,7 +3,9 @@
 Deliberately changes nothing, and reads a bounded number of rows: the account's rollouts under way, and one of the past.
 """
 
+from collections.abc import Sequence
 from typing import Final
+from urllib.parse import unquote
 
 import msgspec
 
@@ -13,14 +15,19 @@ from fleetvisor.features.devices import selection
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import reasons, rules, store, views
-from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.rollouts.penalties import Penalties
+from fleetvisor.features.rollouts.model import Rollout, View
+from fleetvisor.features.rollouts.penalties import Penalties, Penalty
 from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
 from fleetvisor.features.rollouts.waiting import waits_for
+from fleetvisor.features.updates import store as updates_store
+from fleetvisor.features.updates.members import Member
+from fleetvisor.features.updates.model import Assignment
 from fleetvisor.ground.clock import Clock, Millis
+from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid
 
+_POLLS: Final = 3
 _REFUSED_MS: Final = 3600 * 1000
 _DENIALS_MAX: Final = 500
 
@@ -33,11 +40,13 @@ class Explanation(msgspec.Struct, frozen=True):
     date: Millis
 
 
-class _Instruction(msgspec.Struct, frozen=True):
-    rollout_sid: str | None
-    date_instructed: Millis | None
-    reported_hash: str | None
-    politeness_s: int | None
+class _Policy(msgspec.Struct, frozen=True):
+    politeness_s: int = 0
+    check_in_s: int = 0
+
+
+class _Credentials(msgspec.Struct, frozen=True):
+    number: int
 
 
 class _Denial(msgspec.Struct, frozen=True):
@@ -45,8 +54,24 @@ class _Denial(msgspec.Struct, frozen=True):
     date_created: Millis
 
 
-class _Identity(msgspec.Struct, frozen=True):
+class _Claim(msgspec.Struct, frozen=True):
+    """What a refused request claimed: whose it is, or, by a token that tells nothing, where it went."""
+
     identity: str = ""
+    path: str = ""
+
+    def is_of(self, device: Device) -> bool:
+        if self.identity.lower() == device.device_sid.lower():
+            return True
+        match self.path.split("?")[0].split("/"):
+            case ["", tenant, "controller", "v1", name, *_] if tenant.upper() in {
+                "DEFAULT",
+                device.account_sid.upper(),
+            }:
+                controller = unquote(name)
+                return controller in {device.device_sid, device.unique_name}
+            case _:
+                return False
 
 
 class Explainer:
@@ -69,34 +94,61 @@ class Explainer:
 
     async def _gather(self, device: Device, now: Millis) -> Facts:
         account_sid = device.account_sid
-        sql = """SELECT a.rollout_sid, a.date_instructed, a.reported_hash, r.politeness_s FROM assignments a
-            LEFT JOIN apps r ON r.app_sid = a.reported_sid AND r.account_sid = a.account_sid
-            WHERE a.device_sid = :device_sid AND a.account_sid = :account_sid"""
-        keys = {"device_sid": device.device_sid, "account_sid": account_sid}
-        row = await self._db.one(_Instruction, sql, keys) or _Instruction(None, None, None, None)
-        parts = await self._parts(device, row.rollout_sid, now)
+        assignment = await updates_store.find_assignment(self._db, account_sid, device.device_sid)
+        if assignment is None:
+            raise NotFound("No Device matches the given identifier.")  # it was removed meanwhile
+        if device.update is not None:  # a device is shown without its update's deadline
+            whole = await updates_store.find(self._db, account_sid, device.device_sid, device.update.number)
+            device = msgspec.structs.replace(device, update=whole or device.update)
+        policy = await self._policy(device)
         penalties = await self._penalties.list(account_sid, device.device_sid)
+        parts = await self._parts(device, assignment, penalties, now)
         known = {device.target_sid, device.reported_sid, device.update.app_sid if device.update else None}
-        known |= {part.rollout.app_sid for part in parts} | {penalty.app_sid for penalty in penalties}
+        known |= {part.app_sid for part in parts} | {penalty.app_sid for penalty in penalties}
         names: dict[str, str] = {}
         for sid in sorted(filter(None, known)):
             app = await apps_store.find_in(self._db, account_sid, sid)
             names[sid] = app.unique_name if app is not None and app.unique_name else sid
+        poll_s = device.poll_interval_s or self._limits.poll_interval_s
         return Facts(
             device=device,
             names=names,
-            instructed_by=row.rollout_sid,
-            date_instructed=row.date_instructed,
-            politeness_s=row.politeness_s or 0,
-            poll_interval_s=device.poll_interval_s or self._limits.poll_interval_s,
-            reported_unknown=device.reported_sid is None and row.reported_hash is not None,
+            instructed_by=assignment.rollout_sid,
+            date_instructed=assignment.date_instructed,
+            asks=assignment.asks,
+            retries=assignment.retries,
+            retries_max=self._limits.update_retries_max,
+            politeness_s=policy.politeness_s,
+            patience_s=max(_POLLS * poll_s, self._limits.wait_s_max + poll_s, policy.check_in_s + poll_s),
+            reported_unknown=device.reported_sid is None and assignment.reported_hash is not None,
+            provable=await self._provable(device, now),
             refused=await self._refused(device, now),
             penalties=tuple(penalties),
             parts=parts,
         )
 
-    async def _parts(self, device: Device, instructed_by: str | None, now: Millis) -> tuple[Part, ...]:
+    async def _policy(self, device: Device) -> _Policy:
+        sql = "SELECT politeness_s, check_in_s FROM apps WHERE app_sid = :app_sid AND account_sid = :account_sid"
+        keys = {"app_sid": device.reported_sid or "", "account_sid": device.account_sid}
+        return await self._db.one(_Policy, sql, keys) or _Policy()
+
+    async def _provable(self, device: Device, now: Millis) -> bool:
+        """Tell whether anything proves the device: a token or a key of its own, or its account's gateway token."""
+        sql = """SELECT (SELECT count(*) FROM device_tokens
+                WHERE device_sid = :device_sid AND (date_expires IS NULL OR date_expires > :now))
+            + (SELECT count(*) FROM device_keys
+                WHERE device_sid = :device_sid AND account_sid = :account_sid AND refused = 0)
+            + (SELECT count(*) FROM devices d JOIN gateway_tokens g ON g.account_sid = d.account_sid
+                WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.by_gateway = 1) AS number"""
+        keys = {"device_sid": device.device_sid, "account_sid": device.account_sid, "now": now}
+        found = await self._db.one(_Credentials, sql, keys)
+        return found is not None and found.number > 0
+
+    async def _parts(
+        self, device: Device, assignment: Assignment, penalties: Sequence[Penalty], now: Millis
+    ) -> tuple[Part, ...]:
         """Give the rollouts under way that select the device or came to it, and the one whose word its target is."""
+        instructed_by = assignment.rollout_sid
         rollouts = await store.unfinished_of(self._db, device.account_sid)
         if instructed_by is not None and all(each.rollout_sid != instructed_by for each in rollouts):
             last = await store.find(self._db, device.account_sid, instructed_by)
@@ -107,10 +159,53 @@ class Explainer:
             member = await store.member(self._db, device.account_sid, rollout.rollout_sid, device.device_sid)
             if member is None and (rollout.date_ended is not None or not await self._selects(rollout, device)):
                 continue
-            fixed = [wave.threshold for wave in view.waves if wave.threshold is not None]
-            wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed) if fixed else 0
-            parts.append(Part(rollout, member, wave, waits_for(view, now)))
+            parts.append(await self._part(view, member, device, assignment, penalties, now))
         return tuple(parts)
+
+    async def _part(
+        self,
+        view: View,
+        member: Member | None,
+        device: Device,
+        assignment: Assignment,
+        penalties: Sequence[Penalty],
+        now: Millis,
+    ) -> Part:
+        """Tell of one rollout what it does with the device: as ``offering`` would decide it now, if it is to come."""
+        rollout = view.rollout
+        fixed = [wave.threshold for wave in view.waves if wave.threshold is not None]
+        wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed) if fixed else 0
+        app_sid, taken = rollout.app_sid, rules.is_taken(assignment, rollout)
+        skip = member.reason if member is not None and member.state == "skipped" else None
+        if rollout.rollback_of is not None:
+            source = await store.member(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
+            app_sid = None if source is None else source.previous_sid
+            taken = assignment.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}
+        taken = taken and member is None and rollout.date_started is not None
+        if member is None and not taken:
+            skip = await self._skip(rollout, app_sid, device, penalties)
+        return Part(
+            rollout=rollout,
+            member=member,
+            wave=wave,
+            waves=len(view.waves),
+            wait=waits_for(view, now),
+            app_sid=app_sid if member is None or member.app_sid is None else member.app_sid,
+            taken=taken,
+            skip=skip,
+        )
+
+    async def _skip(
+        self, rollout: Rollout, app_sid: str | None, device: Device, penalties: Sequence[Penalty]
+    ) -> str | None:
+        if app_sid is None:
+            return "previous_unknown"
+        app = await apps_store.find_in(self._db, rollout.account_sid, app_sid)
+        if app is None:
+            return "previous_removed"
+        failures = next((penalty.failures for penalty in penalties if penalty.app_sid == app_sid), 0)
+        candidate = rules.Candidate(device.access, device.hardware_class, failures)
+        return rules.why_skipped(candidate, app.hardware_class, self._limits.penalty_failures)
 
     async def _selects(self, rollout: Rollout, device: Device) -> bool:
         if rollout.rollback_of is not None:
@@ -127,6 +222,6 @@ class Explainer:
         since = max(now - _REFUSED_MS, device.date_last_seen or 0)
         keys = {"account_sid": device.account_sid, "since": since, "limit": _DENIALS_MAX}
         for row in await self._db.scan(_Denial, sql, keys):
-            if msgspec.json.decode(row.data, type=_Identity).identity.lower() == device.device_sid.lower():
+            if msgspec.json.decode(row.data, type=_Claim).is_of(device):
                 return row.date_created
         return None

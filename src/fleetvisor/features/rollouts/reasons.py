@@ -13,40 +13,59 @@ from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.penalties import Penalty
 from fleetvisor.features.rollouts.waiting import Wait
 from fleetvisor.features.updates.members import Member
+from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Millis, iso
 from fleetvisor.protocol.lifecycle import State, is_open
 
-OFFLINE_POLLS: Final = 3
-
 
 class Reason(msgspec.Struct, frozen=True):
-    """One reason: ``about`` is what it is about (an app's, a rollout's or an update's name), or empty."""
+    """One reason: ``about`` is what it is about (an app's, a rollout's or an update's name), or empty.
+
+    ``data`` holds what the sentence says, for programs. ``until`` is when it is over, where that is known.
+    """
 
     code: str
     sentence: str
     about: str = ""
     until: Millis | None = None
+    data: dict[str, str | int] = {}
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A rollout that selects the device, what became of it there, and what the rollout waits for."""
+    """A rollout that selects the device, what became of it there, and what the rollout waits for.
+
+    ``wave`` of ``waves``: one more than there are for a device that none reaches, 0 before they are fixed. ``app_sid``:
+    what it has or would have the device run. Of a device that it has not come to, ``taken``: a newer instruction has
+    it; ``skip``: why it would be left out.
+    """
 
     rollout: Rollout
     member: Member | None
     wave: int
+    waves: int
     wait: Wait | None
+    app_sid: str | None
+    taken: bool
+    skip: str | None
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What is known of a device: ``names`` of apps by SID; ``refused`` when its credentials last were."""
+    """What is known of a device: ``names`` of apps by SID; ``refused`` when its credentials last were.
+
+    ``patience_s``: how long it may be away before it counts as offline. ``provable``: whether it has a credential.
+    """
 
     device: Device
     names: dict[str, str]
     instructed_by: str | None
     date_instructed: Millis | None
+    asks: bool
+    retries: int
+    retries_max: int
     politeness_s: int
-    poll_interval_s: int
+    patience_s: int
     reported_unknown: bool
+    provable: bool
     refused: Millis | None
     penalties: tuple[Penalty, ...]
     parts: tuple[Part, ...]
@@ -57,7 +76,7 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 SENTENCES: Final = {
-    "runs": "It reports that it runs {app}, since {date}.",
+    "runs": "It reports that it runs {app}, last at {date}.",
     "runs_unknown": "It reports an image that no App of this account is.",
     "never_reported": "It never reported what it runs.",
     "no_target": "It has no target: it is left to run what it runs.",
@@ -68,23 +87,50 @@ SENTENCES: Final = {
     "downloading": "Update {number} to {app} is downloading: {done} of {total} bytes.",
     "installing": "Update {number} to {app} is being installed.",
     "testing": "Update {number} to {app} is on trial: the device confirms it or goes back.",
-    "cancel_asked": "The device is asked to cancel update {number}; the next one waits for its answer.",
+    "cancel_asked": "The device is asked to cancel update {number}; without an answer it ends at {date}.",
+    "next_update": "Once update {number} has ended, one to {app} is made.",
     "consent": "Update {number} waits for somebody's consent at the device.",
+    "attempt": "The device may choose when it installs update {number}.",
+    "skip": "The device is told to download update {number} and not to install it.",
+    "report_due": "If nothing is heard of update {number} by {date}, it fails with code 9.",
+    "tried_again": "It left its target by itself: update {number} is new try {retries} of at most {most}.",
     "failed": "Update {number} to {app} failed with code {error}. Nothing is tried until it is targeted or retried.",
-    "reverted": "It left its target by itself more often than it is tried again.",
+    "reverted": "It left {app} by itself, and {retries} new tries did not keep it there. Nothing is tried until it is"
+    " targeted again.",
+    "reverted_after": "It left {app} by itself. The rollout {rollout} that set it is {state}: nothing is tried for it.",
     "waiting": "It registered itself and waits to be accepted: until then it gets nothing.",
     "disabled": "Its access is disabled: it is refused.",
+    "no_credentials": "It has no credential that is valid: it is refused until it is given one.",
     "credentials_refused": "Its credentials were refused, last at {date}: see the events of type request.denied.",
     "never_seen": "It was never seen. What is offered waits until it comes.",
     "offline": "It was last seen at {date}, longer ago than it usually takes. What is offered waits until it comes.",
     "politeness": "The app that it runs may put an update off for up to {seconds} seconds.",
-    "hardware": "The rollout {rollout} left it out: the App is for other hardware.",
+    "hardware": "The rollout {rollout} leaves it out: the App is for other hardware.",
     "penalty": "It failed {app} {failures} times: rollouts pass it by until that is lifted.",
     "wave": "The rollout {rollout} reaches it in wave {wave}; wave {open} is open.",
+    "beyond": "No wave of the rollout {rollout} reaches it: the last one ends before its place.",
+    "late": "The rollout {rollout} finds it when it looks again for devices of its open wave: every half minute, or"
+    " more seldom in a large fleet.",
     "rollout_waits": "The rollout {rollout} has not come to it yet: {wait}",
     "left": "The rollout {rollout} would have it run {app}, but a newer instruction has it.",
-    "left_out": "The rollout {rollout} left it out: {reason}.",
-    "tried": "The rollout {rollout} came to it in wave {wave}: {state}.",
+    "left_out": "The rollout {rollout} leaves it out: {why}.",
+    "tried": "The rollout {rollout} came to it in wave {wave}: {what}.",
+}
+_WHY: Final = {
+    "penalty": "it failed the App too often",
+    "disabled": "its access is disabled",
+    "waiting": "it waits to be accepted",
+    "previous_unknown": "what it ran before is not known",
+    "previous_removed": "the App that it ran before was removed",
+}
+_WHAT: Final = {
+    "updating": "its update is under way",
+    "offline": "it did not come for its update, and is not waited for",
+    "silent": "it fell silent, and counts as failed",
+    "succeeded": "it succeeded",
+    "failed": "it failed",
+    "unchanged": "it ran the App already",
+    "canceled": "its update was canceled",
 }
 _OPEN: Final = {
     State.PENDING: "pending",
@@ -106,8 +152,8 @@ def explain(facts: Facts, now: Millis) -> tuple[Reason, ...]:
     )
 
 
-def _say(code: str, about: str = "", **words: str | int) -> Reason:
-    return Reason(code, SENTENCES[code].format(**words), about)
+def _say(code: str, about: str = "", until: Millis | None = None, /, **words: str | int) -> Reason:
+    return Reason(code, SENTENCES[code].format(**words), about, until, words)
 
 
 def _running(facts: Facts) -> Reason:
@@ -131,24 +177,45 @@ def _targeted(facts: Facts) -> Iterator[Reason]:
 
 def _progress(facts: Facts) -> Iterator[Reason]:
     device, update = facts.device, facts.device.update
-    if device.target_sid is not None and device.update_status == "up-to-date":
+    if update is not None and is_open(update.state):
+        yield from _under_way(facts, update)
+    elif device.target_sid is not None and device.update_status == "up-to-date":
         yield _say("up_to_date")
-    if update is None:
-        return
-    words: dict[str, str | int] = {
-        "number": update.number,
-        "app": facts.name(update.app_sid),
-        "error": device.update_error_code,
-    }
-    about = str(update.number)
-    if is_open(update.state):
-        yield _say(_OPEN[update.state], about, done=update.bytes_done, total=update.bytes_total, **words)
-        if update.cancel_requested:
-            yield _say("cancel_asked", about, **words)
-        elif update.confirmation == "waiting":
-            yield _say("consent", about, **words)
-    elif device.update_status == "error":
-        yield _say("failed" if update.state == State.FAILED else "reverted", about, **words)
+    elif update is not None and device.update_status == "error":
+        yield _given_up(facts, update)
+
+
+def _under_way(facts: Facts, update: Update) -> Iterator[Reason]:
+    device, number, about = facts.device, update.number, str(update.number)
+    app = facts.name(update.app_sid)
+    how_far: dict[str, int] = {}
+    if update.state == State.DOWNLOADING:
+        how_far = {"done": update.bytes_done, "total": update.bytes_total}
+    yield _say(_OPEN[update.state], about, number=number, app=app, **how_far)
+    until = update.date_deadline
+    if facts.retries and update.app_sid == device.target_sid:
+        yield _say("tried_again", about, number=number, retries=facts.retries, most=facts.retries_max)
+    if update.cancel_requested:
+        yield _say("cancel_asked", about, until, number=number, date=iso(until or Millis(0)))
+    elif update.confirmation == "waiting":
+        yield _say("consent", about, number=number)
+    elif facts.asks and update.mode in {"attempt", "skip"}:
+        yield _say(update.mode, about, number=number)
+    if until is not None and not update.cancel_requested:
+        yield _say("report_due", about, until, number=number, date=iso(until))
+    if device.target_sid not in {None, update.app_sid, device.reported_sid}:
+        yield _say("next_update", device.target_sid or "", number=number, app=facts.name(device.target_sid))
+
+
+def _given_up(facts: Facts, update: Update) -> Reason:
+    about, app = str(update.number), facts.name(update.app_sid)
+    if update.state == State.FAILED:
+        return _say("failed", about, number=update.number, app=app, error=facts.device.update_error_code)
+    for part in facts.parts:
+        rollout = part.rollout
+        if rollout.rollout_sid == facts.instructed_by and rollout.state in {"stopped", "aborted"}:
+            return _say("reverted_after", about, app=app, rollout=rollout.rollout_sid, state=rollout.state)
+    return _say("reverted", about, app=app, retries=facts.retries)
 
 
 def _obstacles(facts: Facts, now: Millis) -> Iterator[Reason]:
@@ -157,11 +224,13 @@ def _obstacles(facts: Facts, now: Millis) -> Iterator[Reason]:
         yield _say("waiting")
     elif device.access == "disabled":
         yield _say("disabled")
+    if not facts.provable:
+        yield _say("no_credentials")
     if facts.refused is not None:
         yield _say("credentials_refused", date=iso(facts.refused))
     if device.date_last_seen is None:
         yield _say("never_seen")
-    elif now - device.date_last_seen > OFFLINE_POLLS * facts.poll_interval_s * 1000:
+    elif now - device.date_last_seen > facts.patience_s * 1000:
         yield _say("offline", date=iso(device.date_last_seen))
     if facts.politeness_s and device.update_status == "pending":
         yield _say("politeness", seconds=facts.politeness_s)
@@ -169,22 +238,34 @@ def _obstacles(facts: Facts, now: Millis) -> Iterator[Reason]:
 
 def _rollouts(facts: Facts) -> Iterator[Reason]:
     for part in facts.parts:
-        rollout, member = part.rollout, part.member
-        sid = rollout.rollout_sid
-        if member is None:
-            if part.wave > rollout.wave > 0:
-                yield _say("wave", sid, rollout=sid, wave=part.wave, open=rollout.wave)
-            if part.wait is not None:
-                waits = _say("rollout_waits", sid, rollout=sid, wait=part.wait.sentence)
-                yield msgspec.structs.replace(waits, until=part.wait.until)
-        elif member.state == "left":
-            yield _say("left", sid, rollout=sid, app=facts.name(rollout.app_sid))
-        elif member.state == "skipped" and member.reason == "hardware":
+        member, sid = part.member, part.rollout.rollout_sid
+        if part.taken or (member is not None and member.state == "left"):
+            app = facts.name(part.app_sid) if part.app_sid else "the App that it ran before"
+            yield _say("left", sid, rollout=sid, app=app)
+        elif part.wave > part.waves and member is None:
+            yield _say("beyond", sid, rollout=sid)
+        elif part.skip == "hardware":
             yield _say("hardware", sid, rollout=sid)
-        elif member.state == "skipped":
-            yield _say("left_out", sid, rollout=sid, reason=member.reason)
+        elif part.skip is not None:
+            yield _say("left_out", sid, rollout=sid, reason=part.skip, why=_WHY.get(part.skip, part.skip))
+        elif member is None:
+            yield from _to_come(part)
         else:
-            yield _say("tried", sid, rollout=sid, wave=member.wave, state=member.state)
+            what = _WHAT.get(member.state, member.state)
+            state: dict[str, str | int] = {"state": member.state, "reason": member.reason, "error": member.error_code}
+            yield _say("tried", sid, rollout=sid, wave=member.wave, what=what, **state)
+
+
+def _to_come(part: Part) -> Iterator[Reason]:
+    rollout, sid = part.rollout, part.rollout.rollout_sid
+    if part.wave > rollout.wave > 0:
+        yield _say("wave", sid, rollout=sid, wave=part.wave, open=rollout.wave)
+    elif rollout.state == "running" and rollout.date_scanned is not None:
+        yield _say("late", sid, rollout=sid)
+        return
+    if part.wait is not None:
+        wait = part.wait
+        yield _say("rollout_waits", sid, wait.until, rollout=sid, wait=wait.sentence, wait_code=wait.code)
 
 
 def _penalties(facts: Facts) -> Iterator[Reason]:

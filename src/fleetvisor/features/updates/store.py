@@ -92,9 +92,9 @@ async def insert_assignments(tx: Tx, account_sid: AccountSid, device_sids: Seque
     await tx.write_many(_INSERT_ASSIGNMENT, [{"device_sid": sid, "account_sid": account_sid} for sid in device_sids])
 
 
-async def find_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment | None:
+async def find_assignment(source: Tx | Database, account_sid: AccountSid, device_sid: DeviceSid) -> Assignment | None:
     """Read what a device should run and says it runs."""
-    return await tx.one(
+    return await source.one(
         Assignment, _ASSIGNMENTS + "= :device_sid", {"device_sid": device_sid, "account_sid": account_sid}
     )
 
