@@ -154,7 +154,7 @@ def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:
 
 def next_start(rollout: Rollout) -> Millis:
     """Give when the next start is paid for, of a rollout with a rate."""
-    return Millis(rollout.date_paid - (-_MINUTE_MS // rollout.starts_per_minute))
+    return Millis(rollout.date_paid - (-_EARNED_MS // rollout.starts_per_minute))
 
 
 def pay(rollout: Rollout, started: int, now: Millis) -> Millis:
