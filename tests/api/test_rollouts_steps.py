@@ -1,5 +1,6 @@
 """The steps of rollouts where something stands in their way: limits, other clocks, removed apps, a wave half offered."""
 
+import pytest
 from tests.api.rollout_world import Fleet
 from tests.api.test_ddi import Board
 
@@ -149,3 +150,11 @@ async def test_drafts_are_not_read_with_what_is_under_way(server):
     assert under_way == await store.unfinished_of(server.world.db, fleet.hands.auth[0])
     await fleet.act(draft, "start", StartAt="2030-01-01")
     assert len(await store.unfinished(server.world.db)) == 2
+
+
+@pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+async def test_a_start_beyond_the_calendar_is_refused_and_the_list_stays_readable(server, moment):
+    fleet = await Fleet.make(server, 1)
+    rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2")).json
+    await fleet.act(rollout, "start", ok=400, StartAt=moment)
+    assert [row["state"] for row in (await fleet.hands.get("/v1/Rollouts")).json["rollouts"]] == ["draft"]

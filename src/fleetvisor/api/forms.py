@@ -58,13 +58,13 @@ def find_flag(form: Fields, name: str) -> bool | None:
 
 
 def find_moment(form: Fields, name: str) -> Millis | None:
-    """Give a time: ISO 8601, of UTC where it names no zone. Raises ``Invalid``."""
+    """Give a time of the years 1 to 9999 of UTC: ISO 8601, of UTC where it names no zone. Raises ``Invalid``."""
     text = find_text(form, name)
     if not text:
         return None
     try:
         moment = datetime.fromisoformat(text)
-        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         return Millis(round(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
         raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31.") from None
