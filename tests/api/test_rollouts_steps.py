@@ -158,3 +158,14 @@ async def test_a_start_beyond_the_calendar_is_refused_and_the_list_stays_readabl
     rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2")).json
     await fleet.act(rollout, "start", ok=400, StartAt=moment)
     assert [row["state"] for row in (await fleet.hands.get("/v1/Rollouts")).json["rollouts"]] == ["draft"]
+
+
+async def test_of_two_operators_who_release_a_wave_at_once_the_second_does_not_release_the_next(server):
+    fleet = await Fleet.make(server, 6)
+    rollout = await fleet.start(Waves="2,4,100%", Soak=600)
+    await fleet.act(rollout, "release")
+    answer = await fleet.act(rollout, "release", ok=409)
+    assert answer["detail"] == "Wave 2 was opened just now: nothing of it was offered yet."
+    rollout = await fleet.tick(rollout)
+    assert [wave["state"] for wave in rollout["waves"]].count("released") == 1
+    await fleet.act(rollout, "release")

@@ -11,8 +11,8 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import membership, rules, steps, store, views
-from fleetvisor.features.rollouts.guard import bounds, seen
+from fleetvisor.features.rollouts import judging, membership, rules, steps, store, views
+from fleetvisor.features.rollouts.guard import seen
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
 from fleetvisor.features.rollouts.population import Population
@@ -187,11 +187,7 @@ class Rollouts:
             case "retry":
                 await self._retry(tx, rollout, now)
             case "release":
-                evidence = rules.evidence(await store.counts(tx, rollout.rollout_sid))
-                data = steps.numbers_of(evidence, bounds(evidence, rollout.guard.confidence), rollout.guard)
-                sentence = f"{seen(evidence, rollout.guard)} {BY_HAND}"
-                await steps.rule(tx, rollout, "release", "by_hand", sentence, data, now)
-                await steps.go_on(tx, rollout, await store.waves(tx, rollout.rollout_sid), now)
+                await self._release(tx, rollout, now)
 
     async def _start(self, tx: Tx, rollout: Rollout, start_at: Millis | None, now: Millis) -> None:
         _, under_way = await store.count_all(tx, rollout.account_sid)
@@ -207,6 +203,17 @@ class Rollouts:
             return
         await store.step(tx, rollout, now, state="starting", date_started=now)
         await steps.note(tx, rollout, "started", now)
+
+    @staticmethod
+    async def _release(tx: Tx, rollout: Rollout, now: Millis) -> None:
+        waves, counts = await store.waves(tx, rollout.rollout_sid), await store.counts(tx, rollout.rollout_sid)
+        judged = judging.judge(rollout, waves, counts, now)
+        if not judged.begun:  # a second click, or another operator's
+            raise Conflict(f"Wave {rollout.wave} was opened just now: nothing of it was offered yet.")
+        evidence = judged.decision.evidence
+        data = steps.numbers_of(evidence, judged.decision.bounds, rollout.guard)
+        await steps.rule(tx, rollout, "release", "by_hand", f"{seen(evidence, rollout.guard)} {BY_HAND}", data, now)
+        await steps.go_on(tx, rollout, waves, now)
 
     async def _retry(self, tx: Tx, rollout: Rollout, now: Millis) -> None:
         if rollout.state == "completed":
