@@ -94,7 +94,7 @@ def thresholds(waves: Sequence[Wave], places: Sequence[int], count: int) -> tupl
             threshold = wave.percent_ppm * SCALE // MILLION
         else:
             number = wave.devices or 0
-            threshold = places[number - 1] + 1 if number < count else SCALE
+            threshold = places[number - 1] + 1 if number <= count else SCALE
         least = max(least, threshold)
         fixed.append(least)
     return tuple(fixed)

@@ -58,6 +58,12 @@ def test_a_number_of_devices_reaches_just_so_many(found, number):
     assert sum(rules.wave_of(place, [threshold]) == 1 for place in places) == min(number, len(places))
 
 
+def test_a_number_that_all_devices_make_up_ends_with_the_last_of_them_and_a_greater_one_takes_any():
+    places = [10, 20, 30]
+    assert rules.thresholds([wave(devices=3)], places, 3) == (31,)
+    assert rules.thresholds([wave(devices=4)], places, 3) == (SCALE,)
+
+
 @given(st.lists(st.integers(0, SCALE - 1), max_size=50, unique=True), st.lists(st.integers(1, 100), min_size=1))
 def test_thresholds_never_shrink_and_the_first_wave_has_a_device(found, percents):
     places = sorted(found)
