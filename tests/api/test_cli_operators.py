@@ -3,11 +3,15 @@
 import hashlib
 import json
 import stat
+import threading
 import time
 
 import pytest
 
 from fleetvisor.cli.main import run
+from fleetvisor.client import credentials
+from fleetvisor.client.http import Http
+from fleetvisor.client.resources import Client
 
 pytestmark = [pytest.mark.service, pytest.mark.usefixtures("bare_environment")]
 
@@ -107,6 +111,49 @@ def test_a_selector_lists_counts_labels_and_deploys(cli, eyes, batch, tmp_path):
     assert "counter" not in eyes("deploy pump-app pump-4 -l line=3").err
     assert len(cli("devices list -l target=pump-app,status=pending")) == 5
     assert cli("deploy pump-app", status=2)
+
+
+def test_a_device_in_the_way_keeps_no_other_from_what_a_selector_is_given(cli, eyes, batch, tmp_path):
+    rows = (f"fan-{number},{hashed(f'f{number}')},line=4" for number in range(5))
+    cli("devices import", batch(*rows))
+    for number in range(5):
+        cli(f"devices update fan-{number} --hardware-class", "other" if number == 3 else "fan")
+    path = tmp_path / "fan.bin"
+    path.write_bytes(b"firmware of fans")
+    cli("apps create", str(path), "fan-app", "--kind", "raw", "--hardware-class", "fan")
+    for _ in range(2):
+        told = cli("deploy fan-app -l line=4", status=1)["error"]
+        assert told.startswith("1 of 5 devices were not given fan-app: fan-3: The App is for")
+        assert cli("devices count -l target=fan-app")[0]["total"] == 4
+    full = [part for number in range(32) for part in ("--label", f"k{number}=1")]
+    cli("devices update fan-2 --label line-", *full)
+    assert "fan-2: A Device has 32 labels" in cli("devices label new=1 -l hardware=fan", status=1)["error"]
+    assert cli("devices count -l new=1")[0]["total"] == 3
+    for wrong in ("ring", "app=1", "a b=1", "=1"):
+        assert cli("devices label -l hardware=fan", wrong, status=2)["error"].startswith("Labels: ")
+    for blank in ("", " "):
+        assert cli("deploy fan-app -l", blank, status=2)
+        assert cli("devices label new=2 -l", blank, status=2)
+    assert "selects no device" in eyes("deploy fan-app -l line=none").err
+    assert "selects no device" in eyes("devices label new=2 -l line=none").err
+
+
+def test_a_device_removed_while_a_deployment_is_waited_for_ends_it_for_no_other(cli, data, tmp_path):
+    cli("devices create lost-1")
+    cli("devices create lost-2 --label lost=yes")
+    path = tmp_path / "lost.bin"
+    path.write_bytes(b"firmware of the lost")
+    cli("apps create", str(path), "lost-app", "--kind", "raw")
+
+    def leave():
+        with Http(credentials.find(data)) as http:
+            Client(http).remove_device("lost-1")
+
+    remove = threading.Timer(1.0, leave)
+    remove.start()
+    told = cli("deploy lost-app lost-1 -l lost=yes --wait --timeout 3", status=1)["error"]
+    remove.join()
+    assert told == "1 of 2 devices do not run lost-app; lost-1: was removed."
 
 
 def test_a_device_is_explained_and_its_penalties_are_shown_and_lifted(cli, eyes):

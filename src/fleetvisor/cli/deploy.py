@@ -14,8 +14,9 @@ from typing import Annotated, Final
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from fleetvisor.cli.bulk import Bulk
 from fleetvisor.cli.devices import Selector, reason, show_table, status
-from fleetvisor.cli.options import ExitCode, Failure, Session, Usage
+from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, clean
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Device
@@ -34,11 +35,12 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True)
 class Watch:
-    """The devices being watched, by the SID; ``outcomes`` holds those that are through."""
+    """The devices being watched, by the SID; ``outcomes`` holds those that are through, ``gone`` those removed."""
 
     app: App
     devices: dict[str, Device]
     outcomes: dict[str, Outcome] = field(default_factory=dict[str, Outcome])
+    gone: set[str] = field(default_factory=set[str])
 
     @property
     def open(self) -> list[str]:
@@ -52,6 +54,11 @@ class Watch:
         if found is not Outcome.WAITING:
             self.outcomes[device.sid] = found
         return found
+
+    def lose(self, sid: str) -> None:
+        """Take that a device was removed."""
+        self.outcomes[sid] = Outcome.FAILED
+        self.gone.add(sid)
 
 
 def judge(device: Device, app: App) -> Outcome:
@@ -89,33 +96,44 @@ def deploy(
 ) -> None:
     """Give devices an app to run: those named, and those that -l selects.
 
-    With -l devices that have this target already are passed over: run it again after an interruption.
+    With -l each device is targeted as the list is walked. One that has this target already is passed over, so run it
+    again after an interruption; one that may not have the app is told of at the end, and the exit status is 1.
     With --wait the exit status is 0 when every device runs it, and 1 when one failed, was given another target, or
     did not get there in time.
     """
+    selector = (selector or "").strip()
     if not devices and not selector:
         raise Usage("Say which devices: by name, or by -l SELECTOR.", "See: fleetvisor deploy --help")
     wanted = session.client.app(app)
     watch = Watch(wanted, {})
-    _target(session, watch, _chosen(session, watch, devices or [], selector))
+    _target(session, watch, devices or [])
+    bulk = Bulk(session.out, f"Targeting {wanted.name}", f"given {wanted.name}")
+    if selector:
+        _target_selected(session, watch, bulk, selector)
     if not wait:
         session.out.note(f"{len(watch.devices)} device(s) were given {wanted.name}.")
         _show(session, watch)
-        return
-    timed_out = _follow(session, watch, timeout)
-    _show(session, watch)
-    _conclude(watch, timed_out=timed_out)
+    else:
+        timed_out = _follow(session, watch, timeout)
+        _show(session, watch)
+        _conclude(watch, bulk, timed_out=timed_out)
+    bulk.judge()
 
 
-def _chosen(session: Session, watch: Watch, devices: list[str], selector: str | None) -> list[str]:
-    """Give whom to target; devices that -l selects and that have this target already are only watched."""
-    refs = list(devices)
-    for device in session.client.devices(selector) if selector else ():
-        if device.app.target_sid == watch.app.sid and device.app.update_status != "error":
-            watch.devices[device.sid] = device
-        else:
-            refs.append(device.sid)
-    return refs
+def _target_selected(session: Session, watch: Watch, bulk: Bulk, selector: str) -> None:
+    """Target the devices that a selector selects; those that have this target already are only watched."""
+
+    def target(device: Device) -> bool:
+        if device.sid in watch.devices:
+            return False
+        due = device.app.target_sid != watch.app.sid or device.app.update_status == "error"
+        watch.devices[device.sid] = session.client.update_device(device.sid, target=watch.app.sid) if due else device
+        return due
+
+    total = session.client.count_devices(selector).total
+    bulk.run(session.client.devices(selector), total, target)
+    if not bulk.met:
+        session.out.warn("The selector selects no device.")
 
 
 def _target(session: Session, watch: Watch, refs: list[str]) -> None:
@@ -141,16 +159,17 @@ def _show(session: Session, watch: Watch) -> None:
         show_table(session, list(watch.devices.values()))
 
 
-def _conclude(watch: Watch, *, timed_out: bool) -> None:
+def _conclude(watch: Watch, bulk: Bulk, *, timed_out: bool) -> None:
     bad = [watch.devices[sid] for sid, outcome in watch.outcomes.items() if outcome is Outcome.FAILED]
     late = len(watch.open)
     if bad:
         first = bad[0]
-        why = told(first, watch.app)
+        why = "was removed" if first.sid in watch.gone else told(first, watch.app)
         if first.app.update_error_code and first.app.target_sid == watch.app.sid:
             why = f"{reason(first.app.update_error_code)} (error {first.app.update_error_code})"
         raise Failure(
-            f"{len(bad)} of {len(watch.devices)} devices do not run {watch.app.name}; {first.name}: {why}.",
+            f"{len(bad)} of {len(watch.devices)} devices do not run {watch.app.name}; {first.name}: {why}."
+            + (f" {len(bulk.refused)} more may not have it; {bulk.refused[0]}" if bulk.refused else ""),
             f"See: fleetvisor devices show {first.name}",
         )
     if timed_out:
@@ -174,19 +193,28 @@ def _follow(session: Session, watch: Watch, timeout_s: float | None) -> bool:
             time.sleep(_INTERVAL_S)
             try:
                 for sid in watch.open:
-                    device = session.client.device(sid)
+                    device = _present(session, sid)
+                    heard = time.monotonic()
+                    if device is None:
+                        watch.lose(sid)
+                        continue
                     watch.take(device)
                     show(device)
-                    heard = time.monotonic()
             except Unreachable as problem:
                 # A server that restarts must not end the wait of a whole fleet.
                 if problem.lasting or time.monotonic() - heard > _ABSENCE_S:
                     raise
-            except ApiProblem as problem:
-                if problem.status != 404:
-                    raise
-                raise Failure("A device was removed meanwhile.", None, ExitCode.NOT_FOUND) from problem
     return False
+
+
+def _present(session: Session, sid: str) -> Device | None:
+    """Fetch a device; ``None`` when it was removed."""
+    try:
+        return session.client.device(sid)
+    except ApiProblem as problem:
+        if problem.status != 404:
+            raise
+        return None
 
 
 class _Lines:

@@ -10,9 +10,13 @@ from typing import Annotated, Final
 import msgspec
 import typer
 
+from fleetvisor.cli.bulk import Bulk
 from fleetvisor.cli.options import Failure, Session, Usage, command, group
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Client, Device
+from fleetvisor.features.devices import labels as label_rules
+from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
 
 app = group("Register, list, show, change, accept and remove devices.")
@@ -224,29 +228,43 @@ def label_all(
 ) -> None:
     """Set and remove labels of the devices that -l selects, and of those named.
 
-    Devices that have them so already are passed over: run it again after an interruption.
+    Each device is labelled as the list is walked. One that has them so already is passed over, so run it again after
+    an interruption; one that would have too many is told of at the end, and the exit status is 1.
     """
+    selector = (selector or "").strip()
     if not selector and not devices:
         raise Usage("Say which devices: -l SELECTOR or --device DEVICE.")
-    chosen = [session.client.device(ref) for ref in devices or ()]
-    chosen += list(session.client.devices(selector)) if selector else []
-    pending = {device.sid: device for device in chosen if not _labelled(device, changes)}
-    with session.out.counter("Labelling devices", len(pending)) as progress:
-        for number, sid in enumerate(pending, 1):
-            session.client.update_device(sid, labels=changes)
-            progress(number)
-    told = {"changed": len(pending), "unchanged": len({device.sid for device in chosen}) - len(pending)}
+    try:
+        label_rules.parse(changes, Limits())
+    except Invalid as problem:
+        raise Usage(problem.detail, "See: fleetvisor devices label --help") from problem
+    named = {device.sid: device for device in map(session.client.device, devices or ())}
+
+    def label(device: Device) -> bool:
+        if _labelled(device, changes):
+            return False
+        session.client.update_device(device.sid, labels=changes)
+        return True
+
+    bulk = Bulk(session.out, "Labelling devices", "labelled", frozenset({400, 409}))
+    total = session.client.count_devices(selector).total if selector else 0
+    found = session.client.devices(selector) if selector else ()
+    others = (device for device in found if device.sid not in named)
+    bulk.run(itertools.chain(named.values(), others), len(named) + total, label)
     if session.out.json:
-        session.out.record(told)
+        session.out.record({"changed": bulk.changed, "unchanged": bulk.unchanged})
     else:
-        session.out.note(f"Labelled {told['changed']} devices; {told['unchanged']} had it so already.")
+        session.out.note(f"Labelled {bulk.changed} devices; {bulk.unchanged} had it so already.")
+    if not bulk.met:
+        session.out.warn("The selector selects no device.")
+    bulk.judge()
 
 
 def _labelled(device: Device, changes: list[str]) -> bool:
     """Tell whether a device's labels are as the changes would make them."""
     for change in changes:
         key, equals, value = change.partition("=")
-        if (device.labels.get(key) != value) if equals else (key.removesuffix("-") in device.labels):
+        if (device.labels.get(key) != value) if equals else (key[:-1] in device.labels):
             return False
     return True
 
