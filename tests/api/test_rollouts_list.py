@@ -71,3 +71,21 @@ async def test_a_page_of_selected_devices_looks_at_a_bounded_number_and_a_walk_f
 
 async def test_an_account_without_rollouts_has_an_empty_list(hands):
     assert (await hands.get("/v1/Rollouts")).json["rollouts"] == []
+
+
+async def test_a_rollout_means_the_apps_that_its_selector_named_when_it_was_drafted(server):
+    """They may be removed while it goes on, and their names be given to others."""
+    fleet = await Fleet.make(server, 6)
+    v1, v2 = fleet.v1["sid"], fleet.v2["sid"]
+    rollout = await fleet.start(Waves="1,100%", Selector='app in ( "v1" ), target!=v2,name~d*')
+    assert rollout["selector"] == f"app in ( {v1} ), target!={v2},name~d*"
+    await fleet.hands.delete("/v1/Apps/v1")
+    await fleet.hands.app("v1")
+    assert (await fleet.hands.get(f"/v1/Rollouts/{rollout['sid']}/Plan"))["selected"] == 5
+    for sid in fleet.boards:
+        await fleet.hands.get(f"/v1/Devices/{sid}/Explain")
+    assert (await fleet.hands.get("/v1/DeviceCounts", Selector=f"app={v1}"))["total"] == 6
+    assert sum(wave["counts"]["succeeded"] for wave in (await fleet.run(rollout))["waves"]) == 6
+    await fleet.hands.post("/v1/Rollouts", ok=400, App="v2", Selector="app=v0")
+    many = ",".join(f"target!={'v2' if n % 2 else 'v1'}" for n in range(60))
+    await fleet.hands.post("/v1/Rollouts", ok=400, App="v2", Selector=many)

@@ -308,4 +308,7 @@ async def test_a_wrong_selector_is_400_and_says_where(server, hands):
     await hands.device("mine", Labels="site=graz")
     assert (await stranger.get("/v1/Devices", Selector="site=graz"))["devices"] == []
     app = await hands.app("ours")
-    await stranger.get("/v1/Devices", ok=400, Selector=f"target={app['sid']}")
+    await hands.device("aimed")
+    await hands.post("/v1/Devices/aimed", TargetApp="ours")
+    assert (await stranger.get("/v1/Devices", Selector=f"target={app['sid']}"))["devices"] == []
+    await stranger.get("/v1/Devices", ok=400, Selector="target=ours")

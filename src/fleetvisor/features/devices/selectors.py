@@ -98,7 +98,7 @@ class _Terms(Transformer[Token, tuple[Term, ...]]):
 
     def value(self, tokens: list[Token]) -> Token:
         [token] = tokens
-        text = _ESCAPED.sub(r"\1", token[1:-1]) if token.type == "QUOTED" else str(token)
+        text = _unquoted(token)
         if has_control(text):
             raise _Fault("a value must not hold control characters", token.start_pos or 0)
         return Token(token.type, text, start_pos=token.start_pos)
@@ -129,6 +129,10 @@ class _Terms(Transformer[Token, tuple[Term, ...]]):
 
     def resembles(self, parts: list[Token]) -> Term:
         return _judged(parts, "~")
+
+
+def _unquoted(token: Token) -> str:
+    return _ESCAPED.sub(r"\1", token[1:-1]) if token.type == "QUOTED" else str(token)
 
 
 def _judged(parts: list[Token], operator: Operator) -> Term:
@@ -184,6 +188,14 @@ def parse(text: str, limits: Limits) -> tuple[Term, ...]:
     return terms
 
 
+def apps_named(text: str) -> list[tuple[slice, str]]:
+    """Give what a selector that was parsed names as apps, and where in its text."""
+    terms: list[Any] = _parser.parse(text).children if text.strip() else []
+    values = [value for term in terms if term.children[0] in {"app", "target"} for value in term.children[1:]]
+    tokens: list[Any] = [value.children[0] for value in values]
+    return [(slice(token.start_pos, token.end_pos), _unquoted(token)) for token in tokens]
+
+
 def duration_ms(text: str) -> int:
     """Give the milliseconds of a duration that was parsed, such as ``5m``."""
     match = _DURATION.fullmatch(text)
@@ -206,7 +218,7 @@ def _grammar_fault(error: UnexpectedInput, text: str) -> tuple[int, str]:
             at = len(text)
         case _:
             pass
-    words = sorted(_EXPECTED.get(name, name.lower()) for name in expected)
+    words = sorted(_EXPECTED.get(name) or f"'{_parser.get_terminal(name).pattern.value}'" for name in expected)
     return at, f"{' or '.join(words)} was expected" if words else "this cannot be read"
 
 

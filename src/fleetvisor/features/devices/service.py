@@ -126,28 +126,38 @@ class Devices:
             raise Invalid(f"By must be {', '.join(counting.GROUPED)} or a label.")
         return await counting.counts(self._db, await self.compile(account_sid, selector), by)
 
-    async def compile(
-        self, account_sid: AccountSid, selector: str, *, apps_removed: bool = False
-    ) -> selections.Selection:
-        """Compile a selector, as of now. Raises ``Invalid``.
-
-        ``apps_removed``: an app that it names may be gone since it was written: then no device reports or targets it.
-        """
+    async def compile(self, account_sid: AccountSid, selector: str) -> selections.Selection:
+        """Compile a selector, as of now. Raises ``Invalid``."""
         now = self._clock.now()
-        parsed = selectors.parse(selector, self._limits)
-        terms = [await self._with_apps(account_sid, term, apps_removed=apps_removed) for term in parsed]
+        terms = [await self._with_apps(account_sid, term) for term in selectors.parse(selector, self._limits)]
         return selections.compile_terms(account_sid, terms, now)
 
-    async def _with_apps(self, account_sid: AccountSid, term: selectors.Term, *, apps_removed: bool) -> selectors.Term:
+    async def pin(self, account_sid: AccountSid, selector: str) -> str:
+        """Give a selector that will always mean what it means now: each app by its SID. Raises ``Invalid``.
+
+        An app may be removed while devices report it, and another one be given its name.
+        """
+        await self.compile(account_sid, selector)
+        for place, ref in reversed(selectors.apps_named(selector)):
+            selector = selector[: place.start] + await self._app_sid(account_sid, ref) + selector[place.stop :]
+        selectors.parse(selector, self._limits)
+        return selector
+
+    async def _with_apps(self, account_sid: AccountSid, term: selectors.Term) -> selectors.Term:
         """Put SIDs in the place of apps' names."""
         if term.key not in {"app", "target"} or not term.values:
             return term
-        found = [await apps_store.find_in(self._db, account_sid, value) for value in term.values]
-        for value, app in zip(term.values, found, strict=True):
-            if app is None and not apps_removed:
-                raise Invalid(f"Selector: no App of this account is called {value[:80]!a}.")
-        sids = tuple(value if app is None else app.app_sid for value, app in zip(term.values, found, strict=True))
-        return msgspec.structs.replace(term, values=sids)
+        values = [await self._app_sid(account_sid, value) for value in term.values]
+        return msgspec.structs.replace(term, values=tuple(values))
+
+    async def _app_sid(self, account_sid: AccountSid, ref: str) -> str:
+        """Give the SID that a selector means; one is taken as it is: devices may report an app that was removed."""
+        if is_sid(ref, "KA"):
+            return _canonical(ref)
+        app = await apps_store.find_in(self._db, account_sid, ref)
+        if app is None:
+            raise Invalid(f"Selector: no App of this account is called {ref[:80]!a}.")
+        return app.app_sid
 
     async def identify(self, account_sid: AccountSid, ref: str) -> DeviceIdentity:
         """Give the identity of the device that ``ref`` names. Raises ``NotFound``."""

@@ -211,7 +211,7 @@ class Explainer:
         if rollout.rollback_of is not None:
             source = await store.member(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
             return source is not None
-        chosen = await self._devices.compile(rollout.account_sid, rollout.selector, apps_removed=True)
+        chosen = await self._devices.compile(rollout.account_sid, rollout.selector)
         return await selection.selects(self._db, chosen, device.device_sid)
 
     async def _refused(self, device: Device, now: Millis) -> Millis | None:

@@ -90,7 +90,7 @@ class Population:
             sid = "" if spot is None else spot.device_sid
             rows = await self._db.scan(selection.Walked, _SOURCE, {**params, "sid": sid})
         else:
-            chosen = await self._devices.compile(rollout.account_sid, rollout.selector, apps_removed=True)
+            chosen = await self._devices.compile(rollout.account_sid, rollout.selector)
             at = None if spot is None else (spot.date_created, spot.device_sid)
             rows = await selection.walk(self._db, chosen, at, PIECE)
         spots = [Spot(row.date_created, row.device_sid) for row in rows if row.selected]

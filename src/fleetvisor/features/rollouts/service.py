@@ -62,7 +62,7 @@ class Rollouts:
 
     async def create(self, account_sid: AccountSid, draft: Draft) -> View:
         """Make a draft. Raises ``Invalid`` for an unknown app or a bad selector, ``Conflict`` beyond the most."""
-        await self._devices.compile(account_sid, draft.selector)
+        draft = msgspec.structs.replace(draft, selector=await self._devices.pin(account_sid, draft.selector))
         rollout_sid, now = new_rollout_sid(self._entropy), self._clock.now()
 
         async def body(tx: Tx) -> None:

@@ -47,6 +47,7 @@ def test_a_selector_is_read(text, terms):
         ("site=graz ring=1", 11, "','"),
         ("site==x", 6, "a value"),
         ("ring in ()", 10, "a value"),
+        ("s\N{LATIN SMALL LETTER E WITH ACUTE}=1", 2, "'!=' or ',' or '<'"),
         ("ring in (1", None, "end"),
         ("ring not 1", 10, "'in'"),
         ("in=1", 1, "word of the language"),
