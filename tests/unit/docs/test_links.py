@@ -39,6 +39,13 @@ def test_links_to_a_heading_find_it(document):
     assert not missing, f"{document.relative_to(ROOT)} links to headings that are not there: {missing}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_code_begins_with_nothing_but_its_language(document):
+    """MkDocs and its heirs take ```` ```sh server ```` for text, and what follows, up to the next fence, for code."""
+    opened = [line for line in document.read_text().splitlines() if line.startswith("```")][::2]
+    assert not [line for line in opened if not re.fullmatch(r"```[\w+-]*", line)]
+
+
 def test_documents_that_the_code_names_exist():
     named = {(path, page) for path in SOURCES for page in NAMED.findall(path.read_text())}
     assert len(named) > 40
