@@ -22,6 +22,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fleetvisor.cli.deploy import Outcome, judge
 from fleetvisor.cli.devices import status
 from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, cell, clean
@@ -165,7 +166,7 @@ def _watch(client: Client, apps: Sequence[App], target: App, board: _Board) -> N
 
 
 def _runs(device: Device, app: App) -> bool:
-    return device.app.reported_sid == app.sid and device.app.update_status == "up-to-date"
+    return device.app.reported_sid == app.sid and judge(device, app) is Outcome.DONE
 
 
 def _all_run(devices: Sequence[Device], app: App) -> bool:

@@ -20,6 +20,7 @@ from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, clean
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Device
+from fleetvisor.protocol.lifecycle import OPEN
 
 _INTERVAL_S: Final = 0.5
 _ABSENCE_S: Final = 60.0
@@ -67,18 +68,28 @@ def judge(device: Device, app: App) -> Outcome:
         return Outcome.FAILED  # somebody gave it another target meanwhile, or canceled this one
     match device.app.update_status:
         case "up-to-date":
-            return Outcome.DONE
+            return Outcome.WAITING if _on_trial(device, app) else Outcome.DONE
         case "error":
             return Outcome.FAILED
         case _:
             return Outcome.WAITING
 
 
+def _on_trial(device: Device, app: App) -> bool:
+    """Tell whether a device that runs ``app`` has yet to confirm it: it may still go back to what it ran."""
+    update = device.update
+    return update is not None and update.app_sid == app.sid and update.state in OPEN
+
+
 def told(device: Device, app: App) -> str:
     """Say how the deployment of ``app`` to ``device`` stands, for people."""
     if device.app.target_sid != app.sid:
         return "no longer targets this app"
-    return "runs it" if judge(device, app) is Outcome.DONE else status(device)
+    if judge(device, app) is Outcome.DONE:
+        return "runs it"
+    if device.update is not None and device.app.update_status == "up-to-date":
+        return device.update.state
+    return status(device)
 
 
 def deploy(

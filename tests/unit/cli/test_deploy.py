@@ -24,11 +24,17 @@ def downloading(done, total, app="KA1"):
     return DeviceUpdate(number=1, app_sid=app, state="downloading", bytes_done=done, bytes_total=total)
 
 
+def update_in(state, app="KA1"):
+    return DeviceUpdate(number=1, app_sid=app, state=state)
+
+
 @pytest.mark.parametrize(
     ("seen", "outcome"),
     [
         (device(), Outcome.WAITING),
         (device(update_status="up-to-date"), Outcome.DONE),
+        (device(update_status="up-to-date", update=update_in("succeeded")), Outcome.DONE),
+        (device(update_status="up-to-date", update=update_in("superseded", app="KA2")), Outcome.DONE),
         (device(update_status="error", error_code=7), Outcome.FAILED),
         (device(target="KA2"), Outcome.FAILED),
         (device(target=None, update_status="up-to-date"), Outcome.FAILED),
@@ -36,6 +42,13 @@ def downloading(done, total, app="KA1"):
 )
 def test_it_is_done_only_when_the_device_still_targets_the_app_and_is_up_to_date(seen, outcome):
     assert judge(seen, APP) is outcome
+
+
+def test_a_device_that_runs_the_app_on_trial_is_not_done():
+    """It says `testing` from the new app, and may go back: up-to-date it is called from the first such report on."""
+    trial = device(update_status="up-to-date", update=update_in("testing"))
+    assert judge(trial, APP) is Outcome.WAITING
+    assert told(trial, APP) == "testing"
 
 
 def test_a_device_is_watched_until_it_is_through():
