@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +15,7 @@ from fleetvisor.cli.options import Failure
 from fleetvisor.cli.output import Output
 from fleetvisor.cli.scenario import BadRelease, bad_release
 from fleetvisor.cli.stage import open_stage
+from fleetvisor.client.resources import Client
 
 pytestmark = [pytest.mark.service, pytest.mark.usefixtures("bare_environment")]
 SMALL = {"devices": 60, "waves": "10%,40%,100%", "soak_s": 1}
@@ -23,7 +26,69 @@ def tell():
     """Tell a story on a server of its own."""
     with ExitStack() as stack:
         stage = open_stage(stack, Output(json=True), None)
-        yield lambda story: bad_release(stage, story)
+
+        def tell(story, spoil=None):
+            spoilt = stage if spoil is None else replace(stage, http=Spoilt(stage.http, spoil))
+            return bad_release(replace(spoilt, client=Client(spoilt.http)), story)
+
+        yield tell
+
+
+class Spoilt:
+    """The connection to a server whose answers to reads were changed on the way."""
+
+    def __init__(self, http, spoil):
+        self.http, self.spoil = http, spoil
+
+    def __getattr__(self, name):
+        return getattr(self.http, name)
+
+    def get(self, path, *rest, **more):
+        return self.spoil(path, self.http.get(path, *rest, **more))
+
+    def pages(self, path, *rest, **more):
+        for item in self.http.pages(path, *rest, **more):
+            if (left := self.spoil(path, bytes(item))) is not None:
+                yield left
+
+
+def hide_those_that_succeeded(path, answer):
+    """Leave out of a rollout's devices those that took the bad release well."""
+    hidden = path.endswith("/Devices") and b'"wave"' in answer and b'"state":"succeeded"' in answer
+    return None if hidden else answer
+
+
+def count_none_that_succeeded(path, answer):
+    """Hide them from the rollout's counts as well, once it is stopped."""
+    if path.startswith("/v1/Rollouts/RO") and b'"state":"stopped"' in answer:
+        answer = re.sub(rb'"succeeded":\d+', b'"succeeded":0', answer)
+    return hide_those_that_succeeded(path, answer)
+
+
+def explain_nothing(path, answer):
+    return answer.replace(b'"failed"', b'"waiting"') if path.endswith("/Explain") else answer
+
+
+def call_all_up_to_date_but_one(path, answer):
+    if not path.startswith("/v1/DeviceCounts"):
+        return answer
+    told = json.loads(answer)
+    told["groups"][0]["count"] -= 1
+    return json.dumps(told).encode()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fails"),
+    [
+        (hide_those_that_succeeded, "The rollout counts"),
+        (count_none_that_succeeded, "but the rollout came to"),
+        (explain_nothing, "not explained by that"),
+        (call_all_up_to_date_but_one, "not all have status up-to-date"),
+    ],
+)
+def test_the_demo_fails_when_the_api_does_not_bear_out_its_story(tell, spoil, fails):
+    with pytest.raises(Failure, match=fails):
+        tell(BadRelease(**SMALL, fail_rate=0.6, touched_max=0.6), spoil)
 
 
 def test_a_bad_release_to_a_small_fleet_is_stopped_and_taken_back(tell, capsys):

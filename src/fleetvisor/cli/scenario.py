@@ -6,12 +6,14 @@ Deliberately judges by nothing but the REST API; the swarm alone knows which dev
 """
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
 from fleetvisor.cli.options import Failure
 from fleetvisor.cli.scenario_view import UNTOUCHED, Board, Member, Rollout, Rollouts, board
 from fleetvisor.cli.stage import Stage, curl_line, swarm
+from fleetvisor.client.explanations import Explanations
 from fleetvisor.client.resources import App
 
 _LOOK_S: Final = 0.25
@@ -102,7 +104,9 @@ class _Tale:
         for wave in bad.waves:
             self._say(f"  wave {wave.position}, up to {wave.size:>4}: {wave.said}")
         self._say(f"  {touched} of {story.devices:,} devices were touched: {touched / story.devices:.1%}.")
-        self._say(f"  One that failed: {self._one_failed(members)}")
+        self._demand_no_other_is_touched(bad, members, touched)
+        for sentence in self._one_failed(bad, members):
+            self._say(f"  {sentence}")
         if touched >= story.touched_max * story.devices:
             raise Failure(f"{touched} devices were touched, {story.touched_max:.0%} of the fleet or more.")
         return touched
@@ -189,16 +193,33 @@ class _Tale:
                 return rollout
             time.sleep(_LOOK_S)
 
-    def _one_failed(self, members: list[Member]) -> str:
-        for member in members:
-            if member.state == "failed":
-                device = self._stage.client.device(member.device_sid)
-                runs = {app.sid: app.name for app in self._stage.apps}.get(device.app.reported_sid or "", "nothing")
-                return (
-                    f"{device.name} (wave {member.wave}, error {member.error_code});"
-                    f" its update_status is {device.app.update_status}, and it runs {runs}."
-                )
-        raise Failure("The guard stopped it, but no device failed.")
+    def _one_failed(self, bad: Rollout, members: list[Member]) -> list[str]:
+        """Give what the server says of a device that failed; demand that it names the failure and the rollout."""
+        failed = next((member for member in members if member.state == "failed"), None)
+        if failed is None:
+            raise Failure("The guard stopped it, but no device failed.")
+        device = self._stage.client.device(failed.device_sid)
+        found = Explanations(self._stage.http).explain(device.sid)
+        reasons = {reason.code: reason for reason in found.reasons}
+        tried = reasons.get("tried")
+        if "failed" not in reasons or tried is None or tried.about != bad.sid:
+            raise Failure(f"{device.name} failed, and is not explained by that: {', '.join(reasons)}.")
+        return [f"One that failed, {device.name}, explained:", *(f"  {reason.sentence}" for reason in found.reasons)]
+
+    def _demand_no_other_is_touched(self, bad: Rollout, members: list[Member], touched: int) -> None:
+        """Demand that the devices themselves bear out what the rollout says it came to."""
+        listed = Counter(member.state for member in members)
+        counts = {state: count for state, count in bad.counts.items() if count}
+        if listed != counts:
+            raise Failure(f"The rollout counts {counts}, but its devices are {dict(listed)}.")
+        client, sid = self._stage.client, self._v2.sid
+        targeted, running = (
+            next((group.count for group in client.count_devices(by=by).groups if group.value == sid), 0)
+            for by in ("target", "app")
+        )
+        if max(targeted, running) > touched:
+            found = f"{targeted} devices target {self._v2.name} and {running} run it"
+            raise Failure(f"{found}, but the rollout came to {touched}.")
 
     def _demand_all_run_first(self) -> None:
         """Demand that every device is up-to-date and reports the first version."""
