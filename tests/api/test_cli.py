@@ -295,6 +295,28 @@ def test_a_swarm_registers_lives_and_is_removed(cli, data):
     assert len(cli("devices list")) == before
 
 
+def test_a_swarm_that_is_terminated_removes_its_devices_too(cli, data):
+    """As by timeout(1), or a CI job that is canceled."""
+    before = len(cli("devices list"))
+    line = [*PROGRAM, "simulate", "--count", "3", "--remove", "--data", str(data)]
+    swarm = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+    assert swarm.stderr is not None
+    assert any("3 idle" in told for told in swarm.stderr)
+    assert len(cli("devices list")) == before + 3
+    swarm.terminate()
+    assert swarm.wait(10) == 130
+    swarm.stderr.close()
+    assert len(cli("devices list")) == before
+
+
+def test_a_reader_that_goes_away_ends_a_swarm_quietly(cli, data):
+    before = len(cli("devices list"))
+    swarm = f"{shlex.join(PROGRAM)} simulate --count 2 --duration 20 --remove --json --data {shlex.quote(str(data))}"
+    done = subprocess.run(["bash", "-c", f"{swarm} | head -n 1"], capture_output=True, text=True, timeout=15)
+    assert (len(done.stdout.splitlines()), done.stderr) == (1, "")
+    assert len(cli("devices list")) == before
+
+
 def test_a_swarm_of_registered_devices_takes_a_deployment(cli, data, bundles, tmp_path, capsys):
     cli("apps create", str(bundles[0]), "herd-app")
     capsys.readouterr()

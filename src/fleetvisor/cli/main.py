@@ -4,9 +4,12 @@ Deliberately does nothing itself: each command is a function of a module beside 
 heavy only when it runs. Exit codes: ``docs/reference/cli.md``.
 """
 
+import errno
+import io
+import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -119,7 +122,22 @@ app.add_typer(agent.app, name="agent", rich_help_panel=_BOARDLESS)
 
 def main() -> None:
     """Run the program and exit."""
-    sys.exit(run(sys.argv[1:]))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal's encoding lacks is written as an escape
+            stream.reconfigure(errors="backslashreplace")
+    status = run(sys.argv[1:])
+    _let_go_of_stdout()
+    sys.exit(status)
+
+
+def _let_go_of_stdout() -> None:
+    """Write what is left; where that fails, it was told or nobody listens: Python must not tell it once more."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  (it was closed before the start)
+        return
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -132,14 +150,23 @@ def run(arguments: Sequence[str]) -> int:
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except Exception as error:
-        known = _known(error)
+        known = _known(_first(error))
         if known is None:
             raise
+        if not known.detail:  # all was told already: the help of a group, or whoever listened has gone
+            return known.code
         # A command line that could not be read may have asked for JSON all the same.
         out = Output(json=options.json or "--json" in arguments, quiet=options.quiet)
         out.problem(known.detail, known.hint, exit_code=int(known.code), **_numbers(error))
         return known.code
     return given if isinstance(given, int) else ExitCode.OK
+
+
+def _first(error: Exception) -> Exception:
+    """Give the first error of a group, such as of a swarm's tasks; any other as it is."""
+    while isinstance(error, ExceptionGroup):
+        error = cast("ExceptionGroup[Exception]", error).exceptions[0]
+    return error
 
 
 def _known(error: Exception) -> Failure | None:
@@ -160,8 +187,12 @@ def _known(error: Exception) -> Failure | None:
             return Failure(error.format_message(), _usage(error), ExitCode(error.exit_code))
         case UnicodeEncodeError():
             return Failure("An argument is not valid UTF-8.", None, ExitCode.USAGE)
+        case BrokenPipeError():
+            return Failure("")
         case OSError(filename=filename, strerror=str(reason)) if filename:
             return Failure(f"{filename}: {reason}.")
+        case OSError(errno=errno.ENOSPC | errno.EBADF | errno.EIO | errno.EFBIG | errno.EDQUOT, strerror=str(reason)):
+            return Failure(f"Writing failed: {reason}.")
         case _:
             return None
 

@@ -178,10 +178,16 @@ def command(app: typer.Typer, name: str, **extra: Any) -> Callable[[Command[P]],
                 session.close()
 
         _sign(run, function)
+        extra.setdefault("help", _paragraphs(function.__doc__ or ""))
         app.command(name, **extra)(run)
         return function
 
     return register
+
+
+def _paragraphs(text: str) -> str:
+    """Give a docstring with each paragraph on one line, for a terminal of any width to wrap."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
 def group(about: str) -> typer.Typer:

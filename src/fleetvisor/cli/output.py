@@ -4,7 +4,10 @@ For eyes: tables, in which text that devices or users gave cannot steer the term
 Deliberately no command's knowledge. Spec: ``docs/reference/cli.md``; ``NO_COLOR`` is honoured by rich.
 """
 
+import errno
+import json
 import os
+import re
 import sys
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -88,19 +91,21 @@ class Output:
 
     def write(self, text: str) -> None:
         """Write one line of data as it is."""
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  (it was closed before the start)
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
 
     def line(self, document: bytes | Mapping[str, Any]) -> None:
         """Write one compact JSON object on a line of its own."""
         raw = document if isinstance(document, bytes) else msgspec.json.encode(document)
-        self.write(msgspec.json.format(raw, indent=-1).decode())
+        self.write(_writable(msgspec.json.format(raw, indent=-1).decode()))
 
     def record(self, document: bytes | Mapping[str, Any], hidden: Iterable[str] = ()) -> None:
         """Write one thing: as one JSON document, or as its fields, one a line, but for the ``hidden`` ones."""
         raw = document if isinstance(document, bytes) else msgspec.json.encode(document)
         if self.json:
-            self.write(msgspec.json.format(raw, indent=2).decode())
+            self.write(_writable(msgspec.json.format(raw, indent=2).decode()))
             return
         table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
         table.add_column(style="bold", no_wrap=True)
@@ -172,6 +177,15 @@ class Output:
         with Progress(*columns, console=self.stderr, disable=not shown, transient=True) as progress:
             task = progress.add_task(what, total=total)
             yield lambda done: progress.update(task, completed=done)
+
+
+def _writable(document: str) -> str:
+    """Give a JSON document that stdout's encoding can write: with escapes of JSON's own, where it lacks characters."""
+    try:
+        document.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return re.sub(r"[^\x00-\x7f]+", lambda found: json.dumps(found[0])[1:-1], document)
+    return document
 
 
 def make_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -17,6 +17,7 @@ import typer
 
 from fleetvisor.cli.devices import Labels
 from fleetvisor.cli.options import Session, Usage
+from fleetvisor.cli.spawn import stoppable
 from fleetvisor.client.answers import ApiProblem
 from fleetvisor.client.credentials import Server
 
@@ -130,13 +131,14 @@ def simulate(
     rates = (fail_rate, silent_rate, revert_rate)
     faults = _faults(session, rates, revert_after, fail_app, seed)
     registered: list[str] = []
-    try:
-        made = partial(_register, session, count or 0, name, label or [], registered)
-        swarm = made() if devices is None else _read(devices)
-        asyncio.run(_live(session, swarm, duration, faults))
-    finally:
-        if remove:
-            _remove(session, registered)
+    with stoppable():
+        try:
+            made = partial(_register, session, count or 0, name, label or [], registered)
+            swarm = made() if devices is None else _read(devices)
+            asyncio.run(_live(session, swarm, duration, faults))
+        finally:
+            if remove:
+                _remove(session, registered)
 
 
 def _faults(

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from fleetvisor.cli.options import Failure
@@ -48,6 +49,20 @@ def serving(data: Path, out: Output, *options: str) -> Generator[Server]:
             out.warn("The server did not stop when asked to; it is killed.")
             process.kill()
             process.wait()
+
+
+@contextmanager
+def stoppable() -> Generator[None]:
+    """Make SIGTERM end the command as Ctrl-C does, so that it cleans up."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _end_with_parent() -> None:

@@ -5,21 +5,19 @@ Deliberately knows no demo: what is shown, and when it is good, is in ``demo`` a
 
 import asyncio
 import shlex
-import signal
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from fleetvisor.cli.env import variables_of
 from fleetvisor.cli.options import Failure
 from fleetvisor.cli.output import Output
 from fleetvisor.cli.simulate import swarm_url
-from fleetvisor.cli.spawn import STOP_S, serving
+from fleetvisor.cli.spawn import STOP_S, serving, stoppable
 from fleetvisor.client.credentials import Server
 from fleetvisor.client.resources import App, Client
 
@@ -49,7 +47,7 @@ def open_stage(stack: ExitStack, out: Output, firmware: Path | None) -> Stage:
     """Start a server in a temporary directory and upload the firmware; ``stack`` stops and removes it all."""
     from fleetvisor.client.http import Http
 
-    stack.enter_context(_stoppable())
+    stack.enter_context(stoppable())
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fleetvisor-demo-")))
     first, second = [_pack_elf((firmware or shipped_firmware()) / f"{version}.elf", directory) for version in VERSIONS]
     out.note("Starting a server on HTTPS, with SQLite in a temporary directory …")
@@ -75,20 +73,6 @@ def _pack_elf(elf: Path, directory: Path) -> Path:
     bundle = directory / f"{elf.stem}.zip"
     bundle.write_bytes(pack(load_firmware(elf)))
     return bundle
-
-
-@contextmanager
-def _stoppable() -> Generator[None]:
-    """Make SIGTERM end the demo as Ctrl-C does, so that it cleans up."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
