@@ -11,6 +11,8 @@ import pytest
 import yaml
 from tests.server import running
 
+from fleetvisor.server.run import DRAIN_S
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
@@ -35,6 +37,7 @@ def test_the_compose_file_is_sound_yaml_and_says_what_the_server_needs():
     assert service["ports"] == ["8443:8443"]
     assert service["volumes"]
     assert service["read_only"] is True
+    assert int(service["stop_grace_period"].removesuffix("s")) > DRAIN_S, "it would be killed while it drains"
 
 
 def test_the_shell_scripts_pass_shellcheck():
