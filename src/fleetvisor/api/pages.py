@@ -33,6 +33,7 @@ _STATIC: Final = {
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/static/{css}">{head}</head>
 <body>{body}</body></html>
 """
