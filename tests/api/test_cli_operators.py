@@ -134,8 +134,8 @@ def test_a_device_in_the_way_keeps_no_other_from_what_a_selector_is_given(cli, e
     for blank in ("", " "):
         assert cli("deploy fan-app -l", blank, status=2)
         assert cli("devices label new=2 -l", blank, status=2)
-    assert "selects no device" in eyes("deploy fan-app -l line=none").err
-    assert "selects no device" in eyes("devices label new=2 -l line=none").err
+    assert "No device is selected by" in eyes("deploy fan-app -l line=none").err
+    assert "No device is selected by" in eyes("devices label new=2 -l line=none").err
 
 
 def test_a_device_removed_while_a_deployment_is_waited_for_ends_it_for_no_other(cli, data, tmp_path):

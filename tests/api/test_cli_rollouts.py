@@ -233,14 +233,14 @@ def test_a_rollout_is_started_at_a_time(cli, fleet):
 @pytest.mark.parametrize(
     ("line", "status"),
     [
-        ("rollouts create no-such-app", 1),
+        ("rollouts create no-such-app", 3),
         ("rollouts create v2 -l site==x", 1),
         ("rollouts create v2 --waves 50%,10%", 1),
         ("rollouts create v2 --on-unproven maybe", 1),
         ("rollouts create v2 --soak soon", 2),
         ("rollouts update RO1", 2),
         ("rollouts", 2),
-        ("rollouts rollback RO00000000000000000000000000000000", 1),
+        ("rollouts rollback RO00000000000000000000000000000000", 3),
         *((f"rollouts {verb} RO1", 3) for verb in ("show", "plan", "start", "pause", "abort", "watch", "decisions")),
         ("rollouts devices RO1", 3),
         ("rollouts remove RO1", 3),

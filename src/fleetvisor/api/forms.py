@@ -33,8 +33,10 @@ def find_number(form: Fields, name: str, default: int) -> int:
     text = find_text(form, name)
     if not text:
         return default
-    if not (text.isascii() and text.isdigit()) or len(text) > _DIGITS_MAX:
+    if not (text.isascii() and text.isdigit()):
         raise Invalid(f"{name} must be a whole number, not below 0.")
+    if len(text) > _DIGITS_MAX:
+        raise Invalid(f"{name} must have at most {_DIGITS_MAX} digits.")
     return int(text)
 
 

@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fleetvisor.cli.bulk import Bulk
-from fleetvisor.cli.devices import Selector, reason, show_table, status
+from fleetvisor.cli.devices import Selector, is_blank, reason, show_table, status
 from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, clean
 from fleetvisor.client.answers import ApiProblem, Unreachable
@@ -112,8 +112,7 @@ def deploy(
     With --wait the exit status is 0 when every device runs it, and 1 when one failed, was given another target, or
     did not get there in time.
     """
-    selector = (selector or "").strip()
-    if not devices and not selector:
+    if is_blank(selector) or not (devices or selector):
         raise Usage("Say which devices: by name, or by -l SELECTOR.", "See: fleetvisor deploy --help")
     wanted = session.client.app(app)
     watch = Watch(wanted, {})
@@ -144,7 +143,7 @@ def _target_selected(session: Session, watch: Watch, bulk: Bulk, selector: str) 
     total = session.client.count_devices(selector).total
     bulk.run(session.client.devices(selector), total, target)
     if not bulk.met:
-        session.out.warn("The selector selects no device.")
+        session.out.warn(f"No device is selected by {selector}")
 
 
 def _target(session: Session, watch: Watch, refs: list[str]) -> None:

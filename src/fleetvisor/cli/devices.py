@@ -231,8 +231,7 @@ def label_all(
     Each device is labelled as the list is walked. One that has them so already is passed over, so run it again after
     an interruption; one that would have too many is told of at the end, and the exit status is 1.
     """
-    selector = (selector or "").strip()
-    if not selector and not devices:
+    if is_blank(selector) or not (selector or devices):
         raise Usage("Say which devices: -l SELECTOR or --device DEVICE.")
     try:
         label_rules.parse(changes, Limits())
@@ -256,8 +255,13 @@ def label_all(
     else:
         session.out.note(f"Labelled {bulk.changed} devices; {bulk.unchanged} had it so already.")
     if not bulk.met:
-        session.out.warn("The selector selects no device.")
+        session.out.warn(f"No device is selected by {selector}")
     bulk.judge()
+
+
+def is_blank(selector: str | None) -> bool:
+    """Tell whether a selector was given that says nothing: to the API every device, in a script a variable unset."""
+    return selector is not None and not selector.strip()
 
 
 def _labelled(device: Device, changes: list[str]) -> bool:

@@ -31,8 +31,12 @@ def penalties(
 ) -> None:
     """List the apps that a device failed: rollouts pass it by once it failed one too often. Or lift a penalty."""
     if lift is not None:
-        session.explanations.lift(device, session.client.app(lift).sid)
-        session.out.note(f"Rollouts may offer {lift} to {device} again.")
+        app = session.client.app(lift)
+        session.explanations.lift(device, app.sid)
+        if session.out.json:
+            session.out.record({"lifted": app.sid})
+        else:
+            session.out.note(f"Rollouts may offer {lift} to {device} again.")
         return
     found = session.explanations.penalties(device)
     if session.out.json:

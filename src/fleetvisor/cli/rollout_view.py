@@ -13,7 +13,7 @@ from rich.text import Text
 from fleetvisor.cli.devices import reason
 from fleetvisor.cli.durations import spell
 from fleetvisor.cli.output import STYLES, cell, clean
-from fleetvisor.client.rollouts import Guard, Rollout, RolloutDevice, Wave
+from fleetvisor.client.rollouts import Decision, Guard, Rollout, RolloutDevice, Wave
 
 # What a bar is drawn with, in the order of a bar: a glyph for each state, so that it can be read without colours.
 GLYPHS: Final = {
@@ -72,6 +72,11 @@ def waiting(rollout: Rollout) -> str | None:
     return waits.sentence if waits.until is None else f"{waits.sentence} Until {waits.until}."
 
 
+def standing(rollout: Rollout) -> Decision | None:
+    """Give the last decision while it says something: nothing holds or waits for a soak once an operator aborted."""
+    return None if rollout.state == "aborted" else rollout.decision
+
+
 def subject(rollout: Rollout, app: str | None) -> str:
     """Say what a rollout does; ``app`` is what people call its app."""
     if rollout.kind == "rollback":
@@ -92,8 +97,8 @@ def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
         "failure rate": rate(rollout),
         "guard": guarding(rollout.guard),
     }
-    if rollout.decision is not None:
-        told["decision"] = f"{rollout.decision.verdict}: {rollout.decision.sentence}"
+    if (decision := standing(rollout)) is not None:
+        told["decision"] = f"{decision.verdict}: {decision.sentence}"
     if (waits := waiting(rollout)) is not None:
         told["waits for"] = waits
     told["at one time"] = rollout.max_concurrent or "no limit"
@@ -158,8 +163,8 @@ def bar(counts: Mapping[str, int], width: int = BAR) -> Text:
 def line(rollout: Rollout) -> str:
     """Say in one line how a rollout stands."""
     parts = [f"{rollout.state}, wave {place(rollout)}: {counted(rollout.counts)}; failure rate {rate(rollout)}."]
-    if rollout.decision is not None:
-        parts.append(f"{rollout.decision.verdict}: {rollout.decision.sentence}")
+    if (decision := standing(rollout)) is not None:
+        parts.append(f"{decision.verdict}: {decision.sentence}")
     if (waits := waiting(rollout)) is not None:
         parts.append(waits)
     return " ".join(parts)
@@ -175,8 +180,8 @@ def picture(rollout: Rollout, app: str | None) -> RenderableType:
         f"  wave {place(rollout)}",
     )  # fmt: skip
     below = [Text(f"failure rate {rate(rollout)}")]
-    if rollout.decision is not None:
-        below.append(Text(f"guard: {rollout.decision.verdict}: {clean(rollout.decision.sentence)}"))
+    if (decision := standing(rollout)) is not None:
+        below.append(Text(f"guard: {decision.verdict}: {clean(decision.sentence)}"))
     if (waits := waiting(rollout)) is not None:
         below.append(Text(clean(waits), style="dim"))
     return Group(title, *waves, *below)

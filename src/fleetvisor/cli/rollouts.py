@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fleetvisor.cli import rollout_view as view
-from fleetvisor.cli.devices import AppNames, Selector, removed
+from fleetvisor.cli.devices import AppNames, Selector, is_blank, removed
 from fleetvisor.cli.options import Failure, Session, Usage, command, group
 from fleetvisor.cli.rollout_options import (
     Confidence,
@@ -67,6 +67,9 @@ def create(
         name, waves, limit, confidence, min_sample, soak, silent_after, offline_after, on_unproven,
         require_proof, max_concurrent, starts_per_minute,
     )  # fmt: skip
+    if is_blank(selector):
+        raise Usage("The selector is empty: it would select every device.", "For every device leave -l away.")
+    session.client.app(app)  # an app that is not there is told as that, and not as a parameter that is refused
     made = session.rollouts.create(app, selector, wanted)
     _show_made(session, made, start=start, start_at=start_at)
 
@@ -98,7 +101,7 @@ def rollback(
         name, waves, limit, confidence, min_sample, soak, silent_after, offline_after, on_unproven,
         require_proof, max_concurrent, starts_per_minute,
     )  # fmt: skip
-    made = session.rollouts.create_rollback(rollout, wanted)
+    made = session.rollouts.create_rollback(session.rollouts.get(rollout).sid, wanted)
     _show_made(session, made, start=start, start_at=start_at)
 
 

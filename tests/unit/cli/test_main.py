@@ -77,6 +77,90 @@ def test_a_secrets_value_on_the_command_line_is_refused_with_the_ways_there_are(
     assert "hunter2" not in err
 
 
+def test_a_group_alone_shows_its_help_and_no_error_without_words(capsys):
+    for line in ("", "rollouts"):
+        assert run(line.split()) == 2
+        out, err = capsys.readouterr()
+        assert "Usage: fleetvisor" in out
+        assert err == ""
+
+
+PROGRAM = f"{sys.executable} -m fleetvisor.cli.main"
+
+
+def shell(line, **environment):
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=os.environ | environment)
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("into", "says"), [(">/dev/full", "Writing failed: No space left"), (">&-", "Writing failed: Bad file descriptor")]
+)
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_what_cannot_be_written_is_an_error_in_words(into, says, options):
+    status, _, err = shell(f"{PROGRAM} version {options} {into}")
+    assert status == 1
+    assert says in err
+    assert len(err.splitlines()) == 1
+
+
+def test_whoever_stops_listening_hears_no_complaint():
+    status, _, err = shell(f"{PROGRAM} --help | true; echo ${{PIPESTATUS[0]}}")
+    assert (status, err) == (0, "")
+
+
+@pytest.mark.usefixtures("somebody")
+def test_a_listener_who_leaves_a_swarm_hears_no_complaint(monkeypatch, capsys):
+    def leave(self, ref):
+        raise ExceptionGroup("tasks", [ExceptionGroup("more", [BrokenPipeError(32, "Broken pipe")])])
+
+    monkeypatch.setattr(Client, "device", leave)
+    assert run(["devices", "show", "x"]) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_characters_that_stdouts_encoding_lacks_are_escaped(options, tmp_path):
+    """A terminal in Latin-1 once ended each list that held another name with "An argument is not valid UTF-8"."""
+    words = ["env", "--data", str(tmp_path), *options]
+    server = {
+        "base_url": "https://b\u00fccher.example", "account_sid": "AC\U0001f642", "auth_token": "t", "ca_file": None,
+        "local_url": "https://127.0.0.1:1",
+    }  # fmt: skip
+    (tmp_path / "credentials.json").write_text(json.dumps(server))
+    status, out, err = shell(f"{PROGRAM} {' '.join(words)}", PYTHONIOENCODING="ascii")
+    assert (status, err) == (0, "")
+    assert "\\U0001f642" in out if not options else json.loads(out)["FLEETVISOR_ACCOUNT_SID"] == "AC\U0001f642"
+
+
+@pytest.mark.usefixtures("somebody")
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["deploy", "app", "-l", " "],
+        ["deploy", "app", "kiln", "-l", ""],
+        ["devices", "label", "a=b", "-l", ""],
+        ["devices", "label", "a=b", "--device", "kiln", "-l", ""],
+        ["rollouts", "create", "app", "-l", ""],
+    ],
+)
+def test_an_empty_selector_changes_nothing_where_the_api_would_take_it_for_every_device(line, capsys):
+    assert run(line) == 2
+    assert "Error: " in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("somebody")
+def test_a_label_without_a_value_is_refused_before_anything_is_asked(capsys):
+    assert run(["devices", "label", "site", "--device", "kiln"]) == 2
+    assert "KEY- to remove it" in capsys.readouterr().err
+
+
+def test_help_wraps_at_the_terminals_edge_alone(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    run(["rollouts", "create", "--help"])
+    assert "kept and shown, and the exit status is 1." in capsys.readouterr().out
+
+
 def test_errors_are_one_json_object_on_stderr_when_asked_for_wherever_it_stands(capsys):
     for line in ("--json devices lst", "devices lst --json", "devices show --json"):
         assert run(line.split()) == 2

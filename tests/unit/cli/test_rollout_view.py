@@ -128,6 +128,13 @@ def test_the_facts_of_a_rollout_name_its_app_or_what_it_takes_back():
     assert "decision" not in view.facts(rollout(decision=None), None)
 
 
+def test_what_the_guard_waited_for_is_not_said_of_a_rollout_that_was_aborted():
+    aborted = rollout(state="aborted")
+    assert aborted.decision is not None
+    assert "decision" not in view.facts(aborted, "app-2")
+    assert aborted.decision.sentence not in view.line(aborted)
+
+
 def test_rows_of_waves_fit_their_columns_and_count_every_device_once():
     counts = {"succeeded": 1, "unchanged": 2, "skipped": 3, "left": 4, "failed": 5}
     shown = rollout(waves=[Wave(position=1, size="100%", state="open", counts=counts)])
