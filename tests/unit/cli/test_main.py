@@ -152,7 +152,7 @@ def test_an_empty_selector_changes_nothing_where_the_api_would_take_it_for_every
 @pytest.mark.usefixtures("somebody")
 def test_a_label_without_a_value_is_refused_before_anything_is_asked(capsys):
     assert run(["devices", "label", "site", "--device", "kiln"]) == 2
-    assert "KEY- to remove it" in capsys.readouterr().err
+    assert "key- (to remove it)" in capsys.readouterr().err
 
 
 def test_help_wraps_at_the_terminals_edge_alone(capsys, monkeypatch):
