@@ -161,6 +161,12 @@ def test_a_device_is_explained_and_its_penalties_are_shown_and_lifted(cli, eyes)
     codes = [reason["code"] for reason in cli("devices explain puzzling")[0]["reasons"]]
     assert codes == ["never_reported", "no_target", "never_seen"]
     assert "It was never seen." in eyes("devices explain puzzling").out
+    assert cli("devices updates puzzling") == []
+    cli("deploy fan-app puzzling")
+    (update,) = cli("devices updates puzzling --limit 5")
+    assert (update["number"], update["state"], update["rollout_sid"]) == (1, "pending", None)
+    assert "fan-app" in eyes("devices updates puzzling").out
+    assert cli("devices updates nobody", status=3)["hint"]
     assert cli("devices penalties puzzling")[0]["penalties"] == []
     assert cli("devices penalties puzzling --lift none", status=3)
     assert cli("devices explain nobody", status=3)["hint"]

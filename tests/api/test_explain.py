@@ -206,3 +206,15 @@ async def test_anothers_device_is_not_explained(server):
     stranger = await server.stranger()
     await stranger.get("/v1/Devices/d0/Explain", ok=404)
     await server.nobody().get("/v1/Devices/d0/Explain", ok=401)
+
+
+async def test_the_history_of_a_device_names_the_rollouts(server):
+    fleet = await Fleet.make(server, 2)
+    rollout = await fleet.run(await fleet.start(Waves="100%"))
+    sid = next(iter(fleet.boards))
+    await fleet.hands.post(f"/v1/Devices/{sid}", TargetApp="v1")
+    updates = (await fleet.hands.get(f"/v1/Devices/{sid}/Updates")).json["updates"]
+    found = [(update["number"], update["app_sid"], update["rollout_sid"], update["state"]) for update in updates]
+    assert found == [(2, fleet.v1["sid"], None, "pending"), (1, fleet.v2["sid"], rollout["sid"], "succeeded")]
+    assert (await fleet.device(sid))["update"] == updates[0]
+    assert (await fleet.hands.get(f"/v1/Devices/{sid}/Updates/1")).json["rollout_sid"] == rollout["sid"]

@@ -84,6 +84,20 @@ async def test_a_rollout_under_way_or_to_be_rolled_back_is_not_removed(server):
     await fleet.hands.post("/v1/Rollouts", ok=400, Kind="rollback", RollbackOf=rollout["sid"])
 
 
+async def test_a_completed_rollout_that_another_is_to_take_back_is_not_tried_again(server):
+    fleet = await Fleet.make(server, 4)
+    first, *_ = fleet.boards
+    rollout = await fleet.run(
+        await fleet.start(Waves="100%", Limit="60%"), lambda sid: "failed" if sid == first else "succeeded"
+    )
+    assert (rollout["state"], rollout["counts"]["failed"]) == ("completed", 1)
+    back = (await fleet.hands.post("/v1/Rollouts", ok=201, Kind="rollback", RollbackOf=rollout["sid"])).json
+    await fleet.act(back, "start", StartAt="2030-01-01")
+    assert "take this one back" in (await fleet.act(rollout, "retry", ok=409))["detail"]
+    await fleet.act(back, "abort")
+    assert (await fleet.act(rollout, "retry"))["state"] == "running"
+
+
 async def revert(fleet, board):
     board.running = {"app": fleet.v1["sid"], "manifest": fleet.v1["hash"][7:]}
     await board.report()

@@ -3,12 +3,11 @@
 NOTE: these structs are the published contract; the OpenAPI document's schemas are made from them.
 """
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidText, Url
+from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidText, RolloutSidText, Url
 from fleetvisor.features.rollouts import guard, rules
 from fleetvisor.features.rollouts.explain import Explanation
 from fleetvisor.features.rollouts.guard import MILLION
@@ -20,7 +19,6 @@ from fleetvisor.features.updates.members import Member
 from fleetvisor.ground.clock import Millis, iso, iso_or_none
 from fleetvisor.web.urls import Urls
 
-RolloutSidText = Annotated[str, Meta(pattern="^RO[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
 _DIGITS = 6
 
 

@@ -25,6 +25,7 @@ AccountSidText = Annotated[str, Meta(pattern="^AC[0-9a-fA-F]{32}$", min_length=3
 DeviceSidText = Annotated[str, Meta(pattern="^UV[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
 AppSidText = Annotated[str, Meta(pattern="^KA[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
 KeySidText = Annotated[str, Meta(pattern="^SK[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
+RolloutSidText = Annotated[str, Meta(pattern="^RO[0-9a-fA-F]{32}$", min_length=34, max_length=34)]
 Date = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Url = Annotated[str, Meta(extra_json_schema={"format": "uri"})]
 _EXTENSION: Final = Meta(extra_json_schema={"x-fleetvisor-extension": True})
@@ -58,10 +59,11 @@ class DeviceLinks(msgspec.Struct, gc=False):
 
 
 class UpdateShape(msgspec.Struct):
-    """One attempt to bring a Device to an App (extension)."""
+    """One attempt to bring a Device to an App (extension). ``rollout_sid``: whose it is, if it is a Rollout's."""
 
     number: int
     app_sid: AppSidText
+    rollout_sid: RolloutSidText | None
     state: str
     cancel_requested: bool
     bytes_done: int
@@ -219,6 +221,7 @@ def update_shape(update: Update) -> UpdateShape:
     return UpdateShape(
         number=update.number,
         app_sid=update.app_sid,
+        rollout_sid=update.rollout_sid,
         state=update.state.value,
         cancel_requested=update.cancel_requested,
         bytes_done=update.bytes_done,

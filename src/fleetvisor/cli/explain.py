@@ -1,13 +1,14 @@
-"""``fleetvisor devices explain`` and ``devices penalties``: why a device runs what it runs, and what holds it back.
+"""``fleetvisor devices explain``, ``updates`` and ``penalties``: why a device runs what it runs, and how it came to it.
 
 Deliberately thin: the server knows the reasons. Spec: ``docs/reference/explain.md``.
 """
 
+import itertools
 from typing import Annotated
 
 import typer
 
-from fleetvisor.cli.devices import Ref
+from fleetvisor.cli.devices import AppNames, Ref, reason
 from fleetvisor.cli.options import Session
 
 
@@ -19,6 +20,30 @@ def explain(session: Session, device: Ref) -> None:
         return
     rows = [(reason.code, reason.sentence, reason.until or "") for reason in found.reasons]
     session.out.table(("code", "why", "until"), rows)
+
+
+def updates(
+    session: Session,
+    device: Ref,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
+    ] = None,
+) -> None:
+    """List the updates of a device, newest first: what it was given, by which rollout, and what became of it."""
+    found = itertools.islice(session.explanations.updates(device), limit)
+    if session.out.json:
+        for update in found:
+            session.out.line(update.document)
+        return
+    names = AppNames(session.client)
+    session.out.table(
+        ("no", "app", "state", "why", "rollout", "begun", "changed"),
+        [
+            (one.number, names[one.app_sid], one.state, reason(one.error_code) if one.error_code else "",
+             one.rollout_sid or "", one.date_created, one.date_updated)
+            for one in found
+        ],
+    )  # fmt: skip
 
 
 def penalties(

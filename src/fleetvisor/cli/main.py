@@ -99,6 +99,7 @@ app.add_typer(seal.app, name="seal", rich_help_panel=_SERVER)
 
 _FLEET = "The fleet"
 command(devices.app, "explain")(explain.explain)
+command(devices.app, "updates")(explain.updates)
 command(devices.app, "penalties")(explain.penalties)
 app.add_typer(devices.app, name="devices", rich_help_panel=_FLEET)
 app.add_typer(credentials.app, name="credentials", rich_help_panel=_FLEET)

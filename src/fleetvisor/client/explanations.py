@@ -1,13 +1,14 @@
-"""Why a device runs what it runs, and its penalties, as typed calls.
+"""Why a device runs what it runs, what it was given so far, and its penalties, as typed calls.
 
 Beside ``resources``. Deliberately no domain rules: the server decides, this asks. Spec: ``docs/reference/explain.md``.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fleetvisor.client.resources import Resource, device_path, read, segment
+from fleetvisor.client.resources import Resource, device_path, read, segment, walk
 
 if TYPE_CHECKING:
     from fleetvisor.client.http import Http
@@ -30,6 +31,18 @@ class Explanation(Resource, kw_only=True):
     unique_name: str | None = None
     update_status: str = "up-to-date"
     reasons: list[Reason]
+
+
+class Update(Resource, kw_only=True):
+    """One attempt to bring a device to an app: what it ran, and what it was to run, over time."""
+
+    number: int
+    app_sid: str
+    rollout_sid: str | None = None
+    state: str
+    error_code: int = 0
+    date_created: str
+    date_updated: str
 
 
 class Penalty(msgspec.Struct, kw_only=True):
@@ -58,6 +71,10 @@ class Explanations:
     def explain(self, device: str) -> Explanation:
         """Tell why a device runs what it runs."""
         return read(self._http.get(f"{device_path(device)}/Explain"), Explanation)
+
+    def updates(self, device: str) -> Iterator[Update]:
+        """Walk the updates of a device, newest first."""
+        return walk(self._http, f"{device_path(device)}/Updates", "updates", Update)
 
     def penalties(self, device: str) -> Penalties:
         """Tell which apps a device failed."""

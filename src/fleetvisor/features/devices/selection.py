@@ -270,6 +270,7 @@ async def walk(db: Database, selection: Selection, after: tuple[int, str] | None
     Fewer than ``size`` mean that there are no more.
     """
     place = None if after is None else _Place(Millis(after[0]), after[1])
+    selection = await narrowed(db, selection, place, forward=False)
     beside, _, at = _beside(place, forward=False)
     sql = f"""SELECT x.date_created, x.device_sid, CASE WHEN {selection.where} THEN 1 ELSE 0 END AS selected
         FROM (SELECT s.device_sid, s.date_created FROM {selection.driver}{beside}

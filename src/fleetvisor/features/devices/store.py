@@ -51,6 +51,7 @@ class DeviceRow(msgspec.Struct, frozen=True, gc=False):
     update_updated: Millis | None
     mode: str | None
     confirmation: str | None
+    update_rollout: str | None
 
 
 COLUMNS: Final = """
@@ -59,7 +60,8 @@ SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, 
     a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
-    u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation"""
+    u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation,
+    u.rollout_sid AS update_rollout"""
 JOINS: Final = """
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
@@ -133,6 +135,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
             date_deadline=None,
             mode=row.mode or "forced",
             confirmation=row.confirmation or "none",
+            rollout_sid=row.update_rollout,
         )
     status = update_status(
         target_sid=row.target_sid,

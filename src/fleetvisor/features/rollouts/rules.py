@@ -70,6 +70,8 @@ def _wave(text: str) -> WaveSize:
 def parse_ppm(text: str, name: str) -> int:
     """Parse a percentage, with or without its sign, into millionths. Raises ``Invalid``."""
     number = text.strip().removesuffix("%").strip()
+    if number.startswith("0.") and not text.strip().endswith("%"):
+        raise Invalid(f"{name}: {text[:40]!a} may be a share or a percentage: write it with %, as in 5%.")
     try:
         if len(number) > _PERCENT_DIGITS_MAX or not number.replace(".", "", 1).isdigit() or not number.isascii():
             raise InvalidOperation

@@ -190,9 +190,8 @@ class Rollouts:
                 await self._release(tx, rollout, now)
 
     async def _start(self, tx: Tx, rollout: Rollout, start_at: Millis | None, now: Millis) -> None:
-        _, under_way = await store.count_all(tx, rollout.account_sid)
-        if rollout.state == "draft" and under_way >= self._limits.rollouts_open_max:
-            raise Conflict(f"{under_way} Rollouts are under way, the most there may be: let one end first.")
+        if rollout.state == "draft":
+            await self._check_room(tx, rollout)
         if rollout.rollback_of is not None:
             source = await store.find(tx, rollout.account_sid, rollout.rollback_of)
             if source is not None and source.date_ended is None:
@@ -203,6 +202,12 @@ class Rollouts:
             return
         await store.step(tx, rollout, now, state="starting", date_started=now)
         await steps.note(tx, rollout, "started", now)
+
+    async def _check_room(self, tx: Tx, rollout: Rollout) -> None:
+        """Demand that one more rollout may be under way. Raises ``Conflict``."""
+        _, under_way = await store.count_all(tx, rollout.account_sid)
+        if under_way >= self._limits.rollouts_open_max:
+            raise Conflict(f"{under_way} Rollouts are under way, the most there may be: let one end first.")
 
     @staticmethod
     async def _release(tx: Tx, rollout: Rollout, now: Millis) -> None:
@@ -217,6 +222,9 @@ class Rollouts:
 
     async def _retry(self, tx: Tx, rollout: Rollout, now: Millis) -> None:
         if rollout.state == "completed":
+            await self._check_room(tx, rollout)
+            if await store.rollbacks(tx, rollout):
+                raise Conflict("Another Rollout is to take this one back: let that one end, or remove it, first.")
             if (
                 rollout.app_sid is not None
                 and await apps_store.find_in(tx, rollout.account_sid, rollout.app_sid) is None

@@ -140,6 +140,15 @@ def test_the_room_for_open_updates_is_what_is_left():
     assert rules.allowance(rollout(concurrent_max=5, starts_per_minute=60), 0, 10_000) == 1
 
 
+def test_a_number_that_may_be_a_share_or_a_percentage_is_refused():
+    for text in ("0.05", " 0.95 "):
+        with pytest.raises(Invalid, match="with %"):
+            rules.parse_ppm(text, "Limit")
+    assert rules.parse_ppm("0.05%", "Limit") == 500
+    assert rules.parse_ppm("5", "Limit") == rules.parse_ppm("5 %", "Limit") == 50_000
+    assert rules.parse_ppm("0", "Limit") == 0
+
+
 @pytest.mark.parametrize("action", rules.ACTIONS)
 def test_what_cannot_be_done_says_what_can(action):
     for state in ("draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed"):
