@@ -159,7 +159,9 @@ async def test_no_operation_reaches_another_accounts_things(server):
     assert tried > 100
     for form in ({"TargetApp": ours.app["sid"]}, {"AppSid": ours.app["sid"]}):
         await caller.post("/v1/Devices/plain", ok=400, **form)
-    await caller.get("/v1/Devices", ok=400, Selector=f"target={ours.app['sid']}")
+    for field in ("target", "app"):  # a SID that no device of the caller's has: whosever it is, it selects none
+        found = await caller.get("/v1/Devices", Selector=f"{field}={ours.app['sid']}")
+        assert found.json["devices"] == []
     page = (await ours.hands.get("/v1/Devices", PageSize=1))["meta"]["next_page_url"]
     await caller.get(page, ok=400)
     await caller.post("/v1/Devices", ok=409, Sid=ours.devices["plain"]["sid"])
