@@ -80,8 +80,8 @@ SENTENCES: Final = {
     "runs_unknown": "It reports an image that no App of this account is.",
     "never_reported": "It never reported what it runs.",
     "no_target": "It has no target: it is left to run what it runs.",
-    "target_direct": "Its target is {app}, set directly.",
-    "target_rollout": "Its target is {app}, set by the rollout {rollout}.",
+    "target_direct": "Its target is {app}, set directly at {date}.",
+    "target_rollout": "Its target is {app}, set by the rollout {rollout} at {date}.",
     "up_to_date": "It runs its target: there is nothing to do.",
     "pending": "Update {number} to {app} is offered; the device has not begun it.",
     "downloading": "Update {number} to {app} is downloading: {done} of {total} bytes.",
@@ -168,11 +168,12 @@ def _targeted(facts: Facts) -> Iterator[Reason]:
     device = facts.device
     if device.target_sid is None:
         yield _say("no_target")
-    elif facts.instructed_by is not None:
-        app = facts.name(device.target_sid)
-        yield _say("target_rollout", facts.instructed_by, app=app, rollout=facts.instructed_by)
+        return
+    app, date = facts.name(device.target_sid), iso(device.date_targeted or Millis(0))
+    if facts.instructed_by is not None:
+        yield _say("target_rollout", facts.instructed_by, app=app, rollout=facts.instructed_by, date=date)
     else:
-        yield _say("target_direct", device.target_sid, app=facts.name(device.target_sid))
+        yield _say("target_direct", device.target_sid, app=app, date=date)
 
 
 def _progress(facts: Facts) -> Iterator[Reason]:
