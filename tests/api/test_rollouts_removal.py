@@ -2,36 +2,35 @@
 
 import msgspec
 from tests.api.rollout_world import Fleet
-
-from fleetvisor.features.rollouts import repair
+from tests.api.world import serving
 
 
 class Count(msgspec.Struct, frozen=True):
     number: int
 
 
-async def test_a_rollout_that_ended_is_removed_with_all_its_rows_and_its_devices_stay(server, monkeypatch):
-    monkeypatch.setattr(repair, "FORGOTTEN", 3)
-    fleet = await Fleet.make(server, 8)
-    rollout = await fleet.run(await fleet.start(Waves="2,100%"), lambda _: "succeeded")
-    assert rollout["state"] == "completed"
-    path = f"/v1/Rollouts/{rollout['sid']}"
-    await fleet.hands.delete(path)
-    for gone in (path, f"{path}/Plan", f"{path}/Decisions", f"{path}/Devices"):
-        await fleet.hands.get(gone, ok=404)
-    await fleet.hands.delete(path, ok=404)
-    await fleet.hands.post(path, ok=404, Action="retry")
-    assert (await fleet.hands.get("/v1/Rollouts")).json["rollouts"] == []
-    await server.world.rollouts.tick()
-    for table in ("rollouts", "rollout_waves", "rollout_devices", "rollout_counts", "rollout_decisions"):
-        assert await rows(server, table) == 0, table
-    sid = next(iter(fleet.boards))
-    device = await fleet.device(sid)
-    assert (device["app"]["update_status"], device["app"]["target_sid"]) == ("up-to-date", fleet.v2["sid"])
-    sentences = [each["sentence"] for each in (await fleet.hands.get(f"/v1/Devices/{sid}/Explain")).json["reasons"]]
-    assert any(rollout["sid"] in sentence for sentence in sentences)
-    events = (await fleet.hands.get("/v1/Events", Type="rollout.deleted")).json["events"]
-    assert [event["subject_sid"] for event in events] == [rollout["sid"]]
+async def test_a_rollout_that_ended_is_removed_with_all_its_rows_and_its_devices_stay(engine, tmp_path):
+    async with serving(engine, tmp_path, rollout_chunk=3) as server:
+        fleet = await Fleet.make(server, 8)
+        rollout = await fleet.run(await fleet.start(Waves="2,100%"), lambda _: "succeeded")
+        assert rollout["state"] == "completed"
+        path = f"/v1/Rollouts/{rollout['sid']}"
+        await fleet.hands.delete(path)
+        for gone in (path, f"{path}/Plan", f"{path}/Decisions", f"{path}/Devices"):
+            await fleet.hands.get(gone, ok=404)
+        await fleet.hands.delete(path, ok=404)
+        await fleet.hands.post(path, ok=404, Action="retry")
+        assert (await fleet.hands.get("/v1/Rollouts")).json["rollouts"] == []
+        await server.world.rollouts.tick()
+        for table in ("rollouts", "rollout_waves", "rollout_devices", "rollout_counts", "rollout_decisions"):
+            assert await rows(server, table) == 0, table
+        sid = next(iter(fleet.boards))
+        device = await fleet.device(sid)
+        assert (device["app"]["update_status"], device["app"]["target_sid"]) == ("up-to-date", fleet.v2["sid"])
+        sentences = [each["sentence"] for each in (await fleet.hands.get(f"/v1/Devices/{sid}/Explain")).json["reasons"]]
+        assert any(rollout["sid"] in sentence for sentence in sentences)
+        events = (await fleet.hands.get("/v1/Events", Type="rollout.deleted")).json["events"]
+        assert [event["subject_sid"] for event in events] == [rollout["sid"]]
 
 
 async def test_a_device_that_reverts_after_a_completed_rollout_was_removed_is_brought_back(server):

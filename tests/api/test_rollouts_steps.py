@@ -3,8 +3,9 @@
 import pytest
 from tests.api.rollout_world import Fleet
 from tests.api.test_ddi import Board
+from tests.api.world import serving
 
-from fleetvisor.features.rollouts import offering, store, ticker
+from fleetvisor.features.rollouts import population, store, ticker
 
 
 async def step(server, rollout):
@@ -53,19 +54,44 @@ async def test_a_retry_that_waits_for_the_rate_lets_the_rollout_rest_and_be_deci
     assert rollout["waves"][0]["state"] == "released"
 
 
-async def test_a_bad_release_is_stopped_while_its_wave_is_still_being_offered(server, monkeypatch):
-    monkeypatch.setattr(offering, "CHUNK", 5)
-    fleet = await Fleet.make(server, 40)
-    made = await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="100%", Soak=0, MinimumSample=1)
-    rollout = made.json
-    await fleet.act(rollout, "start")
-    while not rollout["date_ended"]:
-        await step(server, rollout)
-        for board in fleet.boards.values():
-            await board.follow("failed")
-        rollout = await fleet.get(rollout)
-    assert (rollout["state"], rollout["decision"]["code"]) == ("stopped", "failing")
-    assert rollout["counts"]["failed"] == 5
+async def test_a_bad_release_is_stopped_while_its_wave_is_still_being_offered(engine, tmp_path):
+    async with serving(engine, tmp_path, rollout_chunk=5) as server:
+        fleet = await Fleet.make(server, 40)
+        made = await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="100%", Soak=0, MinimumSample=1)
+        rollout = made.json
+        await fleet.act(rollout, "start")
+        while not rollout["date_ended"]:
+            await step(server, rollout)
+            for board in fleet.boards.values():
+                await board.follow("failed")
+            rollout = await fleet.get(rollout)
+        assert (rollout["state"], rollout["decision"]["code"]) == ("stopped", "failing")
+        assert rollout["counts"]["failed"] == 5
+
+
+async def test_a_wave_is_searched_once_however_small_the_chunks_and_anew_after_a_pace_was_met(
+    engine, tmp_path, monkeypatch
+):
+    async with serving(engine, tmp_path, rollout_chunk=2) as server:
+        fleet = await Fleet.make(server, 11)
+        searched, piece = [], population.Population.piece
+
+        async def counted(self, rollout, spot):
+            searched.append((rollout.wave, spot))
+            return await piece(self, rollout, spot)
+
+        monkeypatch.setattr(population.Population, "piece", counted)
+        rollout = await fleet.start(Waves="100%")
+        assert rollout["counts"]["updating"] == 11
+        assert searched == [(0, None), (1, None)]  # once to count, once to offer
+        searched.clear()
+        await fleet.act(rollout, "abort")
+        await fleet.tick(rollout)
+        server.clock.advance(1)
+        rollout = await fleet.start(Waves="4,100%", MaxConcurrent=3)
+        assert rollout["counts"]["updating"] == 3
+        assert (await fleet.run(rollout))["counts"]["succeeded"] == 11
+        assert len([spot for wave, spot in searched if wave == 1]) == 2  # of the second chunk one was not taken
 
 
 async def test_a_pause_while_late_devices_are_looked_for_does_not_begin_the_soak_anew(server):

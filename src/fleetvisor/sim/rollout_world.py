@@ -35,7 +35,7 @@ from fleetvisor.sim.world import make_server
 
 Message = MutableMapping[str, Any]
 STORM: Final = Weather(drop=0.06, repeat=0.06, truncate=0.03, stall=0.02)
-LIMITS: Final = Limits(report_timeout_s=900, cancel_timeout_s=240)
+LIMITS: Final = Limits(report_timeout_s=900, cancel_timeout_s=240, rollout_chunk=5)
 PERIODS_S: Final = {"rollouts": 6.0, "overdue": 20.0, "presence": 15.0}
 _JOB_S: Final = 60.0
 _TAIL_S: Final = 4.0

@@ -5,7 +5,6 @@ killed: a device that has a row is passed by. Deliberately knows no guard. Bells
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
@@ -22,8 +21,6 @@ from fleetvisor.features.updates.model import Assignment, Instruction, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid, RolloutSid
-
-CHUNK: Final = 100
 
 
 class Chunk(msgspec.Struct, frozen=True):

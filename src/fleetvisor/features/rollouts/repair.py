@@ -24,8 +24,6 @@ from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
-#: How many devices are forgotten in one transaction.
-FORGOTTEN: Final = 500
 _ROWS: Final = """SELECT device_sid, wave, state FROM rollout_devices
     WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid ORDER BY device_sid LIMIT :limit"""
 _FORGET: Final = "DELETE FROM rollout_devices WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid"
@@ -189,7 +187,7 @@ def cancel(
     return body
 
 
-def remove(rollout: Rollout, retries_max: int) -> Callable[[Tx], Awaitable[bool]]:
+def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
     """Forget a chunk of the devices of a rollout that is being removed, and with the last one the rollout.
 
     Where it was given up, nothing is tried again on a device that reverts later (``members.gave_up``): the devices keep
@@ -198,15 +196,15 @@ def remove(rollout: Rollout, retries_max: int) -> Callable[[Tx], Awaitable[bool]
 
     async def body(tx: Tx) -> bool:
         keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}
-        rows = await tx.all(_Row, _ROWS, {**keys, "limit": FORGOTTEN})
+        rows = await tx.all(_Row, _ROWS, {**keys, "limit": limits.rollout_chunk})
         if rollout.state != "completed":
-            given_up = [{**keys, "device_sid": row.device_sid, "retries": retries_max} for row in rows]
+            given_up = [{**keys, "device_sid": row.device_sid, "retries": limits.update_retries_max} for row in rows]
             await tx.write_many(_NO_MORE, given_up)
         forgotten = [{"rollout_sid": rollout.rollout_sid, "device_sid": row.device_sid} for row in rows]
         await tx.write_many(_FORGET, forgotten)
         gone = {key: -number for key, number in Counter((row.wave, row.state) for row in rows).items()}
         await members.count(tx, rollout.rollout_sid, gone, 0)
-        if len(rows) < FORGOTTEN:
+        if len(rows) < limits.rollout_chunk:
             await store.delete(tx, rollout)
         return bool(rows)
 

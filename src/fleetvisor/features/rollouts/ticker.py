@@ -2,7 +2,8 @@
 
 Every step is a transaction that takes effect only if nobody took a step since the rollout was read, so it may run on
 several nodes, be killed at any point and be run again. Deliberately keeps nothing that matters in memory: only when it
-last looked for late devices and for silent ones, and how far it has counted who is selected.
+last looked for late devices and for silent ones, how far it has counted who is selected, and whom it came to already
+beyond the chunk that it offers.
 """
 
 from collections import Counter
@@ -27,6 +28,28 @@ _OVERDUE_PAUSE_S: Final = (0.5, 15.0)
 
 
 @dataclass(slots=True)
+class _Found:
+    """Devices of a wave that lie ahead of a place, in their order; ``spot`` is how far was searched."""
+
+    wave: int
+    place: Spot | None
+    devices: list[tuple[Spot, int]]
+    spot: Spot | None
+    ended: bool
+
+    def take(self, most: int) -> Chunk:
+        """Take the next devices: they may be taken again as long as the rollout stands at the place before them."""
+        if len(self.devices) <= most:
+            return Chunk(tuple(self.devices), self.spot, self.ended)
+        return Chunk(tuple(self.devices[:most]), self.devices[most - 1][0], ended=False)
+
+    def after(self, chunk: Chunk) -> "_Found | None":
+        """Give what lies ahead once a chunk was offered."""
+        rest = self.devices[len(chunk.devices) :]
+        return _Found(self.wave, chunk.spot, rest, self.spot, self.ended) if rest else None
+
+
+@dataclass(slots=True)
 class _Memo:
     """What the ticker keeps of one rollout: worth some work when it is lost, nothing else. Times are the clocks'."""
 
@@ -34,6 +57,7 @@ class _Memo:
     scan_began: float | None = None
     rescan_s: float = _RESCAN_S
     looked: float | None = None
+    found: _Found | None = None
 
 
 class Ticker:
@@ -82,7 +106,7 @@ class Ticker:
         """Take a step of one rollout; tell whether there may be more to do at once."""
         now = self._clock.now()
         if rollout.removing:
-            return await self._db.write(repair.remove(rollout, self._limits.update_retries_max))
+            return await self._db.write(repair.remove(rollout, self._limits))
         if rollout.canceling:
             return await self._cancel(rollout, now)
         match rollout.state:
@@ -132,7 +156,8 @@ class Ticker:
         if rollout.date_scanned is not None:
             return await self._look_again(rollout, memo, now)
         waves = await store.waves(self._db, rollout.rollout_sid)
-        chunk = await self._chunk(rollout, memo, waves)
+        found = memo.found = await self._found(rollout, memo, waves)
+        chunk = found.take(self._limits.rollout_chunk)
         if chunk.devices:
             updating = rules.total(await store.counts(self._db, rollout.rollout_sid))["updating"]
             if rules.allowance(rollout, updating, now) == 0:
@@ -140,18 +165,24 @@ class Ticker:
         offered = await self._db.write(offering.offer(rollout, chunk, self._limits, now))
         if offered is None:
             return True
+        memo.found = found.after(chunk) if offered.whole else None
         self._bus.ring((rollout.rollout_sid, *offered.device_sids))
         if chunk.ended and offered.whole and memo.scan_began is not None:
             spent_s = self._clock.monotonic() - memo.scan_began
             memo.scan_began, memo.rescan_s = None, max(_RESCAN_S, spent_s * _RESCAN_SHARE)
         return offered.whole or bool(offered.device_sids)
 
-    async def _chunk(self, rollout: Rollout, memo: _Memo, waves: tuple[Wave, ...]) -> Chunk:
-        """Search on for devices of the open wave, as far as a chunk or a bounded number of pieces goes."""
+    async def _found(self, rollout: Rollout, memo: _Memo, waves: tuple[Wave, ...]) -> _Found:
+        """Search on for devices of the open wave, as far as a chunk or a bounded number of pieces goes.
+
+        Of a piece that had more than a chunk the rest is not searched again.
+        """
         if memo.scan_began is None:
             memo.scan_began = self._clock.monotonic()
+        place = spot = None if rollout.scan_sid is None else Spot(rollout.scan_created or 0, rollout.scan_sid)
+        if memo.found is not None and (memo.found.wave, memo.found.place) == (rollout.wave, place):
+            return memo.found
         fixed = [wave.threshold or 0 for wave in waves]
-        spot = None if rollout.scan_sid is None else Spot(rollout.scan_created or 0, rollout.scan_sid)
         found: list[tuple[Spot, int]] = []
         ended = False
         for _ in range(PIECES_MAX):
@@ -161,12 +192,9 @@ class Ticker:
                 wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed)
                 if wave <= rollout.wave:
                     found.append((device, wave))
-            if ended or len(found) >= offering.CHUNK:
+            if ended or len(found) >= self._limits.rollout_chunk:
                 break
-        if len(found) > offering.CHUNK:
-            found, ended = found[: offering.CHUNK], False
-            spot = found[-1][0]
-        return Chunk(tuple(found), spot, ended)
+        return _Found(rollout.wave, place, found, spot, ended)
 
     async def _look_again(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         """Search the open wave anew from time to time, for devices that came late."""
@@ -203,8 +231,8 @@ class Ticker:
         pause_s = min(max(pause_s, _OVERDUE_PAUSE_S[0]), _OVERDUE_PAUSE_S[1])
         if memo.looked is not None and now - memo.looked < pause_s * 1000:
             return False
-        found = await store.overdue(self._db, rollout, now, offering.CHUNK)
-        if len(found) < offering.CHUNK:
+        found = await store.overdue(self._db, rollout, now, self._limits.rollout_chunk)
+        if len(found) < self._limits.rollout_chunk:
             memo.looked = now
         if not found:
             return False
@@ -213,7 +241,7 @@ class Ticker:
     async def _retry(self, rollout: Rollout, now: Millis) -> bool:
         if rollout.date_retry is None:
             return False
-        found = await store.failed_before(self._db, rollout, rollout.date_retry, offering.CHUNK)
+        found = await store.failed_before(self._db, rollout, rollout.date_retry, self._limits.rollout_chunk)
         body = repair.retry(rollout, [row.device_sid for row in found], self._limits, now)
         changed = await self._db.write(body)
         if changed is None:
@@ -222,7 +250,7 @@ class Ticker:
         return True
 
     async def _cancel(self, rollout: Rollout, now: Millis) -> bool:
-        found = [row.device_sid for row in await store.to_cancel(self._db, rollout, offering.CHUNK)]
+        found = [row.device_sid for row in await store.to_cancel(self._db, rollout, self._limits.rollout_chunk)]
         changed = await self._db.write(repair.cancel(rollout, found, self._limits, now))
         self._bus.ring((rollout.rollout_sid, *found))
         return changed
