@@ -25,12 +25,17 @@ _RESCAN_S: Final = 30.0
 _RESCAN_SHARE: Final = 20.0
 _OVERDUE_SHARE: Final = 20
 _OVERDUE_PAUSE_S: Final = (0.5, 15.0)
+_FOUND_S: Final = 1.0
 
 
 @dataclass(slots=True)
 class _Found:
-    """Devices of a wave that lie ahead of a place, in their order; ``spot`` is how far was searched."""
+    """Devices of a wave that lie ahead of a place, in their order; ``spot`` is how far was searched, and ``time`` when.
 
+    Soon they are searched anew: whether a device is selected is judged when it is come to.
+    """
+
+    time: float
     wave: int
     place: Spot | None
     devices: list[tuple[Spot, int]]
@@ -46,7 +51,7 @@ class _Found:
     def after(self, chunk: Chunk) -> "_Found | None":
         """Give what lies ahead once a chunk was offered."""
         rest = self.devices[len(chunk.devices) :]
-        return _Found(self.wave, chunk.spot, rest, self.spot, self.ended) if rest else None
+        return _Found(self.time, self.wave, chunk.spot, rest, self.spot, self.ended) if rest else None
 
 
 @dataclass(slots=True)
@@ -156,7 +161,8 @@ class Ticker:
         if rollout.date_scanned is not None:
             return await self._look_again(rollout, memo, now)
         waves = await store.waves(self._db, rollout.rollout_sid)
-        found = memo.found = await self._found(rollout, memo, waves)
+        found = await self._found(rollout, memo, waves)
+        memo.found = None
         chunk = found.take(self._limits.rollout_chunk)
         if chunk.devices:
             updating = rules.total(await store.counts(self._db, rollout.rollout_sid))["updating"]
@@ -165,7 +171,8 @@ class Ticker:
         offered = await self._db.write(offering.offer(rollout, chunk, self._limits, now))
         if offered is None:
             return True
-        memo.found = found.after(chunk) if offered.whole else None
+        if offered.whole:
+            memo.found = found.after(chunk)
         self._bus.ring((rollout.rollout_sid, *offered.device_sids))
         if chunk.ended and offered.whole and memo.scan_began is not None:
             spent_s = self._clock.monotonic() - memo.scan_began
@@ -180,8 +187,9 @@ class Ticker:
         if memo.scan_began is None:
             memo.scan_began = self._clock.monotonic()
         place = spot = None if rollout.scan_sid is None else Spot(rollout.scan_created or 0, rollout.scan_sid)
-        if memo.found is not None and (memo.found.wave, memo.found.place) == (rollout.wave, place):
-            return memo.found
+        known, time = memo.found, self._clock.monotonic()
+        if known is not None and (known.wave, known.place) == (rollout.wave, place) and time - known.time < _FOUND_S:
+            return known
         fixed = [wave.threshold or 0 for wave in waves]
         found: list[tuple[Spot, int]] = []
         ended = False
@@ -194,7 +202,7 @@ class Ticker:
                     found.append((device, wave))
             if ended or len(found) >= self._limits.rollout_chunk:
                 break
-        return _Found(rollout.wave, place, found, spot, ended)
+        return _Found(time, rollout.wave, place, found, spot, ended)
 
     async def _look_again(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         """Search the open wave anew from time to time, for devices that came late."""
