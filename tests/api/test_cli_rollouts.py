@@ -135,6 +135,10 @@ def test_a_draft_has_what_was_asked_for_and_its_plan(cli, eyes, fleet):
     assert cli("rollouts plan --sample 1", made["sid"])[0]["waves"][0]["sample"] == plan["waves"][0]["sample"][:1]
     assert plan["waves"][0]["sample"][0] in eyes("rollouts plan --sample 2", made["sid"]).out
     assert "UV" not in eyes("rollouts plan", made["sid"]).out
+    [named] = cli("rollouts create v2", "-l", "site=plan,app!=v1")
+    assert "app!=KA" in named["selector"]
+    assert "site=plan,app!=v1" in eyes("rollouts show", named["sid"]).out
+    cli("rollouts remove", named["sid"])
     shown = eyes("rollouts show", made["sid"]).out
     assert "spring [b]release[/b]" in shown
     assert "release of v2" in shown

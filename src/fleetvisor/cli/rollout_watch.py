@@ -4,6 +4,7 @@ What is shown comes from the API's Rollout alone, so that any other program can 
 nothing: whoever stops watching leaves the rollout as it is.
 """
 
+import re
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from fleetvisor.client.rollouts import Rollout
 
 _INTERVAL_S: Final = 0.5
 _ABSENCE_S: Final = 60.0
+_APP_SID: Final = re.compile(r"\bKA[0-9a-f]{32}\b")
 Show = Callable[[Rollout], None]
 
 
@@ -45,7 +47,10 @@ def show_whole(session: Session, rollout: Rollout, app: str | None) -> None:
     if session.out.json:
         session.out.record(rollout.document)
         return
-    session.out.record(view.facts(rollout, app))
+    names = AppNames(session.client)
+    told = view.facts(rollout, app)
+    told["selector"] = _APP_SID.sub(lambda found: names[found[0]] or found[0], told["selector"])
+    session.out.record(told)
     session.out.write("")
     session.out.table(view.WAVE_COLUMNS, view.wave_rows(rollout))
 
