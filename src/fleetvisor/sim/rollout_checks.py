@@ -46,13 +46,15 @@ _WRONG: Final = {
         WHERE u.state IN {OPEN} AND NOT {ASKED} AND (m.device_sid IS NULL
             OR (m.number = u.number AND m.state NOT IN ('updating', 'offline', 'silent'))
             OR (m.number IS NOT u.number AND m.state NOT IN ('failed', 'silent', 'unchanged')))""",
+    # Of one that reverted, and was then to be tried again but has a penalty by now, the reason is the penalty.
     "a device is decided otherwise than its update": f"""
         SELECT m.rollout_sid || ' ' || m.device_sid || ' ' || m.state || ': ' || u.state AS what
         FROM rollout_devices m JOIN updates u ON u.device_sid = m.device_sid AND u.number = m.number
         JOIN assignments a ON a.device_sid = u.device_sid
         WHERE (m.state = 'succeeded' AND u.state <> 'succeeded')
             OR (m.state = 'failed' AND m.reason = 'reverted' AND u.state <> 'succeeded')
-            OR (m.state = 'failed' AND m.reason <> 'reverted' AND (u.state <> 'failed' OR u.error_code = 9))
+            OR (m.state = 'failed' AND m.reason <> 'reverted' AND (u.state <> 'failed' OR u.error_code = 9)
+                AND NOT (m.reason = 'penalty' AND m.error_code = 7 AND u.state = 'succeeded'))
             OR (m.state = 'silent' AND u.state = 'succeeded' AND u.rollout_sid = m.rollout_sid)
             OR (m.state IN ('left', 'canceled') AND u.state IN {OPEN} AND u.rollout_sid = m.rollout_sid
                 AND NOT {ASKED})""",
