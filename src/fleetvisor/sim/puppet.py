@@ -93,6 +93,7 @@ class NativePuppet(Puppet):
         super().__init__(sid, way, entropy, running)
         self._journal = entropy.token(16).hex()
         self._sequence = 0
+        self._told = running
 
     async def _follow(self) -> None:
         response = await self._way.exchange(Request("GET", f"{BASE}/desired", {}, b"", _ANSWER_BYTES_MAX, 60))
@@ -104,11 +105,11 @@ class NativePuppet(Puppet):
         elif self.running != self._before and self._chance.random() < self.habits.reverts:
             self.running = self._before
             await self.report()
-        elif self._sequence == 0 or self._chance.random() < 0.2:
+        elif self._sequence == 0 or self._told != self.running or self._chance.random() < 0.2:
             await self.report()
 
     async def report(self, number: int = 0, state: State | None = None) -> None:
-        """Say what runs, and how far an update is. Raises ``Lost``; what is refused is said again another time."""
+        """Say what runs, and how far an update is. Raises ``Lost``; what was not taken is said again another time."""
         self._sequence += 1
         body: dict[str, Any] = {
             "journal": self._journal,
@@ -121,6 +122,7 @@ class NativePuppet(Puppet):
         raw = msgspec.json.encode(body)
         response = await self._way.exchange(Request("POST", f"{BASE}/report", _JSON, raw, _ANSWER_BYTES_MAX, 60))
         if response.status == 200:
+            self._told = body["running"]["manifest"]
             return
         if response.status not in _REFUSED:
             raise Violated(f"a report was answered with {response.status}: {response.body!r}")
