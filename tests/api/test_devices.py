@@ -141,6 +141,7 @@ async def test_one_post_carries_several_changes(server, hands):
     assert changed["update"] == {
         "number": 1,
         "app_sid": app["sid"],
+        "rollout_sid": None,
         "state": "pending",
         "cancel_requested": False,
         "bytes_done": 0,
