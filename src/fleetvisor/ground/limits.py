@@ -57,7 +57,7 @@ class Limits:
     rollout_waves_max: int = _bound(20, "400, 20001", "waves of one rollout")
     rollouts_max: int = _bound(10_000, "409, 20409", "rollouts of one account")
     rollouts_open_max: int = _bound(100, "409, 20409", "rollouts of one account that are under way")
-    rollout_chunk: int = _bound(25, "none", "devices of a rollout that are offered its app in one transaction")
+    rollout_chunk: int = _bound(12, "none", "devices of a rollout that are offered its app in one transaction")
     penalty_failures: int = _bound(3, "rollouts skip it", "failures of an app after which rollouts pass a device by")
     rollout_sample_max: int = _bound(1000, "400, 20001", "devices of each wave that a rollout's plan names (Sample)")
     page_size_max: int = _bound(1000, "clamped", "items of one page")
