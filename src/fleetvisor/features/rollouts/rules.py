@@ -200,6 +200,11 @@ def check_removal(rollout: Rollout, rollbacks: int) -> None:
         raise Conflict(f"A Rollout that is {rollout.state} cannot be removed: abort it, or let it end first.")
     if rollout.canceling and rollout.date_started is not None:
         raise Conflict("Its open updates are being canceled: remove the Rollout once that is done.")
+    check_kept(rollbacks)
+
+
+def check_kept(rollbacks: int) -> None:
+    """Demand that no other rollout is to take one back; ``rollbacks`` are. Raises ``Conflict``."""
     if rollbacks:
         raise Conflict("Another Rollout is to take this one back: let that one end, or remove it, first.")
 

@@ -223,8 +223,7 @@ class Rollouts:
     async def _retry(self, tx: Tx, rollout: Rollout, now: Millis) -> None:
         if rollout.state == "completed":
             await self._check_room(tx, rollout)
-            if await store.rollbacks(tx, rollout):
-                raise Conflict("Another Rollout is to take this one back: let that one end, or remove it, first.")
+            rules.check_kept(await store.rollbacks(tx, rollout))
             if (
                 rollout.app_sid is not None
                 and await apps_store.find_in(tx, rollout.account_sid, rollout.app_sid) is None
