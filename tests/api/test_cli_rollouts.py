@@ -213,7 +213,8 @@ def test_a_rollout_is_paused_resumed_held_released_retried_and_aborted(cli, eyes
     assert cli("rollouts resume", made["sid"])[0]["state"] == "running"
     assert cli("rollouts retry", made["sid"])[0]["retrying"]
     wait_until(lambda: not cli("rollouts show", made["sid"])[0]["retrying"])
-    assert cli("rollouts release", made["sid"])[0]["wave"] == 2
+    assert "wave 1 of the Rollout is" in cli("rollouts release --wave 2", made["sid"], status=5)["error"]
+    assert cli("rollouts release --wave 1", made["sid"])[0]["wave"] == 2
     told = cli(f"rollouts rollback --start {made['sid']}", status=1)
     assert "was made but not started" in told["error"]
     assert "still under way" in told["error"]

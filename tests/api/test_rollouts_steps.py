@@ -197,6 +197,19 @@ async def test_of_two_operators_who_release_a_wave_at_once_the_second_does_not_r
     await fleet.act(rollout, "release")
 
 
+async def test_a_wave_that_is_named_is_released_only_while_it_is_the_open_one(server):
+    fleet = await Fleet.make(server, 6)
+    rollout = await fleet.start(Waves="2,4,100%", Soak=600)
+    answer = await fleet.act(rollout, "release", ok=409, Wave=2)
+    assert answer["detail"] == "Wave 2 is not the open one: wave 1 of the Rollout is."
+    assert (await fleet.act(rollout, "release", Wave=1))["wave"] == 2
+    await fleet.tick(rollout)
+    await fleet.act(rollout, "release", ok=409, Wave=1)
+    assert (await fleet.act(rollout, "release", Wave=2))["wave"] == 3
+    assert (await fleet.act(rollout, "pause", ok=400, Wave=3))["detail"] == "Wave goes with Action=release."
+    await fleet.act(rollout, "release", ok=400, Wave="third")
+
+
 async def test_a_device_that_left_the_selection_while_a_pace_was_waited_for_is_not_offered_the_app(server):
     fleet = await Fleet.make(server, 6)
     for sid in fleet.boards:

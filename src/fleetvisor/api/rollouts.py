@@ -63,8 +63,10 @@ _CREATE: Final = (
 _CHANGE: Final = (
     Param("Action", "start, pause, resume, abort, retry or release.", extension=True),
     Param("StartAt", "With start: when, such as 2026-01-31T12:00:00Z; at once without it.", extension=True),
+    Param("Wave", "With release: the number of the wave to release; refused when another one is open.", "integer",
+          extension=True),
     *_PACE_PARAMS,
-)
+)  # fmt: skip
 _DEVICES: Final = (
     Param("State", f"Only Devices in this state: {', '.join(STATES)}.", extension=True),
     Param("Selector", "Only Devices that this selects now; a page may be short.", extension=True),
@@ -141,8 +143,13 @@ class RolloutHandlers:
         start_at = find_moment(call.form, "StartAt")
         if start_at is not None and action != "start":
             raise Invalid("StartAt goes with Action=start.")
+        wave = find_number(call.form, "Wave", 0) if find_text(call.form, "Wave") else None
+        if wave is not None and action != "release":
+            raise Invalid("Wave goes with Action=release.")
         pace = Pace(_pace(call.form, "MaxConcurrent"), _pace(call.form, "StartsPerMinute"))
-        view = await self._rollouts.change(call.caller.account_sid, call.args[0], action, pace, start_at)
+        view = await self._rollouts.change(
+            call.caller.account_sid, call.args[0], action, pace, start_at=start_at, wave=wave
+        )
         return json_answer(rollout_shape(view, self._clock.now(), self._urls))
 
     async def _delete(self, call: Call) -> Answer:

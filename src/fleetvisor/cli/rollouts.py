@@ -273,9 +273,19 @@ def retry(session: Session, rollout: Ref) -> None:
 
 
 @command(app, "release")
-def release(session: Session, rollout: Ref) -> None:
-    """Release the open wave by hand, whatever the guard says of it: the next one opens, or the rollout ends."""
-    _act(session, rollout, "release")
+def release(
+    session: Session,
+    rollout: Ref,
+    wave: Annotated[
+        int | None,
+        typer.Option("--wave", min=1, metavar="N", help="Only if this is the open one.", show_default=False),
+    ] = None,
+) -> None:
+    """Release the open wave by hand, whatever the guard says of it: the next one opens, or the rollout ends.
+
+    With --wave no other wave is released by mistake, when the guard, or another operator, was faster.
+    """
+    _show(session, session.rollouts.act(rollout, "release", wave=wave))
 
 
 @command(app, "decisions")

@@ -191,13 +191,18 @@ class Rollouts:
         action: Action | None = None,
         *,
         start_at: str | None = None,
+        wave: int | None = None,
         concurrent_max: int | None = None,
         starts_per_minute: int | None = None,
     ) -> Rollout:
-        """Do one thing to a rollout, and change its pace; ``start_at`` goes with ``start``. All or nothing."""
+        """Do one thing to a rollout, and change its pace. All or nothing.
+
+        ``start_at`` goes with ``start``; ``wave`` with ``release``: the one that must be open.
+        """
         form = make_form(
             Action=action,
             StartAt=start_at,
+            Wave=_number(wave),
             MaxConcurrent=_number(concurrent_max),
             StartsPerMinute=_number(starts_per_minute),
         )

@@ -97,7 +97,9 @@ def test_every_parameter_of_the_api_can_be_given():
         "App", "Selector", "Kind", "RollbackOf", "FriendlyName", "Waves", "Limit", "Confidence", "MinimumSample", "Soak",
         "SilentAfter", "OfflineAfter", "OnUnproven", "RequireProof", "MaxConcurrent", "StartsPerMinute",
     }  # fmt: skip
-    assert {param.name for param in rollouts._CHANGE} == {"Action", "StartAt", "MaxConcurrent", "StartsPerMinute"}
+    assert {param.name for param in rollouts._CHANGE} == {
+        "Action", "StartAt", "Wave", "MaxConcurrent", "StartsPerMinute",
+    }  # fmt: skip
 
 
 def test_actions_and_paces_go_to_the_rollout(answering, calls):

@@ -138,11 +138,19 @@ class Rollouts:
         return await membership.page(self._db, rollout, state, selection, page, self._limits)
 
     async def change(
-        self, account_sid: AccountSid, rollout_sid: str, action: Action | None, pace: Pace, start_at: Millis | None
+        self,
+        account_sid: AccountSid,
+        rollout_sid: str,
+        action: Action | None,
+        pace: Pace,
+        *,
+        start_at: Millis | None = None,
+        wave: int | None = None,
     ) -> View:
-        """Change the pace, and do one thing to a rollout; ``start_at`` goes with ``start``. All or nothing.
+        """Change the pace, and do one thing to a rollout. All or nothing.
 
-        Raises ``NotFound``, and ``Conflict`` for what cannot be done in its state.
+        ``start_at`` goes with ``start``; ``wave`` with ``release``: the one that must be open. Raises ``NotFound``, and
+        ``Conflict`` for what cannot be done in its state.
         """
         now = self._clock.now()
         sid = _canonical(rollout_sid)
@@ -158,7 +166,7 @@ class Rollouts:
                 rollout = await self._read(tx, account_sid, sid)
             if action is not None:
                 rules.check_action(action, rollout.state)
-                await self._act(tx, rollout, action, start_at, now)
+                await self._act(tx, rollout, action, start_at, wave, now)
 
         await self._db.write(body)
         self._bus.ring((sid,))
@@ -171,7 +179,9 @@ class Rollouts:
             raise _missing()
         return rollout
 
-    async def _act(self, tx: Tx, rollout: Rollout, action: Action, start_at: Millis | None, now: Millis) -> None:
+    async def _act(
+        self, tx: Tx, rollout: Rollout, action: Action, start_at: Millis | None, wave: int | None, now: Millis
+    ) -> None:
         match action:
             case "start":
                 await self._start(tx, rollout, start_at, now)
@@ -187,7 +197,7 @@ class Rollouts:
             case "retry":
                 await self._retry(tx, rollout, now)
             case "release":
-                await self._release(tx, rollout, now)
+                await self._release(tx, rollout, wave, now)
 
     async def _start(self, tx: Tx, rollout: Rollout, start_at: Millis | None, now: Millis) -> None:
         if rollout.state == "draft":
@@ -210,7 +220,9 @@ class Rollouts:
             raise Conflict(f"{under_way} Rollouts are under way, the most there may be: let one end first.")
 
     @staticmethod
-    async def _release(tx: Tx, rollout: Rollout, now: Millis) -> None:
+    async def _release(tx: Tx, rollout: Rollout, wave: int | None, now: Millis) -> None:
+        if wave not in {None, rollout.wave}:
+            raise Conflict(f"Wave {wave} is not the open one: wave {rollout.wave} of the Rollout is.")
         waves, counts = await store.waves(tx, rollout.rollout_sid), await store.counts(tx, rollout.rollout_sid)
         judged = judging.judge(rollout, waves, counts, now)
         if not judged.begun:  # a second click, or another operator's
