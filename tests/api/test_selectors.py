@@ -187,6 +187,7 @@ async def test_the_narrowest_term_is_followed_wherever_it_stands(tmp_path):
             ("ring=1,owner=us,rare=yes", ["d3", "d30"]),
             ("ring=1,rare=yes,name!=d3", ["d30"]),
             ("ring=1,name=d7", ["d7"]),
+            ("name in (d7,d40,none,d7),ring=1", ["d40", "d7"]),
             ("ring=1,rare=no", []),
         ):
             (page,) = await server.hands.walk("/v1/Devices", "devices", Selector=selector, PageSize=50)

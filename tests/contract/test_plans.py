@@ -19,7 +19,7 @@ from fleetvisor.features.devices import counting, selection, selectors
 from fleetvisor.features.rollouts import store
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.pages import PageRequest
+from fleetvisor.ground.pages import Cursor, PageRequest
 from fleetvisor.ground.sids import AccountSid
 from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
 
@@ -88,7 +88,9 @@ class _Noted:
     all = scan
 
 
-@pytest.mark.parametrize("selector", ["access=active", "hardware=a", "!hardware", "hardware in (a,b)", "!name"])
+@pytest.mark.parametrize(
+    "selector", ["access=active", "hardware=a", "!hardware", "hardware in (a,b)", "!name", "name in (a,b)"]
+)
 async def test_devices_just_imported_are_found_by_their_sids(postgres_cluster: Any, selector: str) -> None:
     """PostgreSQL has counted nothing yet: it may not look through all devices of the account for each one."""
     url, noted, account_sid = await asyncio.to_thread(postgres_cluster.url), _Noted(), AccountSid("AC" + "0" * 32)
@@ -115,3 +117,22 @@ async def test_devices_just_imported_are_found_by_their_sids(postgres_cluster: A
             assert "Join Filter: (s.device_sid = d.device_sid)" not in plan, plan
     finally:
         await connection.close()
+
+
+_SID = "UV" + "0" * 32
+
+
+@pytest.mark.parametrize("selector", ["name=a", "name in (a,b)", f"sid={_SID}", f"sid in ({_SID},{_SID})"])
+async def test_devices_that_are_named_are_looked_up(selector: str) -> None:
+    """Among a million others they would be found last."""
+    noted, account_sid = _Noted(), AccountSid("AC" + "0" * 32)
+    chosen = selection.compile_terms(account_sid, selectors.parse(selector, Limits()), Millis(0))
+    database, place = cast("Any", noted), PageRequest(50, Cursor((0, _SID), forward=True))
+    await counting.counts(database, chosen, "access")
+    await selection.page(database, chosen, Millis(0), place, Limits())
+    await selection.walk(database, chosen, (0, _SID), 50)
+    connection = cast("Any", MemoryDatabase())._connection
+    for sql, _ in noted.said:
+        steps = [step for step in _plan(connection, sql) if re.match(r"(SEARCH|SCAN) (s|devices)\b", step)]
+        assert steps
+        assert all("(device_sid=?)" in step or "unique_name=?" in step for step in steps), steps

@@ -48,9 +48,8 @@ _JOINS: Final = {
 _LABEL: Final = "SELECT 1 FROM device_labels s WHERE s.device_sid = d.device_sid AND s.key = "
 _BY_AGE: Final = "devices s WHERE s.account_sid = :account_sid"
 _BY_LABEL: Final = "device_labels s WHERE s.account_sid = :account_sid AND s.key = {key} AND s.value = {value}"
+_NAMED: Final = {"sid": "device_sid", "name": "unique_name"}
 _DRIVERS: Final = {
-    "sid": _BY_AGE + " AND s.device_sid = {value}",
-    "name": _BY_AGE + " AND s.unique_name = {value}",
     "hardware": _BY_AGE + " AND s.hardware_class = {value}",
     "target": "assignments s WHERE s.account_sid = :account_sid AND s.target_sid = {value}",
     "app": "assignments s WHERE s.account_sid = :account_sid AND s.reported_sid = {value}",
@@ -108,11 +107,28 @@ def compile_terms(account_sid: AccountSid, terms: Sequence[Term], now: Millis) -
     """Compile terms whose apps are SIDs already."""
     params: dict[str, str | int] = {"account_sid": account_sid}
     conditions = [_condition(term, place, now, params) for place, term in enumerate(terms)]
-    only = [term for term in terms if term.only is not None]
-    only = [term for term in only if term.key in {"sid", "name"}][:1] or only  # nothing is narrower than one device
-    found = [_driver(term, place, params) for place, term in enumerate(only)]
-    drivers = tuple(driver for driver in found if driver is not None)[:_DRIVERS_MAX]
+    named = [term for term in terms if term.key in _NAMED and term.operator == "in"]
+    if named:  # nothing is narrower than devices that are named
+        fewest = min(named, key=lambda term: len(term.values))
+        drivers: tuple[str, ...] = (_named_driver(fewest, params),)
+    else:
+        only = [term for term in terms if term.only is not None]
+        found = [_driver(term, place, params) for place, term in enumerate(only)]
+        drivers = tuple(driver for driver in found if driver is not None)[:_DRIVERS_MAX]
     return Selection(" AND ".join(conditions) or "1 = 1", drivers or (_BY_AGE,), params, not terms)
+
+
+def _named_driver(term: Term, params: dict[str, str | int]) -> str:
+    """Give the devices of the SIDs or names that a term lists.
+
+    Without statistics SQLite would rather walk the index by age than look up a list: a join in this order leaves no
+    choice.
+    """
+    values = {_canonical(term.key, value): None for value in term.values}
+    params.update({f"driver_{place}": value for place, value in enumerate(values)})
+    rows = ", ".join(f"(:driver_{place})" for place in range(len(values)))
+    return f"""(VALUES {rows}) v CROSS JOIN devices s
+        WHERE s.{_NAMED[term.key]} = v.column1 AND s.account_sid = :account_sid"""
 
 
 def _driver(term: Term, place: int, params: dict[str, str | int]) -> str | None:
