@@ -138,7 +138,7 @@ def _driver(term: Term, place: int, params: dict[str, str | int]) -> str | None:
         return _ACCESS_DRIVERS.get(value)
     if term.is_field and term.key not in _DRIVERS:
         return None
-    params[f"driver{place}"] = _canonical(term.key, value)
+    params[f"driver{place}"] = value
     if term.is_field:
         return _DRIVERS[term.key].format(value=f":driver{place}")
     params[f"driver{place}_key"] = term.key
