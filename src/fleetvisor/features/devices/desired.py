@@ -16,7 +16,7 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.logs import rules as logs_rules
-from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates import targets
 from fleetvisor.ground.clock import Clock, Millis, iso_or_none
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
@@ -125,7 +125,7 @@ class DesiredCache:
         """Note that a device of another protocol speaks this one now, in which nobody is asked."""
 
         async def body(tx: Tx) -> None:
-            await updates.speak(tx, identity.account_sid, identity.device_sid, now, asks=False)
+            await targets.speak(tx, identity.account_sid, identity.device_sid, now, asks=False)
 
         await self._db.write(body)
         self._bus.ring((identity.device_sid,))

@@ -14,7 +14,7 @@ import msgspec
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices.model import DeviceIdentity
-from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates import targets
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
@@ -98,7 +98,7 @@ class Polls:
             now = self._clock.now()
 
             async def body(tx: Tx) -> None:
-                await updates.speak(tx, identity.account_sid, identity.device_sid, now, asks=True)
+                await targets.speak(tx, identity.account_sid, identity.device_sid, now, asks=True)
 
             await self._db.write(body)
         return row

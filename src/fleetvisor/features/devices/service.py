@@ -21,8 +21,7 @@ from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
 from fleetvisor.features.logs import store as logs_store
-from fleetvisor.features.updates import members
-from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates import members, targets
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
@@ -224,7 +223,7 @@ class Devices:
             app = await _app(tx, account_sid, change.target_app)
             wanted = Wanted(app, change.mode or "forced", confirm=change.confirm or False)
             timeout_s = self._limits.cancel_timeout_s
-            await updates.assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=timeout_s)
+            await targets.assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=timeout_s)
             data["target_sid"] = app.app_sid if app else None
         if change.hardware_class is not UNSET:
             await store.set_class(tx, account_sid, device_sid, change.hardware_class)
@@ -235,7 +234,7 @@ class Devices:
                 apps_rules.check_classes(classes.app_class, classes.device_class)
         if change.cancel_update:
             timeout_s = self._limits.cancel_timeout_s
-            await updates.cancel(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)
+            await targets.cancel(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)
             data["cancel_update"] = 1
         if change.logging_enabled is not None:
             expires = later(now, self._limits.logging_s) if change.logging_enabled else None

@@ -15,8 +15,7 @@ from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.rollouts import rules, steps, store
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.updates import members, offers
-from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates import members, offers, targets
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.members import Member
 from fleetvisor.features.updates.model import Instruction
@@ -178,7 +177,7 @@ def cancel(
             if assignment is None or assignment.rollout_sid != rollout.rollout_sid:
                 continue
             kept = Instruction(assignment.date_instructed or now, rollout.rollout_sid)
-            await updates.cancel(
+            await targets.cancel(
                 tx, rollout.account_sid, sid, now, cancel_timeout_s=limits.cancel_timeout_s, instruction=kept
             )
             changed = True

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.updates import log, members, rules, store
-from fleetvisor.features.updates import service as updates
+from fleetvisor.features.updates import log, members, rules, store, targets
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import Gone, NotFound
@@ -84,11 +83,11 @@ class Dialogue:
                 raise NotFound("Nobody asked to cancel this action.")
             await log.append(tx, update, lines, now, self._limits)
             if execution in {"closed", "canceled"}:
-                await updates.close_asked(tx, assignment, update, now)
+                await targets.close_asked(tx, assignment, update, now)
             elif execution == "rejected":
                 await store.go_on(tx, update, deadline=later(now, self._limits.report_timeout_s), now=now)
                 await members.hand_over(tx, update)
-                await updates.note(tx, update, "cancel_rejected", now)
+                await targets.note(tx, update, "cancel_rejected", now)
 
         await self._db.write(body)
         self._bus.ring((device_sid,))
@@ -103,9 +102,9 @@ class Dialogue:
             _, update = await _the_open(tx, account_sid, device_sid, number)
             await log.append(tx, update, lines, now, self._limits)
             if confirmed and await store.consent(tx, update, now):
-                await updates.note(tx, update, "confirmed", now)
+                await targets.note(tx, update, "confirmed", now)
             elif not confirmed and update.confirmation == "waiting":
-                await updates.note(tx, update, "denied", now)
+                await targets.note(tx, update, "denied", now)
 
         await self._db.write(body)
         self._bus.ring((device_sid,))
@@ -117,29 +116,29 @@ class Dialogue:
             update,
             state,
             now=now,
-            deadline=updates.next_deadline(update, now, self._limits.report_timeout_s),
+            deadline=targets.next_deadline(update, now, self._limits.report_timeout_s),
             bytes_done=update.bytes_total if state == State.SUCCEEDED else None,
             error_code=verdict.error_code,
         )
         if verdict.state is None:
             await members.follow(tx, update, state, now, 0)
             return
-        await updates.moved(tx, update, state, now, verdict.error_code)
+        await targets.moved(tx, update, state, now, verdict.error_code)
         if is_open(state):
             return
         if state == State.SUCCEEDED:
             await store.set_installed(tx, update, reached=update.app_hash == assignment.target_hash, now=now)
             if update.app_hash != assignment.reported_hash:
-                await updates.note_reported(tx, assignment, update.app_sid, update.app_hash, now)
+                await targets.note_reported(tx, assignment, update.app_sid, update.app_hash, now)
         waited = update.app_sid != assignment.target_sid
         if update.mode == "skip" and state == State.CANCELED and not waited:
-            await updates.put_back(tx, assignment, now)
+            await targets.put_back(tx, assignment, now)
         elif waited or (update.cancel_requested and state == State.CANCELED):
-            await updates.make_due(tx, await updates.the_assignment(tx, update.account_sid, update.device_sid), now)
+            await targets.make_due(tx, await targets.the_assignment(tx, update.account_sid, update.device_sid), now)
 
 
 async def _the_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> tuple[Assignment, Update]:
-    assignment = await updates.the_assignment(tx, account_sid, device_sid)
+    assignment = await targets.the_assignment(tx, account_sid, device_sid)
     return assignment, _open(await store.find(tx, account_sid, device_sid, number))
 
 

@@ -1,4 +1,4 @@
-"""Targets for many devices at once: what ``service.assign`` does one by one, in few statements.
+"""Targets for many devices at once: what ``targets.assign`` does one by one, in few statements.
 
 A rollout releases a wave by this. Deliberately decides neither who is offered what nor what becomes of it: the caller
 does the one, ``members`` keeps the other. Bells ring after the commit.
@@ -12,7 +12,7 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.events import store as events
-from fleetvisor.features.updates import service, store
+from fleetvisor.features.updates import store, targets
 from fleetvisor.features.updates.model import Assignment, Instruction, Update, Wanted
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid
@@ -73,7 +73,7 @@ async def make(
     for offer in offers:
         if offer.open_update is not None:
             device_sid = offer.assignment.device_sid
-            await service.assign(
+            await targets.assign(
                 tx,
                 account_sid,
                 device_sid,

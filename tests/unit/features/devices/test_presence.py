@@ -7,8 +7,8 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.devices import presence as module
 from fleetvisor.features.devices.presence import Presence
-from fleetvisor.features.updates import service as updates
 from fleetvisor.features.updates import store as updates_store
+from fleetvisor.features.updates import targets
 from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
@@ -52,7 +52,7 @@ async def db(database):
             {"app": APP, "account": ACCOUNT, "manifest": b"m", "hash": "a" * 64},
         )
         app = App(APP, ACCOUNT, None, "a" * 64, False, 9, 0, 0, 0, Millis(1))
-        await updates.assign(tx, ACCOUNT, DEVICE, Wanted(app), Millis(1), cancel_timeout_s=600)
+        await targets.assign(tx, ACCOUNT, DEVICE, Wanted(app), Millis(1), cancel_timeout_s=600)
 
     await database.write(body)
     return database
