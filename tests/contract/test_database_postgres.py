@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import stamina
 
-from fleetvisor.db.database import ConstraintViolated, DatabaseBusy, DatabaseFault, UniqueViolated
+from fleetvisor.db.database import ConstraintViolated, DatabaseBusy, DatabaseFault, DatabaseUnfit, UniqueViolated
 from fleetvisor.db.migrate import migrations
 from fleetvisor.db.postgres import open_postgres
 from fleetvisor.features.events import store as events
@@ -252,3 +252,21 @@ async def test_waiting_for_a_connection_has_an_end(url, monkeypatch):
     await held
     assert await bump(db) == 2
     await db.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "fault"), [("53100", "disk_full"), ("25006", "read_only"), ("58030", "io_error"), ("XX001", "damaged")]
+)
+async def test_a_disk_that_is_full_or_read_only_says_so_until_a_write_succeeds(database, state, fault):
+    with pytest.raises(DatabaseUnfit) as told:
+        await run(database, f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$", {})
+    assert told.value.fault == fault
+    assert database.degraded == fault
+
+    async def nothing(_tx):
+        return None
+
+    await database.write(nothing)
+    assert database.degraded == fault
+    await run(database, "INSERT INTO keepsakes (name, value) VALUES ('x', ''::bytea)", {})
+    assert database.degraded == (fault if fault == "damaged" else None)

@@ -9,7 +9,7 @@ import apsw
 import msgspec
 import pytest
 
-from fleetvisor.db.database import DatabaseBusy, DatabaseFault
+from fleetvisor.db.database import DatabaseBusy, DatabaseFault, DatabaseUnfit
 from fleetvisor.db.migrate import migrations
 from fleetvisor.db.sqlite import memory, open_sqlite
 
@@ -143,9 +143,11 @@ async def test_a_commit_that_fails_fails_all_its_writes_and_no_other(database, d
         await tx.one(Number, BUMP, {"sid": "UV1"})
 
     results = await shared(database, [good, refused, breaking, good])
-    assert [type(result) for result in results] == [DatabaseFault] * 4
+    assert [type(result) for result in results] == [DatabaseUnfit] * 4
+    assert database.degraded == "io_error"
     disk.broken = False
     assert await bump(database) == 1
+    assert database.degraded is None
 
 
 async def test_a_full_database_refuses_and_goes_on(database):
@@ -157,12 +159,31 @@ async def test_a_full_database_refuses_and_goes_on(database):
         await tx.run("INSERT INTO keepsakes (name, value) VALUES ('big', :value)", {"value": bytes(1_000_000)})
 
     await database.write(limit)
-    with pytest.raises(DatabaseFault, match="full"):
+    with pytest.raises(DatabaseUnfit, match="full"):
         await database.write(big)
+    assert database.degraded == "disk_full"
     assert await bump(database) == 1
+    assert database.degraded is None
     results = await shared(database, [big, big])
-    assert [type(result) for result in results] == [DatabaseFault] * 2
+    assert [type(result) for result in results] == [DatabaseUnfit] * 2
     assert await bump(database) == 2
+
+
+async def test_a_database_that_may_not_be_written_says_so_until_it_may(database):
+    await bump(database)
+    database._write_connection.pragma("query_only", 1)
+    with pytest.raises(DatabaseUnfit, match="read-only"):
+        await bump(database)
+    assert database.degraded == "read_only"
+    database._write_connection.pragma("query_only", 0)
+    await database.write(_nothing)
+    assert database.degraded == "read_only"  # nothing was written
+    await bump(database)
+    assert database.degraded is None
+
+
+async def _nothing(_tx):
+    return None
 
 
 async def test_a_reader_never_sees_what_is_not_committed(database):

@@ -172,7 +172,7 @@ async def receive(request: Request, spooled: Path, limits: Limits, offload: Offl
     if (request.content_length() or 0) > most:
         raise TooLarge(f"The upload is larger than a file of {limits.firmware_bytes_max} bytes can make it.")
     around = 0
-    file = await offload(lambda: spooled.open("xb"))
+    file = await offload(lambda: _create(spooled))
     try:
         async for chunk in request.chunks(most, what="The upload", time_s=limits.upload_time_s):
             reader.feed(chunk)
@@ -187,6 +187,12 @@ async def receive(request: Request, spooled: Path, limits: Limits, offload: Offl
     if "File" not in parts.names:
         raise Invalid("There is no part named File; it holds the bundle or other firmware.")
     return parts.upload()
+
+
+def _create(spooled: Path) -> BinaryIO:
+    """Open a new file, in a folder that somebody may have removed."""
+    spooled.parent.mkdir(mode=0o700, exist_ok=True)
+    return spooled.open("xb")
 
 
 def _boundary(request: Request) -> bytes:

@@ -16,6 +16,7 @@ from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
 from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.disk import SENTENCES, Condition, Fault, fault_of, probe
 from fleetvisor.ground.offload import Offload
 
 Fsync = Callable[[int], None]
@@ -29,6 +30,15 @@ class BlobFault(Exception):
     """The blob store could not do what was asked."""
 
 
+class BlobsUnfit(BlobFault):
+    """The disk below the blob store is full, read-only or failing."""
+
+    def __init__(self, fault: Fault, reason: str) -> None:
+        """Keep which of these it is."""
+        super().__init__(f"{reason}. {SENTENCES[fault]}")
+        self.fault: Fault = fault
+
+
 class Blobs:
     """The blob store in one local directory, which several nodes may share."""
 
@@ -37,6 +47,7 @@ class Blobs:
         self._directory = directory.absolute()
         self._offload = offload
         self._fsync = fsync
+        self._condition = Condition()
         missing = [folder for folder in (self._directory, *self._directory.parents) if not folder.exists()]
         self._directory.mkdir(parents=True, exist_ok=True)
         for folder in missing:
@@ -51,6 +62,24 @@ class Blobs:
         Raises ``BlobFault``.
         """
         await self._offload(lambda: self._put(name, source, digest, size_bytes))
+
+    @property
+    def degraded(self) -> Fault | None:
+        """What is wrong with the disk, until a write succeeds; may be read on any thread."""
+        return self._condition.fault
+
+    async def probe(self) -> None:
+        """Look whether the directory can be written, for ``degraded``. Raises ``OSError`` when it is not there."""
+        fault: Fault | None = await self._offload(lambda: probe(self._directory))
+        if fault is None:
+            self._condition.wrote()
+        self._condition.note(fault)
+
+    def _fault(self, what: str, error: Exception) -> BlobFault:
+        """Translate an error of obstore or of the system, and note what it says of the disk."""
+        disk, reason = fault_of(error), f"cannot {what}: {_reason(error)}"
+        self._condition.note(disk)
+        return BlobFault(reason) if disk is None else BlobsUnfit(disk, reason)
 
     async def get_range(self, name: str, start: int, end: int) -> bytes:
         """Read the bytes from ``start`` to before ``end``. Raises ``BlobFault`` when they are not all there."""
@@ -87,8 +116,9 @@ class Blobs:
                     self._store.put(name, file, use_multipart=True, chunk_size=_PART_BYTES, max_concurrency=2)
             self._sync(self._directory / name)
             self._sync_folders(name)
+            self._condition.wrote()
         except _FAULTS as error:
-            raise BlobFault(f"cannot store {name}: {_reason(error)}") from error
+            raise self._fault(f"store {name}", error) from error
 
     def _get(self, name: str, start: int, end: int) -> bytes:
         if start == end:
@@ -96,7 +126,7 @@ class Blobs:
         try:
             data = bytes(self._store.get_range(name, start=start, end=end))
         except _FAULTS as error:
-            raise BlobFault(f"cannot read {name}: {_reason(error)}") from error
+            raise self._fault(f"read {name}", error) from error
         if len(data) != end - start:
             raise BlobFault(f"cannot read {name}: it ends {end - start - len(data)} bytes too early")
         return data
@@ -108,7 +138,7 @@ class Blobs:
         except FileNotFoundError:
             return
         except _FAULTS as error:
-            raise BlobFault(f"cannot remove {name}: {_reason(error)}") from error
+            raise self._fault(f"remove {name}", error) from error
 
     def _holds(self, name: str, digest: str, size_bytes: int) -> bool:
         path = self._directory / name

@@ -18,6 +18,8 @@ from typing import Protocol, TypeVar
 
 import msgspec
 
+from fleetvisor.ground.disk import SENTENCES, Fault
+
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -31,6 +33,15 @@ class DatabaseFault(Exception):
 
 class DatabaseBusy(DatabaseFault):
     """The database stayed busy with conflicting changes, or unreachable, for longer than the retries last."""
+
+
+class DatabaseUnfit(DatabaseBusy):
+    """The disk below the database is full or read-only, or what it holds is damaged."""
+
+    def __init__(self, fault: Fault, reason: str) -> None:
+        """Keep which of these it is, and the engine's own words."""
+        super().__init__(f"{SENTENCES[fault]} ({reason})")
+        self.fault: Fault = fault
 
 
 class ConstraintViolated(DatabaseFault):
@@ -111,6 +122,11 @@ class Database(Protocol):
     @property
     def tally(self) -> Tally:
         """What was done since it was opened; may be read on any thread."""
+        ...
+
+    @property
+    def degraded(self) -> Fault | None:
+        """What is wrong with its disk, until a write succeeds (damage: until a restart); may be read on any thread."""
         ...
 
     async def check(self) -> None:

@@ -18,9 +18,10 @@ from typing import Any, Final, TypeVar, cast
 import apsw
 import msgspec
 
-from fleetvisor.db.database import Body, DatabaseBusy, Params, Tally
+from fleetvisor.db.database import Body, DatabaseBusy, DatabaseFault, DatabaseUnfit, Params, Tally
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain, fault, finish, migrate
 from fleetvisor.db.sqlite_writer import Job, Writer
+from fleetvisor.ground.disk import Condition, Fault
 
 _STOP_S: Final = 0.02
 
@@ -42,7 +43,8 @@ class SqliteDatabase:
             raise fault(error) from error
         self._pool = ThreadPoolExecutor(1, "sqlite-scan")
         self._loop = asyncio.get_running_loop()
-        self._writer = Writer(self._write_connection, self._loop)
+        self._condition = Condition()
+        self._writer = Writer(self._write_connection, self._loop, self._condition)
         self._writer.start()
         self._closing: asyncio.Task[None] | None = None
 
@@ -51,13 +53,25 @@ class SqliteDatabase:
         """What was done since it was opened. Nothing is ever run again: one thread writes."""
         return Tally(self._writer.writes, self._writer.commits, 0)
 
+    @property
+    def degraded(self) -> Fault | None:
+        """What is wrong with the disk."""
+        return self._condition.fault
+
+    def _fault(self, error: apsw.Error) -> DatabaseFault:
+        """Translate an error of a read, and note what it says of the disk."""
+        translated = fault(error)
+        if isinstance(translated, DatabaseUnfit):
+            self._condition.note(translated.fault)
+        return translated
+
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key, on the event loop."""
         self._refuse_if_closed()
         try:
             return self._reader.one(row, sql, params)
         except apsw.Error as error:
-            raise fault(error) from error
+            raise self._fault(error) from error
 
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Read a small, indexed result, on the event loop."""
@@ -65,7 +79,7 @@ class SqliteDatabase:
         try:
             return self._reader.all(row, sql, params)
         except apsw.Error as error:
-            raise fault(error) from error
+            raise self._fault(error) from error
 
     async def scan(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Read something larger, on the read thread."""
@@ -73,7 +87,7 @@ class SqliteDatabase:
         try:
             return await self._loop.run_in_executor(self._pool, self._scan, row, sql, params)
         except apsw.Error as error:
-            raise fault(error) from error
+            raise self._fault(error) from error
 
     def _scan(self, row: type[R], sql: str, params: Params) -> list[R]:
         self._refuse_if_closed()  # it may have waited for its turn until then
@@ -93,7 +107,7 @@ class SqliteDatabase:
         try:
             drain(self._reader.connection, "SELECT 1 FROM schema_version LIMIT 1")
         except apsw.Error as error:
-            raise fault(error) from error
+            raise self._fault(error) from error
 
     async def close(self) -> None:
         """Finish the writes under way, then close the file, also when the caller is cancelled meanwhile."""
@@ -135,6 +149,11 @@ class MemoryDatabase:
     def tally(self) -> Tally:
         """What was done since it was made."""
         return Tally(self._writes, self._writes, 0)
+
+    @property
+    def degraded(self) -> Fault | None:
+        """Nothing: there is no disk."""
+        return None
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""

@@ -15,12 +15,14 @@ from fleetvisor.db.database import (
     ConstraintViolated,
     DatabaseBusy,
     DatabaseFault,
+    DatabaseUnfit,
     Params,
     ReferenceViolated,
     UniqueViolated,
 )
 from fleetvisor.db.migrate import pending
 from fleetvisor.db.portable import with_keys
+from fleetvisor.ground.disk import Fault
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
@@ -31,6 +33,25 @@ _UNIQUE: Final = {apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYK
 # SQLite carries out ON DELETE RESTRICT as a trigger of its own, and says so; the schema has no other triggers.
 _REFERENCE: Final = {apsw.SQLITE_CONSTRAINT_FOREIGNKEY, apsw.SQLITE_CONSTRAINT_TRIGGER}
 _BUSY: Final = (apsw.BusyError, apsw.LockedError, apsw.InterruptError, apsw.ConnectionClosedError)
+
+_DAMAGED: Final = {apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA}
+
+
+def _disk_fault(error: BaseException, code: int) -> Fault | None:
+    """Return what an error of apsw says of the disk. SQLite calls a quota that is used up an I/O error."""
+    match error:
+        case apsw.FullError():
+            return "disk_full"
+        case apsw.ReadOnlyError():
+            return "read_only"
+        case apsw.CorruptError() | apsw.NotADBError():
+            return "damaged"
+        case apsw.IOError() if code == apsw.SQLITE_IOERR_SHMSIZE:
+            return "disk_full"
+        case apsw.IOError():
+            return "damaged" if code in _DAMAGED else "io_error"
+        case _:
+            return None
 
 
 def fault(error: BaseException) -> DatabaseFault:
@@ -44,6 +65,9 @@ def fault(error: BaseException) -> DatabaseFault:
         return ConstraintViolated(str(error))
     if isinstance(error, _BUSY):
         return DatabaseBusy(str(error))
+    disk = _disk_fault(error, code)
+    if disk is not None:
+        return DatabaseUnfit(disk, f"{type(error).__name__}: {error}")
     return DatabaseFault(f"{type(error).__name__}: {error}")
 
 

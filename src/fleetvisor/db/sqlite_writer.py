@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import apsw
 
-from fleetvisor.db.database import Body
+from fleetvisor.db.database import Body, DatabaseUnfit
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, drain, fault, finish
+from fleetvisor.ground.disk import Condition
 
 _BATCH_MAX: Final = 512
 
@@ -46,13 +47,14 @@ class Job:
 class Writer(threading.Thread):
     """The one thread that writes: takes what waits, runs each in a savepoint, commits once, answers all."""
 
-    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop, condition: Condition) -> None:
         super().__init__(name="sqlite-writer", daemon=True)
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.commits = 0
         self.writes = 0
         self._connection = connection
         self._loop = loop
+        self._condition = condition
         self._tx = SqliteTx(Statements(connection))
 
     def run(self) -> None:
@@ -80,6 +82,7 @@ class Writer(threading.Thread):
         return batch
 
     def _commit(self, batch: list[Job]) -> None:
+        changes = self._connection.total_changes()
         try:
             drain(self._connection, "BEGIN IMMEDIATE")
             for job in batch:
@@ -87,11 +90,16 @@ class Writer(threading.Thread):
             drain(self._connection, "COMMIT")
             self.commits += 1
             self.writes += sum(job.error is None for job in batch)
+            if self._connection.total_changes() != changes:
+                self._condition.wrote()
         except BaseException as error:  # noqa: BLE001  the callers get it, and the thread goes on
             self._abandon()
             # Also those whose body had failed: what they judged by was never committed.
             for job in batch:
                 job.error = fault(error)
+        for job in batch:
+            if isinstance(job.error, DatabaseUnfit):
+                self._condition.note(job.error.fault)
 
     def _run(self, job: Job) -> None:
         """Drive a body inside a savepoint; what it raises rolls back what it did, and only that."""

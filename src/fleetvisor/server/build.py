@@ -61,6 +61,7 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
 from fleetvisor.pki.seal import Seal
 from fleetvisor.server.background import Job
+from fleetvisor.server.disks import LOOK_S, Disks
 from fleetvisor.web.address import Addresses, Network
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.requests import Receive, Scope, Send
@@ -88,6 +89,7 @@ class World:
     rollouts: Ticker
     channel: Channel
     resources: frozenset[str]
+    disks: Disks
     ready: bool = False
 
     def begin_shutdown(self) -> None:
@@ -154,6 +156,7 @@ def build(
     explainer = Explainer(db=db, clock=clock, limits=limits, devices=devices, penalties=penalties)
     presence = Presence(db=db, limits=limits, written=devices.forget)
 
+    disks = Disks(db=db, blobs=blobs, spool=spool, offload=offload)
     routes = _routes(
         DeviceHandlers(devices=devices, updates=updates, attributes=attributes, limits=limits, urls=urls),
         AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
@@ -224,6 +227,7 @@ def build(
             Job("events", 60.0, events.forget),
             Job("overdue", 5.0, updates.expire),
             Job("rollouts", 0.5, ticker.tick),
+            Job("disk", LOOK_S, disks.look),
             Job("sweep", 60.0, partial(sweep, db, blobs, clock, limits)),
         ),
         db=db,
@@ -239,6 +243,7 @@ def build(
         rollouts=ticker,
         channel=channel,
         resources=routes.resources,
+        disks=disks,
     )
     return world
 

@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.disk import SENTENCES, Fault, fault_of
 from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key
 from fleetvisor.pki.seal import KEY_BYTES
 from fleetvisor.pki.serving import Serving, issue, must_renew
@@ -24,6 +25,13 @@ from fleetvisor.pki.serving import Serving, issue, must_renew
 _SEAL_NAME: Final = re.compile(r"seal-([0-9]{1,9})\.key")
 _LOCK_TRIES: Final = 5
 _LOCK_PAUSE_S: Final = 0.05
+
+WAY_OUT: Final[dict[Fault, str]] = {
+    "disk_full": "Make room on that disk, and start again.",
+    "read_only": "Mount that disk so that it can be written, and start again.",
+    "io_error": "Look at the system's log for what is wrong with that disk.",
+    "damaged": "Restore it from a backup (docs/how-to/back-up.md).",
+}
 
 
 class StartFault(Exception):
@@ -66,6 +74,9 @@ class DataDirectory:
             case PermissionError():
                 place = error.filename or self.root
                 why = f"{place} may not be written; run as the user who owns it, or give another --data"
+            case _ if (fault := fault_of(error)) is not None:
+                why = f"{error.filename or self.root} cannot be written. {SENTENCES[fault]} {WAY_OUT[fault]}"
+                return StartFault(f"The data directory {self.root} cannot be {what}: {why}")
             case _:
                 why = f"{error.strerror}; give another --data"
         return StartFault(f"The data directory {self.root} cannot be {what}: {why}.")
@@ -134,8 +145,13 @@ class DataDirectory:
             raise Occupied(
                 f"Another server (process {holder}) serves {self.root}: stop it, or give another --data directory."
             )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(descriptor)
+            error.filename = str(self.root / "lock")
+            raise self._unusable("locked", error) from error
         self._lock = descriptor
 
     def release(self) -> None:
@@ -199,7 +215,18 @@ class DataDirectory:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file of mode 0600 whole and durably: never half of it, whatever happens."""
+    """Write a file of mode 0600 whole and durably: never half of it, whatever happens.
+
+    Raises ``OSError`` that names the file.
+    """
+    try:
+        _write_private(path, content)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+
+
+def _write_private(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

@@ -21,9 +21,10 @@ import structlog
 import uvloop
 
 from fleetvisor.blobs.store import Blobs
-from fleetvisor.db.database import Database, DatabaseFault
+from fleetvisor.db.database import Database, DatabaseFault, DatabaseUnfit
 from fleetvisor.features.accounts.model import NewAccount
 from fleetvisor.ground.clock import later
+from fleetvisor.ground.disk import SENTENCES, fault_of
 from fleetvisor.ground.limits import Limits
 from fleetvisor.obs import logs
 from fleetvisor.pki.ca import Authority
@@ -33,7 +34,8 @@ from fleetvisor.server import shared
 from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import Asgi, World, build
 from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate
-from fleetvisor.server.files import Credentials, DataDirectory, StartFault
+from fleetvisor.server.databases import open_local, open_shared
+from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
 from fleetvisor.server.listener import Doors, connections_bound, raise_descriptors, resolve
 from fleetvisor.server.telemetry import Telemetry
 from fleetvisor.settings import Settings
@@ -70,6 +72,11 @@ def serve(settings: Settings, limits: Limits, announce: Callable[[Started], None
         data.clear_leftovers()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(_Process(settings, named, _bounded(limits), data, announce).run())
+    except OSError as error:
+        if (fault := fault_of(error)) is None:
+            raise
+        place = error.filename or settings.data
+        raise StartFault(f"{place} cannot be written. {SENTENCES[fault]} {WAY_OUT[fault]}") from error
     finally:
         data.release()
 
@@ -139,6 +146,9 @@ class _Process:
                 return await self._serve(doors, port, db, blobs, seal, authority, told)
             finally:
                 await db.close()
+        except DatabaseUnfit as error:
+            place = "" if self._settings.database else f" {self._data.database}"
+            raise StartFault(f"The database{place} failed: {error} {WAY_OUT[error.fault]}") from error
         except DatabaseFault as error:
             raise StartFault(f"The database failed: {error}") from error
         finally:
@@ -202,14 +212,14 @@ class _Process:
 
     async def _open_database(self) -> Database:
         if self._settings.database is not None:
-            return await _open_shared(self._settings.database)
+            return await open_shared(self._settings.database)
         path = self._data.database
         if self._data.seal_keys() and path.is_file() and path.stat().st_size == 0:
             raise StartFault(
                 f"The database {path} is empty, and {self._data.keys} holds the key of one that was not: restore it"
                 " from a backup, or remove the file to begin anew."
             )
-        return await _open_local(path)
+        return await open_local(path)
 
     async def _seal(self, db: Database) -> Seal:
         """Load the sealing keys; only a database that needs none yet may have its first one made."""
@@ -339,31 +349,6 @@ def _load_seal(files: Sequence[Path], entropy: RealEntropy) -> Seal:
     except SealFault as error:
         advice = "Restore it from where the sealing keys are kept: without it no secret can be read."
         raise StartFault(f"{error} {advice}") from error
-
-
-async def _open_local(path: Path) -> Database:
-    from fleetvisor.db.sqlite import open_sqlite
-
-    try:
-        return await open_sqlite(path)
-    except DatabaseFault as error:
-        if error.__cause__ is None:  # the port's own words, which say what to do
-            raise StartFault(f"The database {path} cannot be opened: {error}") from error
-        advice = "If it is damaged, restore it from a backup (docs/how-to/back-up.md)."
-        raise StartFault(f"The database {path} cannot be opened: {error}. {advice}") from error
-
-
-async def _open_shared(url: str) -> Database:
-    """Open a PostgreSQL database; its URL, which may hold a password, is never told."""
-    from fleetvisor.db.postgres import open_postgres
-
-    try:
-        return await open_postgres(url)
-    except DatabaseFault as error:
-        if error.__cause__ is None:
-            raise StartFault(f"The database cannot be opened: {error}") from error
-        advice = "Check that PostgreSQL runs, and the host, the port, the name and the password in --database."
-        raise StartFault(f"The database cannot be opened: {error}. {advice}") from error
 
 
 def _tell(told: asyncio.Future[signal.Signals], number: signal.Signals) -> None:

@@ -13,6 +13,7 @@ from fleetvisor.features.rollouts.waiting import CODES
 from fleetvisor.obs.metrics import Metrics
 from fleetvisor.server.background import Job
 from fleetvisor.server.build import Asgi, World
+from fleetvisor.server.disks import STORES
 from fleetvisor.server.files import StartFault
 from fleetvisor.web.requests import Message, Receive, Scope, Send
 
@@ -60,6 +61,8 @@ class Telemetry:
         watch("database_writes_total", "Write bodies committed.", lambda: world.db.tally.writes)
         watch("database_commits_total", "Transactions committed.", lambda: world.db.tally.commits)
         watch("database_repeats_total", "Write bodies run again after a conflict.", lambda: world.db.tally.repeats)
+        about = "1 for each store whose disk is full, read-only, failing or damaged."
+        self.metrics.watch_each("degraded", about, "store", lambda: _degraded(world))
         about = "Rollouts under way, by what they wait for (counted each five seconds)."
         self.metrics.watch_each("rollouts", about, "waits_for", lambda: self._rollouts)
 
@@ -72,6 +75,12 @@ class Telemetry:
 def _rollouts(waiting: Mapping[str, int]) -> dict[str, float]:
     """Give a number for everything that a rollout under way may wait for, so that no series ever ends."""
     return {code: waiting.get(code, 0) for code in CODES if code != "start"}
+
+
+def _degraded(world: World) -> dict[str, float]:
+    """Return 0 or 1 for each store, so that no series ever ends."""
+    found = world.disks.degraded()
+    return {store: float(store in found) for store in STORES}
 
 
 def counted(app: Asgi, metrics: Metrics) -> Asgi:

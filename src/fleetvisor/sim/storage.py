@@ -11,6 +11,7 @@ import msgspec
 
 from fleetvisor.db.database import Body, Database, DatabaseFault, Params, Tally
 from fleetvisor.ground.clock import Clock
+from fleetvisor.ground.disk import Fault
 from fleetvisor.sim.loop import SeededEntropy
 
 T = TypeVar("T")
@@ -43,6 +44,11 @@ class Storage:
     def tally(self) -> Tally:
         """What the database did for all its users."""
         return self._db.tally
+
+    @property
+    def degraded(self) -> Fault | None:
+        """What is wrong with the database's disk."""
+        return self._db.degraded
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""

@@ -11,9 +11,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from fleetvisor.db.database import DatabaseBusy
+from fleetvisor.blobs.store import BlobsUnfit
+from fleetvisor.db.database import DatabaseBusy, DatabaseUnfit
 from fleetvisor.features.events import actor
 from fleetvisor.ground.clock import Clock, Entropy
+from fleetvisor.ground.disk import SENTENCES, fault_of
 from fleetvisor.ground.errors import InternalFault, MethodNotAllowed, NotFound, Problem, Unauthenticated, Unavailable
 from fleetvisor.ground.sids import new_request_sid
 from fleetvisor.web.answers import JSON, Answer, Header, send_answer
@@ -27,6 +29,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 
 _PATH_CHARS_MAX: Final = 300
 _BUSY_RETRY_S: Final = 1
+_DISK_RETRY_S: Final = 10
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
@@ -62,6 +65,12 @@ def problem_of(error: Exception) -> Problem:
     """Give the problem that the caller is told about for ``error``."""
     if isinstance(error, Problem):
         return error
+    if isinstance(error, DatabaseUnfit | BlobsUnfit):
+        return Unavailable(SENTENCES[error.fault], retry_after_s=_DISK_RETRY_S)
+    if isinstance(error, OSError) and (fault := fault_of(error)):
+        return Unavailable(SENTENCES[fault], retry_after_s=_DISK_RETRY_S)
+    if isinstance(error, FileNotFoundError):  # somebody removed the folder of uploads on their way
+        return Unavailable("A folder of the server is missing.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, DatabaseBusy):
         return Unavailable("The database is busy.", retry_after_s=_BUSY_RETRY_S)
     return InternalFault()
