@@ -3,12 +3,23 @@
 import random
 from dataclasses import dataclass, field
 
+import msgspec
 from tests.api.world import BASE
 
 from fleetvisor.features.rollouts import membership, store
 from fleetvisor.features.updates.members import STATES
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import PageRequest
+
+_REMOVED = "SELECT wave, state, count FROM rollout_counts WHERE rollout_sid = :sid AND shard = -1"
+
+
+class Removed(msgspec.Struct):
+    """How many devices of a wave were removed in a state."""
+
+    wave: int
+    state: str
+    count: int
 
 
 @dataclass
@@ -97,7 +108,7 @@ class Fleet:
         return shown
 
     async def check(self, shown):
-        """Demand that the counts are those of the rows."""
+        """Demand that the counts are those of the rows, and of devices that were removed."""
         account_sid = self.hands.auth[0]
         rollout = await store.find(self.server.world.db, account_sid, shown["sid"])
         everything = PageRequest(100_000)
@@ -105,6 +116,8 @@ class Fleet:
         counts = {}
         for row in rows:
             counts.setdefault(row.wave, dict.fromkeys(STATES, 0))[row.state] += 1
+        for row in await self.server.world.db.all(Removed, _REMOVED, {"sid": shown["sid"]}):
+            counts.setdefault(row.wave, dict.fromkeys(STATES, 0))[row.state] += row.count
         for wave in shown["waves"]:
             expected = counts.get(wave["position"], {})
             assert {state: n for state, n in wave["counts"].items() if n} == {s: n for s, n in expected.items() if n}

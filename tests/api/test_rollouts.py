@@ -153,9 +153,6 @@ async def test_an_aborted_rollout_cancels_its_open_updates_and_leaves_what_succe
     for board in fleet.boards.values():
         assert not await board.follow()
     assert (await fleet.act(rollout, "resume", ok=409))["code"] == 20409
-    await fleet.hands.delete(f"/v1/Devices/{first.sid}")
-    rollout = await fleet.get(rollout)
-    assert rollout["counts"]["succeeded"] == 0
 
 
 async def test_no_more_are_started_in_a_minute_than_the_rate_says(server):

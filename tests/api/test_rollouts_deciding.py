@@ -2,7 +2,9 @@
 
 from tests.api.rollout_world import Fleet
 
-NUMBERS = {"succeeded", "failed", "silent", "offline", "lower", "upper", "limit", "confidence", "minimum_sample"}
+NUMBERS = {
+    "succeeded", "failed", "silent", "offline", "uncounted", "lower", "upper", "limit", "confidence", "minimum_sample",
+}  # fmt: skip
 
 
 async def decisions(fleet, rollout):

@@ -70,7 +70,11 @@ class DecisionShape(msgspec.Struct):
 
 
 class RolloutShape(msgspec.Struct):
-    """A rollout with its waves, counts, failure rate and newest decision (extension)."""
+    """A rollout with its waves, counts, failure rate and newest decision (extension).
+
+    ``uncounted``: devices that were decided but are too new to count as evidence. ``removed_devices``: of the counts,
+    how many belong to devices that were removed since. ``known_since``: devices made before it count as evidence.
+    """
 
     sid: RolloutSidText
     account_sid: AccountSidText
@@ -83,12 +87,15 @@ class RolloutShape(msgspec.Struct):
     wave: int
     waves: list[WaveShape]
     counts: dict[str, int]
+    uncounted: int
+    removed_devices: int
     failure_rate: float | None
     failure_rate_lower: float
     failure_rate_upper: float
     guard: GuardShape
     decision: DecisionShape | None
     waits_for: WaitsForShape | None
+    known_since: Date | None
     max_concurrent: int
     starts_per_minute: int
     retrying: bool
@@ -103,13 +110,14 @@ class RolloutShape(msgspec.Struct):
 
 
 class PlannedWaveShape(msgspec.Struct):
-    """What a wave would come to (extension)."""
+    """What a wave would come to (extension). ``new``: devices that enrolled lately, or do not count as evidence."""
 
     position: int
     size: str
     threshold: float
     devices: int
     unchanged: int
+    new: int
     sample: list[DeviceSidText]
 
 
@@ -129,6 +137,7 @@ class PlanShape(msgspec.Struct):
     beyond: int
     waves: list[PlannedWaveShape]
     left_out: list[LeftOutShape]
+    warnings: list[str]
 
 
 class PenaltyShape(msgspec.Struct):
@@ -174,7 +183,10 @@ class ExplanationShape(msgspec.Struct):
 
 
 class RolloutDeviceShape(msgspec.Struct):
-    """What became of one Device in a rollout (extension)."""
+    """What became of one Device in a rollout (extension).
+
+    ``evidence``: its result counts for the guard; if it does not yet, ``evidence_from`` says when it will.
+    """
 
     rollout_sid: RolloutSidText
     device_sid: DeviceSidText
@@ -186,6 +198,8 @@ class RolloutDeviceShape(msgspec.Struct):
     attempts: int
     app_sid: AppSidText | None
     previous_sid: AppSidText | None
+    evidence: bool
+    evidence_from: Date | None
     date_offered: Date
     date_changed: Date
 
@@ -193,7 +207,7 @@ class RolloutDeviceShape(msgspec.Struct):
 def rollout_shape(view: View, now: Millis, urls: Urls) -> RolloutShape:
     """Show a rollout."""
     rollout = view.rollout
-    evidence = rules.evidence(view.counts)
+    evidence = view.counted.evidence
     between = guard.bounds(evidence, rollout.guard.confidence)
     waits = waits_for(view, now)
     url = urls.rollout(rollout.rollout_sid)
@@ -208,13 +222,16 @@ def rollout_shape(view: View, now: Millis, urls: Urls) -> RolloutShape:
         state=rollout.state,
         wave=rollout.wave,
         waves=[_wave_shape(wave, view) for wave in view.waves],
-        counts={**rules.total(view.counts)},
+        counts={**rules.total(view.counted.counts)},
+        uncounted=evidence.uncounted,
+        removed_devices=view.counted.removed,
         failure_rate=round(evidence.bad / evidence.total, _DIGITS) if evidence.total else None,
         failure_rate_lower=round(between.lower, _DIGITS),
         failure_rate_upper=round(between.upper, _DIGITS),
         guard=_guard_shape(rollout),
         decision=None if view.ruling is None else decision_shape(view.ruling),
         waits_for=None if waits is None else WaitsForShape(waits.code, waits.sentence, iso_or_none(waits.until)),
+        known_since=iso_or_none(rollout.date_started if rollout.known_by == "start" else rollout.known_since),
         max_concurrent=rollout.concurrent_max,
         starts_per_minute=rollout.starts_per_minute,
         retrying=rollout.date_retry is not None,
@@ -250,7 +267,7 @@ def _wave_shape(wave: Wave, view: View) -> WaveShape:
         size=size_of(wave),
         state=state,
         threshold=None if wave.threshold is None else wave.threshold / SCALE,
-        counts={**view.counts.get(wave.position, {})},
+        counts={**view.counted.counts.get(wave.position, {})},
         date_opened=iso_or_none(wave.date_opened),
         date_offered=iso_or_none(wave.date_offered),
         date_settled=iso_or_none(wave.date_settled),
@@ -290,11 +307,13 @@ def plan_shape(rollout: Rollout, plan: Plan, waves: tuple[Wave, ...]) -> PlanSha
                 threshold=wave.threshold / SCALE,
                 devices=wave.devices,
                 unchanged=wave.unchanged,
+                new=wave.new,
                 sample=wave.sample,
             )
             for wave in plan.waves
         ],
         left_out=[_left_out_shape(group) for group in plan.left_out],
+        warnings=list(plan.warnings),
     )
 
 
@@ -315,6 +334,8 @@ def rollout_device_shape(member: Member) -> RolloutDeviceShape:
         attempts=member.attempts,
         app_sid=member.app_sid,
         previous_sid=member.previous_sid,
+        evidence=member.is_evidence,
+        evidence_from=iso_or_none(member.evidence_from or None),
         date_offered=iso(member.date_offered),
         date_changed=iso(member.date_changed),
     )

@@ -58,6 +58,8 @@ _CREATE: Final = (
     Param("OnUnproven", "What to do with a wave over the limit that proves nothing: hold, stop or release.",
           extension=True),
     Param("RequireProof", "Whether a wave within the limit that proves nothing is held.", "boolean", extension=True),
+    Param("KnownSince", "Only Devices made before this time count as evidence for the guard; the start without it.",
+          extension=True),
     *_PACE_PARAMS,
 )  # fmt: skip
 _CHANGE: Final = (
@@ -209,6 +211,7 @@ def _draft(form: Fields, limits: Limits) -> Draft:
         guard=_guard(form),
         concurrent_max=_pace(form, "MaxConcurrent") or 0,
         starts_per_minute=_pace(form, "StartsPerMinute") or 0,
+        known_since=find_moment(form, "KnownSince"),
     )
 
 

@@ -71,6 +71,8 @@ def judge(device: Device, app: App) -> Outcome:
             return Outcome.WAITING if _on_trial(device, app) else Outcome.DONE
         case "error":
             return Outcome.FAILED
+        case _ if device.access == "disabled":
+            return Outcome.FAILED  # it cannot report until an operator lets it in again
         case _:
             return Outcome.WAITING
 
@@ -89,7 +91,7 @@ def told(device: Device, app: App) -> str:
         return "runs it"
     if device.update is not None and device.app.update_status == "up-to-date":
         return device.update.state
-    return status(device)
+    return "is disabled" if device.access == "disabled" else status(device)
 
 
 def deploy(

@@ -100,6 +100,15 @@ StartsPerMinute = Annotated[
         show_default=False,
     ),
 ]
+KnownSince = Annotated[
+    str | None,
+    typer.Option(
+        "--known-since",
+        metavar="TIME",
+        help="Only devices made before this time count as evidence; the rollout's start if absent.",
+        show_default=False,
+    ),
+]
 Start = Annotated[bool, typer.Option("--start", help="Start it at once.")]
 StartAt = Annotated[
     str | None,
@@ -123,6 +132,7 @@ def wanted_of(
     require_proof: bool,
     max_concurrent: int | None,
     starts_per_minute: int | None,
+    known_since: str | None,
 ) -> Wanted:
     """Give what the options say, in the words of the API. Raises ``Usage`` for what is no duration."""
     return Wanted(
@@ -138,4 +148,5 @@ def wanted_of(
         require_proof=require_proof or None,
         concurrent_max=max_concurrent,
         starts_per_minute=starts_per_minute,
+        known_since=known_since,
     )

@@ -97,6 +97,10 @@ def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
         "failure rate": rate(rollout),
         "guard": guarding(rollout.guard),
     }
+    if rollout.uncounted:
+        told["too new to count"] = rollout.uncounted
+    if rollout.removed_devices:
+        told["removed since"] = rollout.removed_devices
     if (decision := standing(rollout)) is not None:
         told["decision"] = f"{decision.verdict}: {decision.sentence}"
     if (waits := waiting(rollout)) is not None:

@@ -14,6 +14,7 @@ from fleetvisor.cli.devices import AppNames, Selector, is_blank, removed
 from fleetvisor.cli.options import Failure, Session, Usage, command, group
 from fleetvisor.cli.rollout_options import (
     Confidence,
+    KnownSince,
     Limit,
     MaxConcurrent,
     MinSample,
@@ -55,6 +56,7 @@ def create(
     require_proof: RequireProof = False,
     max_concurrent: MaxConcurrent = None,
     starts_per_minute: StartsPerMinute = None,
+    known_since: KnownSince = None,
     start: Start = False,
     start_at: StartAt = None,
 ) -> None:
@@ -65,7 +67,7 @@ def create(
     """
     wanted = wanted_of(
         name, waves, limit, confidence, min_sample, soak, silent_after, offline_after, on_unproven,
-        require_proof, max_concurrent, starts_per_minute,
+        require_proof, max_concurrent, starts_per_minute, known_since,
     )  # fmt: skip
     if is_blank(selector):
         raise Usage("The selector is empty: it would select every device.", "For every device leave -l away.")
@@ -90,6 +92,7 @@ def rollback(
     require_proof: RequireProof = False,
     max_concurrent: MaxConcurrent = None,
     starts_per_minute: StartsPerMinute = None,
+    known_since: KnownSince = None,
     start: Start = False,
     start_at: StartAt = None,
 ) -> None:
@@ -99,7 +102,7 @@ def rollback(
     """
     wanted = wanted_of(
         name, waves, limit, confidence, min_sample, soak, silent_after, offline_after, on_unproven,
-        require_proof, max_concurrent, starts_per_minute,
+        require_proof, max_concurrent, starts_per_minute, known_since,
     )  # fmt: skip
     made = session.rollouts.create_rollback(session.rollouts.get(rollout).sid, wanted)
     _show_made(session, made, start=start, start_at=start_at)
@@ -179,12 +182,14 @@ def plan(
         return
     named = ("sample",) if sample else ()
     waves = [
-        (wave.position, wave.size, wave.devices, wave.unchanged, *([" ".join(wave.sample)] if sample else []))
+        (wave.position, wave.size, wave.devices, wave.unchanged, wave.new, *([" ".join(wave.sample)] if sample else []))
         for wave in found.waves
     ]
     session.out.record({"selected": found.selected, "in no wave": found.beyond})
     session.out.write("")
-    session.out.table(("wave", "up to", "devices", "unchanged", *named), waves)
+    session.out.table(("wave", "up to", "devices", "unchanged", "new", *named), waves)
+    for warning in found.warnings:
+        session.out.warn(warning)
     if found.left_out:
         left = [
             (out.reason.replace("_", " "), out.devices, *([" ".join(out.sample)] if sample else []))

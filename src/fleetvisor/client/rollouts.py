@@ -33,6 +33,7 @@ class Wanted(msgspec.Struct, kw_only=True, frozen=True):
     require_proof: bool | None = None
     concurrent_max: int | None = None
     starts_per_minute: int | None = None
+    known_since: str | None = None
 
 
 class Guard(msgspec.Struct, kw_only=True):
@@ -90,6 +91,8 @@ class Rollout(Resource, kw_only=True):
     wave: int = 0
     waves: list[Wave]
     counts: dict[str, int]
+    uncounted: int = 0
+    removed_devices: int = 0
     failure_rate: float | None = None
     failure_rate_lower: float = 0.0
     failure_rate_upper: float = 1.0
@@ -98,6 +101,7 @@ class Rollout(Resource, kw_only=True):
     waits_for: WaitsFor | None = None
     max_concurrent: int = 0
     starts_per_minute: int = 0
+    known_since: str | None = None
     retrying: bool = False
     canceling: bool = False
     date_start: str | None = None
@@ -119,6 +123,7 @@ class PlannedWave(msgspec.Struct, kw_only=True):
     size: str
     devices: int
     unchanged: int
+    new: int = 0
     sample: list[str]
 
 
@@ -138,6 +143,7 @@ class Plan(Resource, kw_only=True):
     beyond: int
     waves: list[PlannedWave]
     left_out: list[LeftOut]
+    warnings: list[str] = msgspec.field(default_factory=list[str])
 
 
 class RolloutDevice(Resource, kw_only=True):
@@ -236,6 +242,7 @@ def _form(wanted: Wanted) -> "Form":
         RequireProof=None if wanted.require_proof is None else str(wanted.require_proof).lower(),
         MaxConcurrent=_number(wanted.concurrent_max),
         StartsPerMinute=_number(wanted.starts_per_minute),
+        KnownSince=wanted.known_since,
     )
 
 

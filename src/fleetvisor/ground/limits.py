@@ -59,6 +59,9 @@ class Limits:
     rollouts_open_max: int = _bound(100, "409, 20409", "rollouts of one account that are under way")
     rollout_chunk: int = _bound(12, "none", "devices of a rollout that are offered its app in one transaction")
     penalty_failures: int = _bound(3, "rollouts skip it", "failures of an app after which rollouts pass a device by")
+    new_device_s: int = _bound(
+        24 * 3600, "none", "time from its enrolment for which a device that no operator accepted is no evidence"
+    )
     rollout_sample_max: int = _bound(1000, "400, 20001", "devices of each wave that a rollout's plan names (Sample)")
     page_size_max: int = _bound(1000, "clamped", "items of one page")
     page_size_default: int = _bound(50, "none", "items of one page when PageSize is absent")

@@ -23,9 +23,10 @@ SKEW_MS: Final = 2000
 _WRONG: Final = {
     "a count differs from its rows": """
         SELECT rollout_sid || ' wave ' || wave || ' ' || state || ': ' || SUM(n) AS what FROM (
-            SELECT rollout_sid, wave, state, count AS n FROM rollout_counts
-            UNION ALL SELECT rollout_sid, wave, state, -1 FROM rollout_devices)
-        GROUP BY rollout_sid, wave, state HAVING SUM(n) <> 0""",
+            SELECT rollout_sid, wave, state, evidence, count AS n FROM rollout_counts WHERE shard >= 0
+            UNION ALL SELECT rollout_sid, wave, state, CASE WHEN evidence_from = 0 THEN 1 ELSE 0 END, -1
+                FROM rollout_devices)
+        GROUP BY rollout_sid, wave, state, evidence HAVING SUM(n) <> 0""",
     "a device has two open updates": f"""
         SELECT device_sid AS what FROM updates WHERE state IN {OPEN} GROUP BY device_sid HAVING COUNT(*) > 1""",
     "a device is deciding without an open update of its rollout, and waits for no other's end": f"""

@@ -51,6 +51,15 @@ def test_a_device_that_runs_the_app_on_trial_is_not_done():
     assert told(trial, APP) == "testing"
 
 
+def test_a_disabled_device_is_not_waited_for():
+    """It cannot report before an operator lets it in again."""
+    shut_out = msgspec.structs.replace(device(), access="disabled")
+    assert judge(shut_out, APP) is Outcome.FAILED
+    assert told(shut_out, APP) == "is disabled"
+    runs_it = msgspec.structs.replace(device(update_status="up-to-date"), access="disabled")
+    assert judge(runs_it, APP) is Outcome.DONE
+
+
 def test_a_device_is_watched_until_it_is_through():
     watch = Watch(APP, {"UV1": device()})
     watch.take(device(update=downloading(1, 2)))

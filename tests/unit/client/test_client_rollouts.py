@@ -96,9 +96,11 @@ def test_every_parameter_of_the_api_can_be_given():
     assert {param.name for param in rollouts._CREATE} == {
         "App", "Selector", "Kind", "RollbackOf", "FriendlyName", "Waves", "Limit", "Confidence", "MinimumSample", "Soak",
         "SilentAfter", "OfflineAfter", "OnUnproven", "RequireProof", "MaxConcurrent", "StartsPerMinute",
+        "KnownSince",
     }  # fmt: skip
     assert {param.name for param in rollouts._CHANGE} == {
         "Action", "StartAt", "Wave", "MaxConcurrent", "StartsPerMinute",
+        "KnownSince",
     }  # fmt: skip
 
 

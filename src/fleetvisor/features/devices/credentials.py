@@ -25,6 +25,13 @@ _KEY: Final = """
 SELECT k.device_sid, k.refused, d.access FROM device_keys k
 LEFT JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
 WHERE k.account_sid = :account_sid AND k.key_hash = :key_hash"""
+#: Whether anything proves device ``d`` at ``:now``: a token or key of its own, or its account's gateway token.
+PROVABLE: Final = """(
+    EXISTS (SELECT 1 FROM device_tokens t
+        WHERE t.device_sid = d.device_sid AND (t.date_expires IS NULL OR t.date_expires > :now))
+    OR EXISTS (SELECT 1 FROM device_keys k
+        WHERE k.device_sid = d.device_sid AND k.account_sid = d.account_sid AND k.refused = 0)
+    OR (d.by_gateway = 1 AND EXISTS (SELECT 1 FROM gateway_tokens g WHERE g.account_sid = d.account_sid)))"""
 _INSERT_KEY: Final = """
 INSERT INTO device_keys (account_sid, key_hash, device_sid, point, date_created)
 VALUES (:account_sid, :key_hash, :device_sid, :point, :now)"""

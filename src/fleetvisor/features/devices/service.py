@@ -70,7 +70,7 @@ class Devices:
         async def body(tx: Tx) -> Device:
             if not await store.count_up(tx, account_sid, self._limits.devices_per_account_max):
                 raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
-            if not await store.insert(tx, account_sid, device_sid, name, now):
+            if not await store.insert(tx, account_sid, device_sid, name, now, by_operator=True):
                 raise Conflict("A Device with this UniqueName or Sid exists already.")
             await credentials.insert_token(tx, device_sid, token_hash(token), now)
             await updates_store.insert_assignment(tx, account_sid, device_sid)

@@ -84,14 +84,16 @@ _NEWER: Final = (
 ORDER BY d.date_created ASC, d.device_sid ASC LIMIT :limit"""
 )
 _INSERT: Final = """
-INSERT INTO devices (device_sid, account_sid, unique_name, date_created, date_updated)
-VALUES (:device_sid, :account_sid, :unique_name, :now, :now) ON CONFLICT DO NOTHING RETURNING device_sid"""
+INSERT INTO devices (device_sid, account_sid, unique_name, by_operator, date_created, date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, :by_operator, :now, :now)
+ON CONFLICT DO NOTHING RETURNING device_sid"""
 _COUNT_UP: Final = """
 UPDATE accounts SET device_count = device_count + :count
 WHERE account_sid = :account_sid AND device_count + :count <= :devices_max"""
 _INSERT_MANY: Final = """
-INSERT INTO devices (device_sid, account_sid, unique_name, hardware_class, labels, date_created, date_updated)
-VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, :now, :now)"""
+INSERT INTO devices
+    (device_sid, account_sid, unique_name, hardware_class, labels, by_operator, date_created, date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, 1, :now, :now)"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
 _CLASSES: Final = """
@@ -213,9 +215,26 @@ async def count_down(tx: Tx, account_sid: AccountSid) -> None:
     await tx.run(sql, {"account_sid": account_sid})
 
 
-async def insert(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, unique_name: str | None, now: Millis) -> bool:
-    """Make a device; false when its SID (in any account) or its name (in this one) is taken."""
-    params = {"device_sid": device_sid, "account_sid": account_sid, "unique_name": unique_name, "now": now}
+async def insert(
+    tx: Tx,
+    account_sid: AccountSid,
+    device_sid: DeviceSid,
+    unique_name: str | None,
+    now: Millis,
+    *,
+    by_operator: bool = False,
+) -> bool:
+    """Make a device; false when its SID (in any account) or its name (in this one) is taken.
+
+    ``by_operator``: an operator registers it, not the device itself.
+    """
+    params: dict[str, str | int | None] = {
+        "device_sid": device_sid,
+        "account_sid": account_sid,
+        "unique_name": unique_name,
+        "by_operator": int(by_operator),
+        "now": now,
+    }
     return await tx.one(SidRow, _INSERT, params) is not None
 
 
@@ -260,6 +279,7 @@ async def find_classes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -
 
 
 async def set_access(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, access: str) -> None:
-    """Let a device in (``active``) or keep it out (``disabled``)."""
-    sql = "UPDATE devices SET access = :access WHERE account_sid = :account_sid AND device_sid = :device_sid"
+    """Let a device in (``active``), which an operator vouches for by it, or keep it out (``disabled``)."""
+    sql = """UPDATE devices SET access = :access, by_operator = CASE WHEN :access = 'active' THEN 1 ELSE by_operator END
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
     await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "access": access})

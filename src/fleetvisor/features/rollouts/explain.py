@@ -12,6 +12,7 @@ import msgspec
 from fleetvisor.db.database import Database
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices import selection
+from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import reasons, rules, store, views
@@ -43,10 +44,6 @@ class Explanation(msgspec.Struct, frozen=True):
 class _Policy(msgspec.Struct, frozen=True):
     politeness_s: int = 0
     check_in_s: int = 0
-
-
-class _Credentials(msgspec.Struct, frozen=True):
-    number: int
 
 
 class _Denial(msgspec.Struct, frozen=True):
@@ -134,15 +131,10 @@ class Explainer:
 
     async def _provable(self, device: Device, now: Millis) -> bool:
         """Tell whether anything proves the device: a token or a key of its own, or its account's gateway token."""
-        sql = """SELECT (SELECT count(*) FROM device_tokens
-                WHERE device_sid = :device_sid AND (date_expires IS NULL OR date_expires > :now))
-            + (SELECT count(*) FROM device_keys
-                WHERE device_sid = :device_sid AND account_sid = :account_sid AND refused = 0)
-            + (SELECT count(*) FROM devices d JOIN gateway_tokens g ON g.account_sid = d.account_sid
-                WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.by_gateway = 1) AS number"""
+        sql = f"""SELECT device_sid FROM devices d
+            WHERE device_sid = :device_sid AND account_sid = :account_sid AND {PROVABLE}"""
         keys = {"device_sid": device.device_sid, "account_sid": device.account_sid, "now": now}
-        found = await self._db.one(_Credentials, sql, keys)
-        return found is not None and found.number > 0
+        return await self._db.one(store.DeviceRef, sql, keys) is not None
 
     async def _parts(
         self, device: Device, assignment: Assignment, penalties: Sequence[Penalty], now: Millis

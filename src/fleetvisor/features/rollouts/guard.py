@@ -51,12 +51,14 @@ class Evidence(msgspec.Struct, frozen=True):
     """How the devices fared that a rollout tried: each once, over all its waves. Silent ones count as failed.
 
     ``offline`` ones did not come for their update and are not waited for: they say nothing, and are told of.
+    ``uncounted`` ones were decided but are too new to count.
     """
 
     succeeded: int
     failed: int
     silent: int
     offline: int = 0
+    uncounted: int = 0
 
     @property
     def total(self) -> int:
@@ -143,7 +145,7 @@ def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> D
         return _decision("hold", "deciding", evidence, between, settings)
     if not progress.rested:
         return _decision("hold", "soaking", evidence, between, settings)
-    return _unproven(evidence, between, settings)
+    return _unproven(evidence, between, settings, last=progress.last)
 
 
 def is_proven(evidence: Evidence, settings: GuardSettings) -> bool:
@@ -155,7 +157,9 @@ def _proves(evidence: Evidence, between: Bounds, settings: GuardSettings) -> boo
     return evidence.total >= settings.sample_min and between.upper < settings.limit
 
 
-def _unproven(evidence: Evidence, between: Bounds, settings: GuardSettings) -> Decision:
+def _unproven(evidence: Evidence, between: Bounds, settings: GuardSettings, *, last: bool) -> Decision:
+    if evidence.total == 0 and evidence.uncounted and not last:
+        return _decision("unproven", "only_new", evidence, between, settings)
     over = evidence.bad * MILLION > settings.limit_ppm * evidence.total
     if not over:
         code = "proof_required" if settings.require_proof else "unproven_within"
@@ -190,6 +194,8 @@ SENTENCES: Final = {
     " to {upper}, at {confidence} confidence. The wave is released on what was observed, without an error bound.",
     "proof_required": "That is within the limit of {limit}, but the rate may be anything from {lower} to {upper}, at"
     " {confidence} confidence. Proof is required, so the wave is held; release it by hand, or abort.",
+    "only_new": "No device that counts as evidence was decided, so nothing is known of the app. The wave is held;"
+    " release it by hand, or abort.",
     "unproven_over_hold": "That is over the limit of {limit} but proves nothing: the rate may be anything from {lower}"
     " to {upper}, at {confidence} confidence. The wave is held; release it by hand, or abort.",
     "unproven_over_stop": "That is over the limit of {limit}; the rate may be anything from {lower} to {upper}, at"
@@ -199,14 +205,17 @@ SENTENCES: Final = {
     " bound.",
 }
 CODES: Final = tuple(SENTENCES)
-HELD: Final = frozenset({"proof_required", "unproven_over_hold"})
+HELD: Final = frozenset({"proof_required", "only_new", "unproven_over_hold"})
 
 
 def seen(evidence: Evidence, settings: GuardSettings) -> str:
     """Say in words what was seen, with which every sentence begins."""
     away = f" {evidence.offline} more did not come for the update." if evidence.offline else ""
+    if evidence.uncounted:
+        away = f" {evidence.uncounted} more are too new to count as evidence.{away}"
     if evidence.total == 0:
-        return f"No device has succeeded, failed or fallen silent.{away}"
+        known = " that counts" if evidence.uncounted else ""
+        return f"No device{known} has succeeded, failed or fallen silent.{away}"
     silent = f", {evidence.silent} of them silent" if evidence.silent else ""
     devices = "device" if evidence.total == 1 else "devices"
     few = f"; the bounds count from {settings.sample_min} on" if evidence.total < settings.sample_min else ""

@@ -10,7 +10,7 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.rollouts import guard, rules, steps, store
 from fleetvisor.features.rollouts.guard import Decision, Progress
-from fleetvisor.features.rollouts.model import Counts, Rollout, Ruling, Wave
+from fleetvisor.features.rollouts.model import Counted, Rollout, Ruling, Wave
 from fleetvisor.ground.clock import Millis
 
 EMPTY: Final = "The wave has no devices: it is passed."
@@ -72,12 +72,12 @@ class Judgement(msgspec.Struct, frozen=True):
         return self.moves_times
 
 
-def judge(rollout: Rollout, waves: tuple[Wave, ...], counts: Counts, now: Millis) -> Judgement:
+def judge(rollout: Rollout, waves: tuple[Wave, ...], counted: Counted, now: Millis) -> Judgement:
     """Judge the open wave. Pure."""
     wave = waves[rollout.wave - 1]
     settings = rollout.guard
     offered = wave.date_offered or (now if rollout.date_scanned is not None else None)
-    every = rules.total(counts)
+    every = rules.total(counted.counts)
     # Once all of it was offered, looking for late devices unsettles nothing before one is found.
     decided = offered is not None and every["updating"] == 0 and rollout.date_retry is None
     settled = (wave.date_settled or now) if decided else None
@@ -85,8 +85,8 @@ def judge(rollout: Rollout, waves: tuple[Wave, ...], counts: Counts, now: Millis
     rested = settled is not None and now - settled >= soak_ms
     soaked = offered is not None and now - offered >= soak_ms
     progress = Progress(soaked, settled is not None, rested, last=rollout.wave == len(waves))
-    here = counts.get(rollout.wave, {})
+    here = counted.counts.get(rollout.wave, {})
     some = any(here.values())
     empty = rollout.date_scanned is not None and not some
-    decision = guard.decide(rules.evidence(counts), progress, settings)
+    decision = guard.decide(counted.evidence, progress, settings)
     return Judgement(offered, settled, some or offered is not None, empty, decision, wave)

@@ -15,7 +15,7 @@ from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 _PIECE: Final = 1024
 _COLUMNS: Final = (
     "rollout_sid", "device_sid", "account_sid", "wave", "state", "reason", "error_code", "number", "attempts",
-    "app_sid", "previous_sid", "date_offered", "date_changed",
+    "app_sid", "previous_sid", "date_offered", "date_changed", "evidence_from",
 )  # fmt: skip
 
 

@@ -1,11 +1,12 @@
 """What a rollout, its waves, its counts and its decisions are."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Final, Literal
 
 import msgspec
 
-from fleetvisor.features.rollouts.guard import GuardSettings, OnUnproven
+from fleetvisor.features.rollouts.guard import Evidence, GuardSettings, OnUnproven
 from fleetvisor.features.updates.members import MemberState
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid
@@ -13,6 +14,8 @@ from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid
 RolloutState = Literal["draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed"]
 FINISHED: Final = frozenset({"stopped", "aborted", "completed"})
 Kind = Literal["release", "rollback"]
+#: What makes a device known, so that it counts as evidence: made before the start, before a date, or nothing.
+KnownBy = Literal["start", "date", "none"]
 Action = Literal["start", "pause", "resume", "abort", "retry", "release"]
 SCALE: Final = 1 << 53
 
@@ -22,6 +25,7 @@ class Rollout(msgspec.Struct, frozen=True):
 
     ``wave`` is the open one, from 1; 0 before the start. ``version`` counts the steps of the rollout itself.
     ``starts_per_minute`` and ``concurrent_max`` of 0 mean no limit. ``date_paid``: until when starts are paid for.
+    ``known_since``: devices made before it count as evidence, where ``known_by`` says so.
     ``removing``: nobody sees it any more, and its rows are on their way out.
     """
 
@@ -41,6 +45,8 @@ class Rollout(msgspec.Struct, frozen=True):
     offline_s: int
     on_unproven: OnUnproven
     require_proof: bool
+    known_by: KnownBy
+    known_since: Millis | None
     concurrent_max: int
     starts_per_minute: int
     wave: int
@@ -109,9 +115,48 @@ class Draft(msgspec.Struct, frozen=True):
     guard: GuardSettings
     concurrent_max: int
     starts_per_minute: int
+    known_since: Millis | None = None
 
 
 Counts = Mapping[int, Mapping[MemberState, int]]
+
+
+class CountRow(msgspec.Struct, frozen=True):
+    """How many devices of a wave are in a state, of those that are evidence or of the others.
+
+    ``removed``: how many of them were removed since.
+    """
+
+    wave: int
+    state: MemberState
+    evidence: bool
+    count: int
+    removed: int
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """The devices of a rollout by wave and state, what of them is evidence, and how many of them were removed since."""
+
+    counts: Counts
+    evidence: Evidence
+    removed: int = 0
+
+    @classmethod
+    def of(cls, rows: Iterable[CountRow]) -> "Counted":
+        """Add up the rows of one rollout."""
+        counts: dict[int, dict[MemberState, int]] = {}
+        seen: Counter[MemberState] = Counter()
+        uncounted = removed = 0
+        for row in rows:
+            here = counts.setdefault(row.wave, {})
+            here[row.state] = here.get(row.state, 0) + row.count
+            removed += row.removed
+            if row.evidence or row.state == "offline":
+                seen[row.state] += row.count
+            elif row.state in {"succeeded", "failed", "silent"}:
+                uncounted += row.count
+        evidence = Evidence(seen["succeeded"], seen["failed"], seen["silent"], seen["offline"], uncounted)
+        return cls(counts, evidence, removed)
 
 
 class Ruling(msgspec.Struct, frozen=True):
@@ -131,5 +176,5 @@ class View(msgspec.Struct, frozen=True):
 
     rollout: Rollout
     waves: tuple[Wave, ...]
-    counts: Counts
+    counted: Counted
     ruling: Ruling | None

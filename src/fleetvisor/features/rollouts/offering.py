@@ -42,6 +42,12 @@ class _Device(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
     access: str
     hardware_class: str | None
+    date_created: Millis
+    by_operator: bool
+
+    @property
+    def origin(self) -> rules.Origin:
+        return rules.Origin(self.date_created, self.by_operator)
 
 
 class _Failures(msgspec.Struct, frozen=True):
@@ -70,7 +76,7 @@ def offer(rollout: Rollout, chunk: Chunk, limits: Limits, now: Millis) -> Callab
         if current is None or current.version != rollout.version:
             return None
         seen = await _look(tx, rollout, [DeviceSid(spot.device_sid) for spot, _ in chunk.devices])
-        updating = rules.total(await store.counts(tx, rollout.rollout_sid))["updating"]
+        updating = rules.total((await store.counted(tx, rollout.rollout_sid)).counts)["updating"]
         room = rules.allowance(rollout, updating, now)
         taken, rows, reached_end = _sort(rollout, chunk, seen, room, limits, now)
         instruction = Instruction(rollout.date_started or now, rollout.rollout_sid)
@@ -79,6 +85,7 @@ def offer(rollout: Rollout, chunk: Chunk, limits: Limits, now: Millis) -> Callab
         )
         waves = {spot.device_sid: wave for spot, wave in chunk.devices}
         rows += [_taken(rollout, waves[each.assignment.device_sid], each, numbers, now) for each in taken]
+        rows = _with_evidence(rollout, rows, seen, await store.count_waves(tx, rollout.rollout_sid), limits, now)
         await members.insert(tx, rows, seen.known)
         starts = sum(1 for row in rows if row.state == "updating")
         at = chunk.spot if reached_end is None else reached_end
@@ -108,7 +115,7 @@ async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
     found = [await apps_store.find_in(tx, account_sid, sid) for sid in sorted(wanted)]
     account = {"account_sid": account_sid}
     # By way of the assignments, which no index leads to by account: SQLite would walk all of the account's devices.
-    sql = """SELECT d.device_sid, d.access, d.hardware_class
+    sql = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator
         FROM assignments a JOIN devices d ON d.device_sid = a.device_sid
         WHERE a.account_sid = :account_sid AND a.device_sid IN (:keys)"""
     failed = """SELECT device_sid, app_sid, failures FROM app_failures
@@ -181,6 +188,21 @@ def _judge(
     return offers.Offer(assignment, app, seen.open_updates.get(sid))
 
 
+def _with_evidence(
+    rollout: Rollout, rows: Sequence[Member], seen: _Seen, waves: int, limits: Limits, now: Millis
+) -> list[Member]:
+    """Note in each row from when the device counts as evidence."""
+    return [
+        msgspec.structs.replace(
+            row,
+            evidence_from=rules.evidence_from(
+                rollout, row.wave, waves, seen.devices[row.device_sid].origin, after_s=limits.new_device_s, now=now
+            ),
+        )
+        for row in rows
+    ]
+
+
 def _row(rollout: Rollout, assignment: Assignment, wave: int, now: Millis) -> Member:
     return Member(
         rollout_sid=RolloutSid(rollout.rollout_sid),
@@ -196,6 +218,7 @@ def _row(rollout: Rollout, assignment: Assignment, wave: int, now: Millis) -> Me
         previous_sid=assignment.reported_sid,
         date_offered=now,
         date_changed=now,
+        evidence_from=Millis(0),
     )
 
 

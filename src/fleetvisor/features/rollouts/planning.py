@@ -14,11 +14,12 @@ from fleetvisor.features.apps.model import App
 from fleetvisor.features.rollouts import rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.population import PIECES_MAX, Census, Population, Spot, device_sids
+from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
-_FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, a.reported_hash, a.rollout_sid,
-    COALESCE(f.failures, 0) AS failures, m.previous_sid
+_FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
+    a.rollout_sid,    COALESCE(f.failures, 0) AS failures, m.previous_sid
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source
 LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = COALESCE(m.previous_sid, :app_sid)
@@ -26,12 +27,16 @@ WHERE a.account_sid = :account_sid AND a.device_sid IN """
 
 
 class PlannedWave(msgspec.Struct):
-    """How many devices a wave would come to, how many run the app already, and the first of them by age."""
+    """How many devices a wave would come to, how many run the app already, and the first of them by age.
+
+    ``new``: how many do not count as evidence, or enrolled by themselves only lately.
+    """
 
     position: int
     threshold: int
     devices: int = 0
     unchanged: int = 0
+    new: int = 0
     sample: list[str] = msgspec.field(default_factory=list[str])
 
 
@@ -51,11 +56,23 @@ class Plan(msgspec.Struct, frozen=True):
     waves: tuple[PlannedWave, ...]
     left_out: tuple[LeftOut, ...]
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Say which waves are mostly too new to prove anything."""
+        return tuple(
+            f"Wave {wave.position} is mostly new: {wave.new} of its {wave.devices} devices enrolled by themselves only"
+            " lately, or do not count as evidence. Check where they come from; KnownSince says who counts."
+            for wave in self.waves
+            if wave.new * 2 > wave.devices
+        )
+
 
 class _Facts(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
     access: str
     hardware_class: str | None
+    date_created: Millis
+    by_operator: bool
     reported_hash: str | None
     rollout_sid: str | None
     failures: int
@@ -65,14 +82,18 @@ class _Facts(msgspec.Struct, frozen=True):
 class Planner:
     """Makes plans."""
 
-    def __init__(self, *, db: Database, population: Population, limits: Limits) -> None:
+    def __init__(self, *, db: Database, clock: Clock, population: Population, limits: Limits) -> None:
         """Keep what a plan is made from."""
         self._db = db
+        self._clock = clock
         self._population = population
         self._limits = limits
 
     async def plan(self, rollout: Rollout, sample: int) -> Plan:
         """Plan a rollout; ``sample``: how many devices of each wave and reason to name."""
+        now = self._clock.now()
+        if rollout.date_started is None:
+            rollout = msgspec.structs.replace(rollout, date_started=now)
         waves = await store.waves(self._db, rollout.rollout_sid)
         fixed: Sequence[int] = [wave.threshold for wave in waves if wave.threshold is not None]
         if len(fixed) < len(waves):
@@ -92,7 +113,8 @@ class Planner:
                 if wave > len(planned):
                     beyond += 1
                 elif sid in facts:
-                    await self._put(rollout, facts[sid], planned[wave - 1], out, apps, sample)
+                    new = self._is_new(rollout, facts[sid], wave, len(planned), now)
+                    await self._put(rollout, facts[sid], planned[wave - 1], out, apps, sample, new=new)
         return Plan(selected, beyond, planned, tuple(sorted(out.values(), key=lambda each: -each.devices)))
 
     async def _read(self, rollout: Rollout, spots: tuple[Spot, ...]) -> list[_Facts]:
@@ -115,6 +137,8 @@ class Planner:
         out: dict[str, LeftOut],
         apps: dict[str, App | None],
         sample: int,
+        *,
+        new: bool,
     ) -> None:
         app_sid = rollout.app_sid if rollout.kind == "release" else facts.previous_sid
         if app_sid is not None and app_sid not in apps:
@@ -128,9 +152,16 @@ class Planner:
                 group.sample.append(facts.device_sid)
             return
         wave.devices += 1
+        wave.new += int(new)
         wave.unchanged += int(app is not None and facts.reported_hash == app.manifest_hash)
         if len(wave.sample) < sample:
             wave.sample.append(facts.device_sid)
+
+    def _is_new(self, rollout: Rollout, facts: _Facts, wave: int, waves: int, now: Millis) -> bool:
+        after_s = self._limits.new_device_s
+        origin = rules.Origin(facts.date_created, facts.by_operator)
+        lately = not origin.by_operator and later(origin.date_created, after_s) > now
+        return lately or rules.evidence_from(rollout, wave, waves, origin, after_s=after_s, now=now) != 0
 
     def _why_not(self, rollout: Rollout, facts: _Facts, app: App | None) -> str | None:
         if rollout.kind == "rollback":

@@ -23,7 +23,8 @@ from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
-_ROWS: Final = """SELECT device_sid, wave, state FROM rollout_devices
+_ROWS: Final = """SELECT device_sid, wave, state, CASE WHEN evidence_from = 0 THEN 1 ELSE 0 END AS evidence
+    FROM rollout_devices
     WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid ORDER BY device_sid LIMIT :limit"""
 _FORGET: Final = "DELETE FROM rollout_devices WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid"
 _NO_MORE: Final = """UPDATE assignments SET retries = :retries
@@ -34,6 +35,7 @@ class _Row(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
     wave: int
     state: str
+    evidence: bool
 
 
 class _Overdue(msgspec.Struct, frozen=True):
@@ -79,6 +81,26 @@ def call_overdue(rollout: Rollout, device_sids: Sequence[DeviceSid], now: Millis
     return body
 
 
+def settle(
+    rollout: Rollout, shut_out: Sequence[store.ShutOut], ripe: Sequence[DeviceSid], now: Millis
+) -> Callable[[Tx], Awaitable[bool]]:
+    """Stop waiting for devices that cannot report, and let those count as evidence that are no longer too new."""
+
+    async def body(tx: Tx) -> bool:
+        changed = False
+        for row in shut_out:
+            member = await members.find(tx, rollout.account_sid, rollout.rollout_sid, row.device_sid)
+            if member is not None and member.state == "updating":
+                changed |= await members.move(tx, member, "offline", now, reason=row.reason)
+        for sid in ripe:
+            member = await members.find(tx, rollout.account_sid, rollout.rollout_sid, sid)
+            if member is not None:
+                changed |= await members.count_as_evidence(tx, member)
+        return changed
+
+    return body
+
+
 def retry(
     rollout: Rollout, device_sids: Sequence[DeviceSid], limits: Limits, now: Millis
 ) -> Callable[[Tx], Awaitable[list[DeviceSid] | None]]:
@@ -95,7 +117,7 @@ def retry(
         if not device_sids:
             await store.step(tx, rollout, now, date_retry=None)
             return []
-        updating = rules.total(await store.counts(tx, rollout.rollout_sid))["updating"]
+        updating = rules.total((await store.counted(tx, rollout.rollout_sid)).counts)["updating"]
         room = rules.allowance(rollout, updating, now)
         done, again = await _sort(tx, rollout, device_sids, room, limits, now)
         if room == 0 and not done:
@@ -201,7 +223,10 @@ def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
             await tx.write_many(_NO_MORE, given_up)
         forgotten = [{"rollout_sid": rollout.rollout_sid, "device_sid": row.device_sid} for row in rows]
         await tx.write_many(_FORGET, forgotten)
-        gone = {key: -number for key, number in Counter((row.wave, row.state) for row in rows).items()}
+        gone = {
+            key: -number
+            for key, number in Counter(members.Place(row.wave, row.state, row.evidence) for row in rows).items()
+        }
         await members.count(tx, rollout.rollout_sid, gone, 0)
         if len(rows) < limits.rollout_chunk:
             await store.delete(tx, rollout)

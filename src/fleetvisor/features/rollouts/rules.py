@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from fleetvisor.features.rollouts.guard import MILLION, Evidence
+from fleetvisor.features.rollouts.guard import MILLION
 from fleetvisor.features.rollouts.model import (
     FINISHED,
     SCALE,
@@ -25,7 +25,7 @@ from fleetvisor.features.rollouts.model import (
 )
 from fleetvisor.features.updates.members import STATES, MemberState
 from fleetvisor.features.updates.model import Assignment
-from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.clock import Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid
 from fleetvisor.ground.limits import Limits
 
@@ -33,6 +33,7 @@ _DEVICES: Final = re.compile(r"[1-9][0-9]{0,7}")
 _PERCENT_DIGITS_MAX: Final = 12
 _SAVED_MS: Final = 1000
 _EARNED_MS: Final = 60_000 + _SAVED_MS  # in which a minute's starts are earned: a minute never has more of them
+_ALWAYS: Final = Millis(0)
 SKIP_REASONS: Final = ("hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed")
 
 SkipReason = Literal["hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed"]
@@ -105,6 +106,13 @@ def thresholds(waves: Sequence[Wave], places: Sequence[int], count: int) -> tupl
 def wave_of(at: int, fixed: Sequence[int]) -> int:
     """Give the wave (from 1) in which a place lies; one beyond the last when it lies in none."""
     return bisect_right(fixed, at) + 1
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """When a device was made, and whether an operator registered or accepted it."""
+
+    date_created: Millis
+    by_operator: bool
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -219,7 +227,21 @@ def total(counts: Counts) -> dict[MemberState, int]:
     return {state: sum(wave.get(state, 0) for wave in counts.values()) for state in STATES}
 
 
-def evidence(counts: Counts) -> Evidence:
-    """Give what a guard goes by: devices that were tried and decided, each once."""
-    every = total(counts)
-    return Evidence(every["succeeded"], every["failed"], every["silent"], every["offline"])
+def evidence_from(
+    rollout: Rollout, wave: int, waves: int, origin: Origin, *, after_s: int, now: Millis
+) -> Millis | None:
+    """Return from when the result of a device of ``wave`` (of ``waves``) counts as evidence; 0 is always.
+
+    ``None`` is never. So that whoever can enrol devices cannot outvote those that were there before. ``after_s``: for
+    how long a device that nobody accepted is too new in the last wave.
+    """
+    match rollout.known_by:
+        case "none":
+            return _ALWAYS
+        case "date":
+            return _ALWAYS if origin.date_created <= (rollout.known_since or 0) else None
+        case "start" if wave < waves:
+            return _ALWAYS if origin.date_created <= (rollout.date_started or 0) else None
+        case "start":
+            known_from = later(origin.date_created, after_s)
+            return _ALWAYS if origin.by_operator or known_from <= now else known_from

@@ -58,7 +58,7 @@ class Rollouts:
         self._limits = limits
         self._bus = bus
         self._devices = devices
-        self._planner = Planner(db=db, population=population, limits=limits)
+        self._planner = Planner(db=db, clock=clock, population=population, limits=limits)
 
     async def create(self, account_sid: AccountSid, draft: Draft) -> View:
         """Make a draft. Raises ``Invalid`` for an unknown app or a bad selector, ``Conflict`` beyond the most."""
@@ -223,8 +223,8 @@ class Rollouts:
     async def _release(tx: Tx, rollout: Rollout, wave: int | None, now: Millis) -> None:
         if wave not in {None, rollout.wave}:
             raise Conflict(f"Wave {wave} is not the open one: wave {rollout.wave} of the Rollout is.")
-        waves, counts = await store.waves(tx, rollout.rollout_sid), await store.counts(tx, rollout.rollout_sid)
-        judged = judging.judge(rollout, waves, counts, now)
+        waves, counted = await store.waves(tx, rollout.rollout_sid), await store.counted(tx, rollout.rollout_sid)
+        judged = judging.judge(rollout, waves, counted, now)
         if not judged.begun:  # a second click, or another operator's
             raise Conflict(f"Wave {rollout.wave} was opened just now: nothing of it was offered yet.")
         evidence = judged.decision.evidence
@@ -301,6 +301,8 @@ def _drafted(
         offline_s=guard.offline_s,
         on_unproven=guard.on_unproven,
         require_proof=guard.require_proof,
+        known_by="start" if draft.known_since is None else "date",
+        known_since=draft.known_since,
         concurrent_max=draft.concurrent_max,
         starts_per_minute=draft.starts_per_minute,
         wave=0,

@@ -42,6 +42,7 @@ def numbers_of(evidence: Evidence, between: Bounds, settings: GuardSettings) -> 
         "failed": evidence.failed,
         "silent": evidence.silent,
         "offline": evidence.offline,
+        "uncounted": evidence.uncounted,
         "lower": round(between.lower, _DIGITS),
         "upper": round(between.upper, _DIGITS),
         "limit": settings.limit,

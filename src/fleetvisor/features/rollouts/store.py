@@ -9,30 +9,25 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.rollouts.model import Counts, Rollout, Ruling, Wave, WaveSize
-from fleetvisor.features.updates.members import Member, MemberState
+from fleetvisor.features.devices.credentials import PROVABLE
+from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, Wave, WaveSize
+from fleetvisor.features.updates.members import EXCUSED, Member
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
 
 _COLUMNS: Final = """rollout_sid, account_sid, friendly_name, kind, app_sid, rollback_of, selector, state, limit_ppm,
-    confidence_ppm, sample_min, soak_s, silent_s, offline_s, on_unproven, require_proof, concurrent_max,
-    starts_per_minute, wave, version, scan_created, scan_sid, date_scanned, date_paid, date_retry, canceling, removing,
-    date_start, date_started, date_ended, date_created, date_updated"""
+    confidence_ppm, sample_min, soak_s, silent_s, offline_s, on_unproven, require_proof, known_by, known_since,
+    concurrent_max, starts_per_minute, wave, version, scan_created, scan_sid, date_scanned, date_paid, date_retry,
+    canceling, removing, date_start, date_started, date_ended, date_created, date_updated"""
 _WAVE_COLUMNS: Final = (
     "position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled, date_released"
 )
 _RULING_COLUMNS: Final = "number, wave, verdict, code, sentence, data, date_created"
 _MEMBER_COLUMNS: Final = """rollout_sid, device_sid, account_sid, wave, state, reason, error_code, number, attempts,
-    app_sid, previous_sid, date_offered, date_changed"""
+    app_sid, previous_sid, date_offered, date_changed, evidence_from"""
 _OF: Final = "WHERE rollout_sid = :rollout_sid"
 # NOTE: as the index rollouts_under_way says it. However many drafts there are, they cost nothing.
 UNDER_WAY: Final = "((date_ended IS NULL AND state <> 'draft') OR canceling = 1 OR removing = 1)"
-
-
-class _Count(msgspec.Struct, frozen=True):
-    wave: int
-    state: MemberState
-    count: int
 
 
 class _Number(msgspec.Struct, frozen=True):
@@ -43,6 +38,13 @@ class DeviceRef(msgspec.Struct, frozen=True):
     """The SID of a device."""
 
     device_sid: DeviceSid
+
+
+class ShutOut(msgspec.Struct, frozen=True):
+    """A device that cannot report, and why: one of ``members.EXCUSED``."""
+
+    device_sid: DeviceSid
+    reason: str
 
 
 async def insert(tx: Tx, rollout: Rollout, waves: Sequence[WaveSize]) -> None:
@@ -153,6 +155,12 @@ async def waves(source: Tx | Database, rollout_sid: RolloutSid) -> tuple[Wave, .
     return tuple(await source.all(Wave, sql, {"rollout_sid": rollout_sid}))
 
 
+async def count_waves(tx: Tx, rollout_sid: RolloutSid) -> int:
+    """Return how many waves a rollout has."""
+    found = await tx.one(_Number, f"SELECT count(*) AS number FROM rollout_waves {_OF}", {"rollout_sid": rollout_sid})
+    return found.number if found else 0
+
+
 async def set_wave(tx: Tx, rollout_sid: RolloutSid, position: int, **changes: int | None) -> None:
     """Change fields of one wave."""
     fields = ", ".join(f"{name} = :{name}" for name in changes)
@@ -160,14 +168,15 @@ async def set_wave(tx: Tx, rollout_sid: RolloutSid, position: int, **changes: in
     await tx.run(sql, {"rollout_sid": rollout_sid, "position": position, **changes})
 
 
-async def counts(source: Tx | Database, rollout_sid: RolloutSid) -> Counts:
-    """Read how many devices of each wave are in each state."""
-    sql = f"""SELECT wave, state, CAST(SUM(count) AS INTEGER) AS count FROM rollout_counts {_OF}
-        GROUP BY wave, state"""
-    found: dict[int, dict[MemberState, int]] = {}
-    for row in await source.all(_Count, sql, {"rollout_sid": rollout_sid}):
-        found.setdefault(row.wave, {})[row.state] = row.count
-    return found
+#: What a count row holds; shards under 0 are those of devices that were removed.
+COUNTS: Final = """wave, state, evidence, CAST(SUM(count) AS INTEGER) AS count,
+    CAST(SUM(CASE WHEN shard < 0 THEN count ELSE 0 END) AS INTEGER) AS removed"""
+
+
+async def counted(source: Tx | Database, rollout_sid: RolloutSid) -> Counted:
+    """Read how many devices of each wave are in each state, and what of them is evidence."""
+    sql = f"SELECT {COUNTS} FROM rollout_counts {_OF} GROUP BY wave, state, evidence"
+    return Counted.of(await source.all(CountRow, sql, {"rollout_sid": rollout_sid}))
 
 
 async def add_ruling(tx: Tx, account_sid: AccountSid, rollout_sid: RolloutSid, ruling: Ruling) -> None:
@@ -259,6 +268,24 @@ async def overdue(db: Database, rollout: Rollout, now: Millis, limit: int) -> li
         LIMIT :limit"""
     keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
     return await db.scan(DeviceRef, sql, {**keys, **overdue_params(rollout, now)})
+
+
+async def shut_out(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[ShutOut]:
+    """Read devices that are waited for though they cannot report: disabled, or without any credential that is valid."""
+    sql = f"""SELECT m.device_sid, CASE WHEN d.access = 'active' THEN '{EXCUSED[1]}' ELSE '{EXCUSED[0]}' END AS reason
+        FROM rollout_devices m JOIN devices d ON d.device_sid = m.device_sid
+        WHERE m.rollout_sid = :rollout_sid AND m.account_sid = :account_sid AND m.state = 'updating'
+            AND (d.access <> 'active' OR NOT {PROVABLE}) LIMIT :limit"""
+    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
+    return await db.scan(ShutOut, sql, {**keys, "now": now})
+
+
+async def ripe(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[DeviceRef]:
+    """Read devices whose results count as evidence by now, and did not before."""
+    sql = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
+        AND evidence_from > 0 AND evidence_from <= :now ORDER BY evidence_from LIMIT :limit"""
+    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
+    return await db.all(DeviceRef, sql, {**keys, "now": now})
 
 
 OVERDUE: Final = """((u.state = 'pending' AND u.date_deadline IS NULL AND m.date_offered <= :offline_before)

@@ -17,7 +17,7 @@ from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
 from fleetvisor.features.rollouts.population import PAUSE_S, PIECES_MAX, Census, Population, Spot
 from fleetvisor.features.rollouts.waiting import waits_for
-from fleetvisor.ground.clock import Clock, Millis
+from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import RolloutSid
 
@@ -25,6 +25,7 @@ _RESCAN_S: Final = 30.0
 _RESCAN_SHARE: Final = 20.0
 _OVERDUE_SHARE: Final = 20
 _OVERDUE_PAUSE_S: Final = (0.5, 15.0)
+_SHUT_OUT_PAUSE_S: Final = 1.0
 _FOUND_S: Final = 1.0
 
 
@@ -62,6 +63,7 @@ class _Memo:
     scan_began: float | None = None
     rescan_s: float = _RESCAN_S
     looked: float | None = None
+    looks_again: int = 0
     found: _Found | None = None
 
 
@@ -121,14 +123,14 @@ class Ticker:
             case "starting":
                 return await self._fix(rollout, memo)
             case "running":
-                looked = await self._look_for_overdue(rollout, memo, now)
+                looked = await self._look(rollout, memo, now)
                 # The guard is asked before each chunk: a wave that takes long to offer is stopped in its middle.
                 # After a step the rollout is read anew: by the old version nothing would take effect.
                 decided = await self._decide(rollout, now)
                 stepped = decided or await self._retry(rollout, now)
                 return stepped or await self._offer(rollout, memo, now) or looked
             case "paused":
-                looked = await self._look_for_overdue(rollout, memo, now)
+                looked = await self._look(rollout, memo, now)
                 return await self._decide(rollout, now) or looked
             case _:
                 return False
@@ -165,7 +167,7 @@ class Ticker:
         memo.found = None
         chunk = found.take(self._limits.rollout_chunk)
         if chunk.devices:
-            updating = rules.total(await store.counts(self._db, rollout.rollout_sid))["updating"]
+            updating = rules.total((await store.counted(self._db, rollout.rollout_sid)).counts)["updating"]
             if rules.allowance(rollout, updating, now) == 0:
                 return False
         offered = await self._db.write(offering.offer(rollout, chunk, self._limits, now))
@@ -216,10 +218,10 @@ class Ticker:
 
     async def _decide(self, rollout: Rollout, now: Millis) -> bool:
         """Ask the guard, and do what it says; tell whether that changed anything."""
-        counts = await store.counts(self._db, rollout.rollout_sid)
+        counted = await store.counted(self._db, rollout.rollout_sid)
         waves = await store.waves(self._db, rollout.rollout_sid)
         ruling = await store.last_ruling(self._db, rollout.rollout_sid)
-        if not judging.judge(rollout, waves, counts, now).is_news(rollout, ruling):
+        if not judging.judge(rollout, waves, counted, now).is_news(rollout, ruling):
             return False
 
         async def body(tx: Tx) -> bool:
@@ -227,12 +229,31 @@ class Ticker:
             if current is None or current.version != rollout.version:
                 return True
             waves = await store.waves(tx, rollout.rollout_sid)
-            judged = judging.judge(current, waves, await store.counts(tx, rollout.rollout_sid), now)
+            judged = judging.judge(current, waves, await store.counted(tx, rollout.rollout_sid), now)
             return await judged.apply(tx, current, waves, await store.last_ruling(tx, rollout.rollout_sid), now)
 
         changed = await self._db.write(body)
         self._bus.ring((rollout.rollout_sid,))
         return changed
+
+    async def _look(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
+        """Look for devices that nothing waits for any more, and for those that count as evidence by now."""
+        excused = await self._look_for_shut_out(rollout, memo, now)
+        return await self._look_for_overdue(rollout, memo, now) or excused
+
+    async def _look_for_shut_out(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
+        if now < memo.looks_again:
+            return False
+        began = self._clock.monotonic()
+        most = self._limits.rollout_chunk
+        found = await store.shut_out(self._db, rollout, now, most)
+        ripe = await store.ripe(self._db, rollout, now, most)
+        if len(found) < most and len(ripe) < most:
+            spent_s = self._clock.monotonic() - began
+            memo.looks_again = later(now, max(_SHUT_OUT_PAUSE_S, spent_s * _RESCAN_SHARE))
+        if not found and not ripe:
+            return False
+        return await self._db.write(repair.settle(rollout, found, [row.device_sid for row in ripe], now))
 
     async def _look_for_overdue(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         pause_s = min(rollout.silent_s, rollout.offline_s) / _OVERDUE_SHARE

@@ -3,18 +3,16 @@
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from fleetvisor.db.database import Database
-from fleetvisor.features.rollouts.model import Rollout, Ruling, View, Wave
-from fleetvisor.features.updates.members import MemberState
+from fleetvisor.features.rollouts import store
+from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, View, Wave
 from fleetvisor.ground.sids import RolloutSid
 
 _WAVES: Final = """SELECT position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled,
     date_released, rollout_sid
 FROM rollout_waves WHERE rollout_sid IN ({sids}) ORDER BY rollout_sid, position"""
-_COUNTS: Final = """SELECT rollout_sid, wave, state, CAST(SUM(count) AS INTEGER) AS count
-FROM rollout_counts WHERE rollout_sid IN ({sids}) GROUP BY rollout_sid, wave, state"""
+_COUNTS: Final = f"""SELECT {store.COUNTS}, rollout_sid
+FROM rollout_counts WHERE rollout_sid IN ({{sids}}) GROUP BY rollout_sid, wave, state, evidence"""
 _RULINGS: Final = """SELECT d.number, d.wave, d.verdict, d.code, d.sentence, d.data, d.date_created, d.rollout_sid
 FROM rollout_decisions d WHERE d.rollout_sid IN ({sids})
     AND d.number = (SELECT MAX(m.number) FROM rollout_decisions m WHERE m.rollout_sid = d.rollout_sid)"""
@@ -28,11 +26,8 @@ class _Ruling(Ruling, frozen=True):
     rollout_sid: RolloutSid
 
 
-class _Count(msgspec.Struct, frozen=True):
+class _Count(CountRow, frozen=True):
     rollout_sid: RolloutSid
-    wave: int
-    state: MemberState
-    count: int
 
 
 async def view(db: Database, rollout: Rollout) -> View:
@@ -51,12 +46,12 @@ async def views(db: Database, rollouts: Sequence[Rollout]) -> list[View]:
     waves: dict[str, list[Wave]] = {}
     for wave in await read(_Wave, _WAVES.format(sids=sids), params):
         waves.setdefault(wave.rollout_sid, []).append(wave)
-    counts: dict[str, dict[int, dict[MemberState, int]]] = {}
+    counts: dict[str, list[CountRow]] = {}
     for row in await read(_Count, _COUNTS.format(sids=sids), params):
-        counts.setdefault(row.rollout_sid, {}).setdefault(row.wave, {})[row.state] = row.count
+        counts.setdefault(row.rollout_sid, []).append(row)
     rulings = {ruling.rollout_sid: ruling for ruling in await read(_Ruling, _RULINGS.format(sids=sids), params)}
     return [
-        View(each, tuple(waves.get(sid, ())), counts.get(sid, {}), rulings.get(sid))
+        View(each, tuple(waves.get(sid, ())), Counted.of(counts.get(sid, ())), rulings.get(sid))
         for each in rollouts
         for sid in (each.rollout_sid,)
     ]

@@ -60,14 +60,14 @@ def waits_for(view: View, now: Millis) -> Wait | None:
 def _wave(view: View, now: Millis) -> Wait:
     rollout = view.rollout
     wave = view.waves[rollout.wave - 1]
-    every = rules.total(view.counts)
+    every = rules.total(view.counted.counts)
     if (rollout.date_scanned is None and wave.date_offered is None) or rollout.date_retry is not None:
         if rollout.concurrent_max and every["updating"] >= rollout.concurrent_max:
             return _wait("concurrency")
         if rules.allowance(rollout, every["updating"], now) == 0:
             return _wait("rate", rules.next_start(rollout))
         return _wait("offering")
-    proven = wave.position < len(view.waves) and is_proven(rules.evidence(view.counts), rollout.guard)
+    proven = wave.position < len(view.waves) and is_proven(view.counted.evidence, rollout.guard)
     if proven and wave.date_offered is not None:  # then devices that are deciding are not waited for
         over = later(wave.date_offered, rollout.soak_s)
         return _wait("soak", over) if over > now else _wait("decision")

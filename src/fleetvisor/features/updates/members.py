@@ -26,9 +26,13 @@ STATES: Final[tuple[MemberState, ...]] = (
 )  # fmt: skip
 UNDECIDED: Final = frozenset({"updating", "offline"})
 SHARDS: Final = 16
+#: The shard of devices that were removed: what they came to stays counted, though they have no row any more.
+REMOVED: Final = -1
+_COUNTED_FOR_EVER: Final = frozenset({"succeeded", "failed", "silent"})
+EXCUSED: Final = ("disabled", "no_credential")
 
 _COLUMNS: Final = """rollout_sid, device_sid, account_sid, wave, state, reason, error_code, number, attempts, app_sid,
-    previous_sid, date_offered, date_changed"""
+    previous_sid, date_offered, date_changed, evidence_from"""
 _FIND: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
     WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid"""
 _OF_DEVICE: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
@@ -40,9 +44,12 @@ _MOVE: Final = """UPDATE rollout_devices SET state = :state, reason = :reason, e
     date_changed = :now
     WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
         AND state = :expected"""
-_COUNT: Final = """INSERT INTO rollout_counts (rollout_sid, wave, state, shard, count)
-    VALUES (:rollout_sid, :wave, :state, :shard, :count)
-    ON CONFLICT (rollout_sid, wave, state, shard) DO UPDATE SET count = rollout_counts.count + :count"""
+_COUNT: Final = """INSERT INTO rollout_counts (rollout_sid, wave, state, evidence, shard, count)
+    VALUES (:rollout_sid, :wave, :state, :evidence, :shard, :count)
+    ON CONFLICT (rollout_sid, wave, state, evidence, shard) DO UPDATE SET count = rollout_counts.count + :count"""
+_RIPEN: Final = """UPDATE rollout_devices SET evidence_from = 0
+    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
+        AND evidence_from > 0"""
 _FAIL: Final = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
     VALUES (:device_sid, :app_sid, :account_sid, 1, :now)
     ON CONFLICT (device_sid, app_sid) DO UPDATE SET failures = app_failures.failures + 1, date_failed = :now"""
@@ -53,7 +60,7 @@ class Member(msgspec.Struct, frozen=True):
 
     ``updating``: its update is open. ``offline``: it did not fetch it for long. ``silent``: it began to install and was
     not heard of since. ``left``: a newer instruction took it. ``skipped``: it was not offered the app, ``reason`` says
-    why.
+    why. ``evidence_from``: from when its result counts for the guard; 0 is always, ``None`` is never.
     """
 
     rollout_sid: RolloutSid
@@ -69,6 +76,24 @@ class Member(msgspec.Struct, frozen=True):
     previous_sid: str | None
     date_offered: Millis
     date_changed: Millis
+    evidence_from: Millis | None
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether its result counts for the guard now."""
+        return self.evidence_from == 0
+
+    def place(self, state: MemberState | None = None) -> "Place":
+        """Return where it is counted, or would be in another state."""
+        return Place(self.wave, state or self.state, self.is_evidence)
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Which count a device is in."""
+
+    wave: int
+    state: str
+    evidence: bool
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -99,16 +124,23 @@ async def move(
         },
     )
     if changed == 1 and state != member.state:
-        changes = {(member.wave, member.state): -1, (member.wave, state): 1}
+        changes = {member.place(): -1, member.place(state): 1}
         await count(tx, member.rollout_sid, changes, shard_of(member.device_sid))
     return changed == 1
 
 
-async def count(tx: Tx, rollout_sid: RolloutSid, changes: Mapping[tuple[int, str], int], shard: int) -> None:
-    """Add to the counts of (wave, state)."""
+async def count(tx: Tx, rollout_sid: RolloutSid, changes: Mapping[Place, int], shard: int) -> None:
+    """Add to the counts of places."""
     rows = [
-        {"rollout_sid": rollout_sid, "wave": wave, "state": state, "shard": shard, "count": number}
-        for (wave, state), number in sorted(changes.items())
+        {
+            "rollout_sid": rollout_sid,
+            "wave": place.wave,
+            "state": place.state,
+            "evidence": int(place.evidence),
+            "shard": shard,
+            "count": number,
+        }
+        for place, number in sorted(changes.items())
         if number
     ]
     await tx.write_many(_COUNT, rows)
@@ -121,19 +153,42 @@ def shard_of(device_sid: str) -> int:
 
 async def follow(tx: Tx, update: Update, state: State, now: Millis, error_code: int) -> None:
     """Move the row of the device whose update moved to ``state``, or was heard of in it, if a rollout made it."""
-    if state == State.FAILED:
+    excused = error_code == ErrorCode.NO_REPORT and await _is_excused(tx, update)
+    if state == State.FAILED and not excused:
         keys = {"device_sid": update.device_sid, "app_sid": update.app_sid, "account_sid": update.account_sid}
         await tx.run(_FAIL, {**keys, "now": now})
     if update.cancel_requested and state in {State.SUCCEEDED, State.FAILED}:
         update = await hand_over(tx, update)
-    if update.rollout_sid is None:
+    member = await _member_of(tx, update)
+    if member is None:
         return
-    member = await find(tx, update.account_sid, update.rollout_sid, update.device_sid)
-    if member is None or member.number != update.number:
-        return
-    became = _state_of(member.state, state, error_code)
+    became = "left" if excused else _state_of(member.state, state, error_code)
     if became != member.state:
-        await move(tx, member, became, now, error_code=error_code)
+        await move(tx, member, became, now, reason=member.reason if excused else "", error_code=error_code)
+
+
+async def _member_of(tx: Tx, update: Update) -> Member | None:
+    """Read the row of the device in the rollout that made an update; ``None`` when no rollout did."""
+    if update.rollout_sid is None:
+        return None
+    member = await find(tx, update.account_sid, update.rollout_sid, update.device_sid)
+    return None if member is None or member.number != update.number else member
+
+
+async def _is_excused(tx: Tx, update: Update) -> bool:
+    """Return whether the device cannot report because it was shut out: its silence says nothing of the app."""
+    member = await _member_of(tx, update)
+    return member is not None and member.state == "offline" and member.reason in EXCUSED
+
+
+async def count_as_evidence(tx: Tx, member: Member) -> bool:
+    """Let a device's result count for the guard from now on; return whether it did not before."""
+    keys = {"rollout_sid": member.rollout_sid, "device_sid": member.device_sid, "account_sid": member.account_sid}
+    if await tx.run(_RIPEN, keys) != 1:
+        return False
+    counting = msgspec.structs.replace(member, evidence_from=Millis(0))
+    await count(tx, member.rollout_sid, {member.place(): -1, counting.place(): 1}, shard_of(member.device_sid))
+    return True
 
 
 async def hand_over(tx: Tx, update: Update) -> Update:
@@ -215,9 +270,14 @@ async def number(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: 
 
 
 async def forget(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
-    """Take a device that is removed out of the counts; its rows go with it."""
+    """Take a device that is removed out of the counts; its rows go with it.
+
+    What speaks for or against an app stays counted: a release must not look better because failed devices were removed.
+    """
     for member in await tx.all(Member, _OF_DEVICE, {"device_sid": device_sid, "account_sid": account_sid}):
-        await count(tx, member.rollout_sid, {(member.wave, member.state): -1}, shard_of(device_sid))
+        await count(tx, member.rollout_sid, {member.place(): -1}, shard_of(device_sid))
+        if member.state in _COUNTED_FOR_EVER:
+            await count(tx, member.rollout_sid, {member.place(): 1}, REMOVED)
 
 
 async def lift(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, app_sid: str) -> bool:
@@ -233,15 +293,16 @@ async def insert(tx: Tx, rows: Sequence[Member], before: Mapping[DeviceSid, Memb
         return
     sql = f"""INSERT INTO rollout_devices ({_COLUMNS})
         VALUES (:rollout_sid, :device_sid, :account_sid, :wave, :state, :reason, :error_code, :number, :attempts,
-            :app_sid, :previous_sid, :date_offered, :date_changed)
+            :app_sid, :previous_sid, :date_offered, :date_changed, :evidence_from)
         ON CONFLICT (rollout_sid, device_sid) DO UPDATE SET wave = :wave, state = :state, reason = :reason,
             error_code = :error_code, number = :number, attempts = :attempts, app_sid = :app_sid,
-            previous_sid = :previous_sid, date_offered = :date_offered, date_changed = :date_changed"""
+            previous_sid = :previous_sid, date_offered = :date_offered, date_changed = :date_changed,
+            evidence_from = :evidence_from"""
     await tx.write_many(sql, [msgspec.structs.asdict(row) for row in rows])
-    changes: Counter[tuple[int, str]] = Counter()
+    changes: Counter[Place] = Counter()
     for row in rows:
-        changes[(row.wave, row.state)] += 1
+        changes[row.place()] += 1
         old = before.get(row.device_sid)
         if old is not None:
-            changes[(old.wave, old.state)] -= 1
+            changes[old.place()] -= 1
     await count(tx, rows[0].rollout_sid, changes, shard_of(rows[0].device_sid))

@@ -94,6 +94,16 @@ def test_an_unproven_wave_within_the_limit_is_held_only_where_proof_is_required(
     assert (held.code, held.proceeds) == ("proof_required", False)
 
 
+def test_a_wave_of_devices_that_are_all_too_new_is_held_unless_it_is_the_last():
+    new = Evidence(0, 0, 0, uncounted=30)
+    held = decide(new, OVER, guard(0.05, on_unproven="release"))
+    assert (held.code, held.proceeds, held.stops) == ("only_new", False, False)
+    assert held.sentence.startswith("No device that counts has succeeded, failed or fallen silent. 30 more are too new")
+    last = Progress(soaked=True, settled=True, rested=True, last=True)
+    assert decide(new, last, guard(0.05)).proceeds
+    assert decide(Evidence(1, 0, 0, uncounted=30), OVER, guard(0.05)).code == "unproven_within"
+
+
 def test_nothing_is_said_by_the_bounds_before_the_least_sample():
     settings = GuardSettings(limit_ppm=20_000, sample_min=5)
     assert decide(Evidence(0, 4, 0), OPEN, settings).verdict == "hold"

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fleetvisor.features.rollouts import rules
-from fleetvisor.features.rollouts.guard import GuardSettings
-from fleetvisor.features.rollouts.model import SCALE, Draft, Wave, WaveSize
+from fleetvisor.features.rollouts.guard import Evidence, GuardSettings
+from fleetvisor.features.rollouts.model import SCALE, Counted, CountRow, Draft, Wave, WaveSize
 from fleetvisor.features.rollouts.service import _drafted
 from fleetvisor.features.updates.model import Assignment
 from fleetvisor.ground.errors import Conflict, Invalid
@@ -174,3 +174,40 @@ def test_what_is_canceling_yet_or_to_be_taken_back_is_not_removed():
     rules.check_removal(replace(began, date_started=None), 0)
     with pytest.raises(Conflict, match="take this one back"):
         rules.check_removal(replace(began, canceling=False), 1)
+
+
+DAY_S = 24 * 3600
+
+
+@pytest.mark.parametrize(
+    ("known", "wave", "made", "by_operator", "found"),
+    [
+        ({"known_by": "none"}, 1, 9000, False, 0),
+        ({"known_by": "date", "known_since": 500}, 1, 500, False, 0),
+        ({"known_by": "date", "known_since": 500}, 2, 501, True, None),
+        ({"known_by": "start"}, 1, 2000, False, 0),
+        ({"known_by": "start"}, 1, 2001, True, None),
+        ({"known_by": "start"}, 2, 2001, True, 0),
+        ({"known_by": "start"}, 2, 2001, False, 2001 + DAY_S * 1000),
+        ({"known_by": "start"}, 2, 3000 - DAY_S * 1000, False, 0),
+    ],
+)
+def test_a_device_counts_as_evidence_if_it_was_known_before(known, wave, made, by_operator, found):
+    origin = rules.Origin(made, by_operator)
+    begun = rollout(date_started=2000, **known)
+    assert rules.evidence_from(begun, wave, 2, origin, after_s=DAY_S, now=3000) == found
+
+
+def test_counts_are_added_up_by_wave_and_what_is_no_evidence_is_told():
+    rows = [
+        CountRow(1, "succeeded", True, 5, 2),
+        CountRow(1, "succeeded", False, 40, 0),
+        CountRow(2, "failed", True, 1, 1),
+        CountRow(2, "silent", False, 2, 0),
+        CountRow(2, "offline", False, 3, 0),
+        CountRow(2, "updating", False, 7, 0),
+    ]
+    found = Counted.of(rows)
+    assert found.counts == {1: {"succeeded": 45}, 2: {"failed": 1, "silent": 2, "offline": 3, "updating": 7}}
+    assert found.evidence == Evidence(5, 1, 0, 3, uncounted=42)
+    assert found.removed == 3
