@@ -30,6 +30,21 @@ async def test_health_needs_no_credentials(server):
     assert reply["code"] == 20503
 
 
+async def test_a_full_disk_is_health_that_is_degraded_and_no_503(server, monkeypatch):
+    monkeypatch.setattr(type(server.world.db), "degraded", "disk_full")
+    reply = await server.nobody().get("/healthz")
+    assert reply.json == {"status": "degraded", "degraded": {"database": "disk_full"}}
+
+
+async def test_a_job_that_no_longer_comes_round_is_a_503_that_names_it(server):
+    heart = server.world.health.heart("rollouts")
+    assert (await server.nobody().get("/healthz")).json == {"status": "ok", "jobs": {"rollouts": 0.0}}
+    heart._beat_s -= 60
+    reply = await server.nobody().get("/healthz", ok=503)
+    assert "The background job rollouts has not come round for 60 s." in reply["detail"]
+    assert reply.headers["retry-after"] == "5"
+
+
 async def test_anyone_gets_the_ca(server):
     reply = await server.nobody().get("/ca.pem")
     assert reply.response.content == CA_PEM

@@ -90,7 +90,7 @@ class Api:
         path = "/" + "/".join(request.segments())
         if request.method not in {"GET", "HEAD"}:
             raise _no_method(["GET", "HEAD"]) if self._pages.has(path) else NotFound(_NO_PATH)
-        return self._pages.get(path)
+        return await self._pages.get(path)
 
     async def _operate(self, request: Request) -> Answer:
         if request.method == "OPTIONS":

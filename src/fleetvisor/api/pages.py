@@ -10,8 +10,11 @@ from functools import cached_property
 from importlib import resources
 from typing import Any, Final
 
+import msgspec
+
 from fleetvisor.api.explanations import CAUSES, kinds, message_of
 from fleetvisor.ground.errors import NotFound, Problem, Unavailable
+from fleetvisor.obs.health import Health
 from fleetvisor.web.answers import HTML, JSON, Answer, Header, json_answer
 from fleetvisor.web.urls import Urls
 
@@ -24,6 +27,7 @@ _SAFE: Final[tuple[Header, ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+_UNFIT_RETRY_S: Final = 5
 _STATIC: Final = {
     "swagger-ui.css": b"text/css",
     "swagger-ui-bundle.js": b"text/javascript",
@@ -43,10 +47,17 @@ class Pages:
     """The pages by path."""
 
     def __init__(
-        self, *, urls: Urls, document: Callable[[], dict[str, Any]], ca_pem: bytes | None, ready: Callable[[], bool]
+        self,
+        *,
+        urls: Urls,
+        document: Callable[[], dict[str, Any]],
+        ca_pem: bytes | None,
+        ready: Callable[[], bool],
+        health: Health,
     ) -> None:
         """Keep what the pages are made from when the first is asked for; ``ready`` says whether the server serves."""
         self._ready = ready
+        self._health = health
         self._urls = urls
         self._document = document
         self._ca_pem = ca_pem
@@ -75,16 +86,27 @@ class Pages:
         """Tell whether there is a page at ``path``."""
         return path == "/healthz" or path in self._pages
 
-    def get(self, path: str) -> Answer:
-        """Give the page at ``path``. Raises ``NotFound``, and ``Unavailable`` for a server that is not ready."""
+    async def get(self, path: str) -> Answer:
+        """Return the page at ``path``. Raises ``NotFound``, and ``Unavailable`` for a server that is not fit."""
         if path == "/healthz":
-            if not self._ready():
-                raise Unavailable("The server is starting or stopping.", retry_after_s=1)
-            return Answer(200, b'{"status":"ok"}', (JSON,))
+            return await self._healthz()
         page = self._pages.get(path)
         if page is None:
             raise NotFound("No such page; the API is under /v1, its reference at /docs.")
         return page
+
+    async def _healthz(self) -> Answer:
+        if not self._ready():
+            raise Unavailable("The server is starting or stopping.", retry_after_s=1)
+        report = await self._health.look()
+        if report.faults:
+            raise Unavailable(" ".join(report.faults), retry_after_s=_UNFIT_RETRY_S)
+        found: dict[str, object] = {"status": "degraded" if report.degraded else "ok"}
+        if report.degraded:
+            found["degraded"] = report.degraded
+        if report.ages_s:
+            found["jobs"] = report.ages_s
+        return Answer(200, msgspec.json.encode(found), (JSON, (b"cache-control", b"no-store")))
 
 
 def _listed(kind: type[Problem], urls: Urls) -> dict[str, object]:

@@ -7,7 +7,10 @@ listener reads the database. Until a second adapter lands this is one class, not
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 
+import structlog
+
 Hear = Callable[[frozenset[str]], None]
+_log = structlog.get_logger()
 
 
 class Bus:
@@ -32,7 +35,10 @@ class Bus:
             for rung in self._watches:
                 rung.update(changed)
             for hear in tuple(self._listeners):
-                hear(changed)
+                try:
+                    hear(changed)
+                except Exception as error:  # noqa: BLE001  (the change is made: whoever made it, and the others, go on)
+                    _log.error("bus.listener_failed", exc_info=error)
 
     def listen(self, hear: Hear) -> Callable[[], None]:
         """Call ``hear`` at every ring (it must not wait); call what is returned to stop."""

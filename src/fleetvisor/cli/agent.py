@@ -4,6 +4,7 @@ Deliberately takes the token from a file or from stdin: a token on a command lin
 """
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -76,6 +77,15 @@ async def _live(session: Session, url: str, sid: str, token: str, state: Path, c
             shown = text
             session.out.note(text)
 
+    def heed(view: View) -> None:
+        try:
+            show(view)
+        except BrokenPipeError:  # whoever read it went: that ends a program of a pipeline
+            raise
+        except OSError as error:  # a full disk behind stdout must not end the device
+            with contextlib.suppress(OSError):
+                session.out.warn(f"What the device does could not be written: {error.strerror}.")
+
     geometry = Geometry()
     try:
         flash = file_flash(state / "flash", geometry)
@@ -86,7 +96,7 @@ async def _live(session: Session, url: str, sid: str, token: str, state: Path, c
                 transport=HttpTransport(pool, url, token),
                 clock=RealClock(),
                 entropy=RealEntropy(),
-                on_change=show,
+                on_change=heed,
             )
             await device.run()
     except FlashFault as fault:

@@ -56,6 +56,11 @@ class Check(msgspec.Struct, frozen=True):
     advice: str | None = None
 
 
+class _Health(msgspec.Struct, frozen=True):
+    status: str
+    degraded: dict[str, str] = {}
+
+
 def doctor(session: Session) -> None:
     """Look at a server's lock, certificate, clock, name, key files, descriptors and disk; say what to do.
 
@@ -192,13 +197,26 @@ def judge_clock(server_s: float, here_s: float) -> Check:
     return Check("clock", Verdict.WARN if apart > CLOCK_WARN_S else Verdict.OK, finding, advice)
 
 
+def judge_health(body: bytes) -> Check:
+    """Judge what ``/healthz`` says when it answers 200."""
+    try:
+        health = msgspec.json.decode(body, type=_Health)
+    except msgspec.MsgspecError:
+        return Check("health", Verdict.WARN, "the answer of /healthz cannot be read", "A proxy may have replaced it.")
+    if health.degraded:
+        found = ", ".join(f"{what}: {why}" for what, why in sorted(health.degraded.items()))
+        advice = "See Health in docs/reference/rest-api.md. Make room, or mend the disk: reads go on meanwhile."
+        return Check("health", Verdict.WARN, f"the server is degraded ({found})", advice)
+    return Check("health", Verdict.OK, "the server is ready, and its background jobs come round")
+
+
 def _answers(http: "Http") -> Iterator[Check]:
     try:
         answer = http.answer("/healthz")
     except (ApiProblem, Unreachable) as problem:
         yield Check("health", Verdict.FAIL, problem.detail, problem.hint)
         return
-    yield Check("health", Verdict.OK, "the server is ready")
+    yield judge_health(answer.content)
     date = answer.headers.get("Date")
     if date:
         yield judge_clock(parsedate_to_datetime(date).timestamp(), time.time())

@@ -7,6 +7,7 @@ nor a path. Deliberately counts nothing unless a metrics port is given: a poll c
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -19,6 +20,7 @@ _DDI_CALLS: Final = frozenset(
 _PAGES: Final = frozenset({"ca.pem", "docs", "healthz", "openapi.json"})
 _DDI: Final = ["controller", "v1"]
 OTHER: Final = "other"
+_log = structlog.get_logger()
 
 Reading = Callable[[], float]
 Readings = Callable[[], Mapping[str, float]]
@@ -101,5 +103,8 @@ class _Watched(Collector):
         self._read = read
 
     def collect(self) -> Iterable[Metric]:
-        """Read it."""
-        yield self._read()
+        """Read it. One that cannot be read is left out, and hides no other."""
+        try:
+            yield self._read()
+        except Exception as error:  # noqa: BLE001
+            _log.error("metric.unread", exc_info=error)

@@ -1,10 +1,12 @@
 """What runs beside the requests: one TaskGroup of jobs, each again and again.
 
-A job that fails is logged and tried again after a growing pause; it never ends the server. Deliberately knows no
-job but the reading of the change log: ``server/build`` and ``server/run`` name them.
+A job that fails is logged and tried again after a growing pause; it never ends the server, nor the other jobs, also
+when its failure cannot be told. Each has a heartbeat (``obs/health``). Deliberately knows no job but the reading of the
+change log: ``server/build`` and ``server/run`` name them.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +17,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock
+from fleetvisor.obs.health import Health, Heart, beat, belong
 
 _log = structlog.get_logger()
 _PAUSE_MAX_S: Final = 60.0
@@ -36,24 +39,53 @@ def _uncounted(_job: str) -> None:
     """Count nothing."""
 
 
-async def run_jobs(jobs: tuple[Job, ...], clock: Clock, failed: Callable[[str], None] = _uncounted) -> None:
+async def run_jobs(
+    jobs: tuple[Job, ...],
+    clock: Clock,
+    failed: Callable[[str], None] = _uncounted,
+    health: Health | None = None,
+) -> None:
     """Run every job for ever; ends by cancellation only. ``failed`` is called with the name of a job that failed."""
     async with asyncio.TaskGroup() as tasks:
         for job in jobs:
-            tasks.create_task(_repeat(job, clock, failed), name=job.name)
+            heart = Heart(clock) if health is None else health.heart(job.name)
+            tasks.create_task(_repeat(job, clock, failed, heart), name=job.name)
 
 
-async def _repeat(job: Job, clock: Clock, failed: Callable[[str], None]) -> None:
+async def _repeat(job: Job, clock: Clock, failed: Callable[[str], None], heart: Heart) -> None:
+    belong(heart)
     failures = 0
     while True:
-        await clock.sleep(pause_after(failures, job.period_s))
+        pause_s = pause_after(failures, job.period_s)
+        heart.expect(pause_s)
+        await clock.sleep(pause_s)
+        heart.beat()
         try:
             await job.run()
             failures = 0
-        except Exception:  # noqa: BLE001  a job's failure must not end the server
+        except asyncio.CancelledError as error:
+            if _is_asked_to_end():
+                raise
+            failures += 1  # what the job waited for was cancelled, not the job: without this it would end unseen
+            _tell(job, failures, failed, error)
+        except Exception as error:  # noqa: BLE001  a job's failure must not end the server
             failures += 1
-            failed(job.name)
-            _log.exception("job.failed", job=job.name, failures=failures)
+            _tell(job, failures, failed, error)
+
+
+def _is_asked_to_end() -> bool:
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def _tell(job: Job, failures: int, failed: Callable[[str], None], error: BaseException) -> None:
+    """Count and log a failure. What fails here must not end the job that it is about."""
+    try:
+        failed(job.name)
+        _log.error("job.failed", job=job.name, failures=failures, exc_info=error)
+    except Exception:  # noqa: BLE001
+        with contextlib.suppress(Exception):
+            _log.error("job.untold", job=job.name, failures=failures)
 
 
 def pause_after(failures: int, period_s: float) -> float:
@@ -95,6 +127,7 @@ class Tail:
             self._place = found[-1].place
             self._bus.ring({sid for event in found for sid in (event.subject_sid, event.device_sid) if sid})
             count += len(found)
+            beat()
         self._read_at = started
         self._bus.fresh = True
         return count

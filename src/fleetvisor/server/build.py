@@ -4,6 +4,7 @@ Deliberately opens no file and no socket: ``server/run`` does, and passes what i
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,7 @@ from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
+from fleetvisor.obs.health import Health
 from fleetvisor.pki.seal import Seal
 from fleetvisor.server.background import Job
 from fleetvisor.server.disks import LOOK_S, Disks
@@ -90,6 +92,7 @@ class World:
     channel: Channel
     resources: frozenset[str]
     disks: Disks
+    health: Health
     ready: bool = False
 
     def begin_shutdown(self) -> None:
@@ -98,11 +101,11 @@ class World:
         self.channel.release_all()
 
     async def close(self) -> None:
-        """Write what is noted, and let the database go."""
-        await self.presence.flush()
-        await self.accounts.flush()
-        await self.denials.flush()
-        await self.db.close()
+        """Write what is noted, and let the database go: also when some of it cannot be written. Raises in the end."""
+        async with AsyncExitStack() as each:
+            each.push_async_callback(self.db.close)
+            for flush in (self.denials.flush, self.accounts.flush, self.presence.flush):
+                each.push_async_callback(flush)
 
 
 def build(
@@ -205,8 +208,10 @@ def build(
         guard=guard,
         log=log,
     )
+    health = Health(clock=clock, check=db.check)
+    health.listen(disks.degraded)
     document = partial(openapi.document, routes, urls.base)
-    pages = Pages(urls=urls, document=document, ca_pem=ca_pem, ready=lambda: world.ready)
+    pages = Pages(urls=urls, document=document, ca_pem=ca_pem, ready=lambda: world.ready, health=health)
     api = Api(
         accounts=accounts,
         routes=routes,
@@ -244,6 +249,7 @@ def build(
         channel=channel,
         resources=routes.resources,
         disks=disks,
+        health=health,
     )
     return world
 

@@ -11,8 +11,7 @@ import asyncio
 import gc
 import os
 import signal
-import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from fleetvisor.ground.clock import later
 from fleetvisor.ground.disk import SENTENCES, fault_of
 from fleetvisor.ground.limits import Limits
 from fleetvisor.obs import logs
+from fleetvisor.obs.sink import Sink
 from fleetvisor.pki.ca import Authority
 from fleetvisor.pki.seal import Seal, SealFault
 from fleetvisor.reality import RealClock, RealEntropy, in_thread
@@ -35,6 +35,7 @@ from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import Asgi, World, build
 from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate
 from fleetvisor.server.databases import open_local, open_shared
+from fleetvisor.server.ending import first, leave_now, tell
 from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
 from fleetvisor.server.listener import Doors, connections_bound, raise_descriptors, resolve
 from fleetvisor.server.telemetry import Telemetry
@@ -64,14 +65,14 @@ class Started:
 def serve(settings: Settings, limits: Limits, announce: Callable[[Started], None]) -> signal.Signals:
     """Serve until SIGTERM or SIGINT, and give which it was. Raises ``StartFault`` when it cannot start."""
     os.umask(0o077)
-    logs.configure(settings.log_level)
+    sink = logs.configure(settings.log_level)
     named = _Named.check(settings)
     data = DataDirectory(settings.data)
     data.hold()
     try:
         data.clear_leftovers()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Process(settings, named, _bounded(limits), data, announce).run())
+            return runner.run(_Process(settings, named, _bounded(limits), data, announce, sink).run())
     except OSError as error:
         if (fault := fault_of(error)) is None:
             raise
@@ -116,12 +117,14 @@ class _Process:
         limits: Limits,
         data: DataDirectory,
         announce: Callable[[Started], None],
+        sink: Sink,
     ) -> None:
         self._settings = settings
         self._named = named
         self._limits = limits
         self._data = data
         self._announce = announce
+        self._sink = sink
         self._clock = RealClock()
         self._entropy = RealEntropy()
 
@@ -130,7 +133,7 @@ class _Process:
         loop = asyncio.get_running_loop()
         told: asyncio.Future[signal.Signals] = loop.create_future()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _tell, told, number)
+            loop.add_signal_handler(number, tell, told, number)
         doors = Doors(
             address=self._named.address,
             connections_max=self._limits.connections_max,
@@ -180,7 +183,7 @@ class _Process:
         )
         account = await world.accounts.ensure_first()
         certificate = self._certificate(authority)
-        telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port)
+        telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port, self._sink)
         try:
             jobs = (
                 *world.jobs,
@@ -193,12 +196,14 @@ class _Process:
         except BaseException:
             telemetry.close()
             raise
-        running = asyncio.create_task(run_jobs(jobs, self._clock, telemetry.metrics.job_failed), name="jobs")
+        running = asyncio.create_task(
+            run_jobs(jobs, self._clock, telemetry.metrics.job_failed, world.health), name="jobs"
+        )
         _settle_memory()
         world.ready = True
         self._tell_how_to_call(account, authority, port)
         try:
-            return await _first(told, doors.broken)
+            return await first(told, doors.broken, running)
         finally:
             world.begin_shutdown()
             drained = await doors.close(DRAIN_S)
@@ -208,7 +213,7 @@ class _Process:
             await self._close(world)
             _log.info("server.stopped", drained=drained)
             if not drained:  # what still goes on would hold the process for as long as its client likes
-                _leave_now(told)
+                leave_now(told)
 
     async def _open_database(self) -> Database:
         if self._settings.database is not None:
@@ -295,10 +300,14 @@ class _Process:
             nonlocal rung, told
             if rung:
                 rung = False
-                account = await world.accounts.ensure_first()
-                if account.auth_token != told:
-                    self._write_credentials(account, authority, port)
-                    told = account.auth_token
+                try:
+                    account = await world.accounts.ensure_first()
+                    if account.auth_token != told:
+                        self._write_credentials(account, authority, port)
+                        told = account.auth_token
+                except BaseException:
+                    rung = True  # the file is still to be written
+                    raise
 
         world.bus.listen(hear)
         return Job("credentials", _FOLLOW_S, follow)
@@ -349,27 +358,3 @@ def _load_seal(files: Sequence[Path], entropy: RealEntropy) -> Seal:
     except SealFault as error:
         advice = "Restore it from where the sealing keys are kept: without it no secret can be read."
         raise StartFault(f"{error} {advice}") from error
-
-
-def _tell(told: asyncio.Future[signal.Signals], number: signal.Signals) -> None:
-    """Note the first signal; the second one ends the process without waiting for answers under way."""
-    if told.done():
-        _leave_now(told)
-    told.set_result(number)
-
-
-async def _first(told: asyncio.Future[signal.Signals], broken: asyncio.Event) -> signal.Signals:
-    """Wait for a signal. Raises ``StartFault`` when the listener ends before."""
-    waiting: Awaitable[object] = asyncio.ensure_future(broken.wait())
-    await asyncio.wait({told, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if not told.done():
-        raise StartFault("The server stopped listening by itself; its log says why.")
-    return told.result()
-
-
-def _leave_now(told: asyncio.Future[signal.Signals]) -> None:
-    """End the process with the status that the signal means; nothing acknowledged is lost by that."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(130 if told.done() and told.result() is signal.SIGINT else 0)

@@ -11,6 +11,7 @@ import msgspec
 
 from fleetvisor.features.rollouts.waiting import CODES
 from fleetvisor.obs.metrics import Metrics
+from fleetvisor.obs.sink import Sink
 from fleetvisor.server.background import Job
 from fleetvisor.server.build import Asgi, World
 from fleetvisor.server.disks import STORES
@@ -28,7 +29,7 @@ class _Last(msgspec.Struct, frozen=True):
 class Telemetry:
     """The metrics of one server, served on 127.0.0.1 while ``port`` is not ``None``."""
 
-    def __init__(self, world: World, days_left: Callable[[], float], port: int | None) -> None:
+    def __init__(self, world: World, days_left: Callable[[], float], port: int | None, sink: Sink) -> None:
         """Begin to serve. Raises ``StartFault`` when the port cannot be used."""
         self.metrics = Metrics(world.resources)
         self.app: Asgi = world.app
@@ -41,7 +42,7 @@ class Telemetry:
             return
         self.app = counted(world.app, self.metrics)
         self.jobs = (Job("count", _COUNT_S, self._count),)
-        self._watch(days_left)
+        self._watch(days_left, sink)
         try:
             self._stop = self.metrics.serve(port)
         except OSError as error:
@@ -52,12 +53,15 @@ class Telemetry:
         if self._stop is not None:
             self._stop()
 
-    def _watch(self, days_left: Callable[[], float]) -> None:
+    def _watch(self, days_left: Callable[[], float], sink: Sink) -> None:
         world, watch = self._world, self.metrics.watch
         watch("held_polls", "Polls held at this moment.", lambda: world.channel.held)
         watch("last_event", "Number of the last event (counted each five seconds).", lambda: self._events)
         watch("certificate_days_left", "Days for which the server's certificate is still good.", days_left)
-        watch("ready", "1 while /healthz answers 200.", lambda: int(world.ready))
+        watch("ready", "1 while /healthz answers 200.", lambda: int(world.ready and world.health.well))
+        watch("log_lines_lost_total", "Log lines that could not be written.", lambda: sink.lost)
+        about = "Time since each background job last came round."
+        self.metrics.watch_each("job_heartbeat_age_seconds", about, "job", world.health.ages)
         watch("database_writes_total", "Write bodies committed.", lambda: world.db.tally.writes)
         watch("database_commits_total", "Transactions committed.", lambda: world.db.tally.commits)
         watch("database_repeats_total", "Write bodies run again after a conflict.", lambda: world.db.tally.repeats)
@@ -67,6 +71,7 @@ class Telemetry:
         self.metrics.watch_each("rollouts", about, "waits_for", lambda: self._rollouts)
 
     async def _count(self) -> None:
+        await self._world.health.look()
         last = await self._world.db.one(_Last, _LAST_EVENT, {})
         self._events = last.event_id if last else 0
         self._rollouts = _rollouts(await self._world.rollouts.waiting())

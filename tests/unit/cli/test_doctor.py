@@ -14,6 +14,7 @@ from fleetvisor.cli.doctor import (
     judge_clock,
     judge_descriptors,
     judge_disk,
+    judge_health,
     judge_name,
 )
 
@@ -102,3 +103,16 @@ def test_a_name_that_twilio_node_would_change_is_known(host, rewritten):
 
 def test_a_name_that_is_not_found_is_a_warning():
     assert judge_name("mv.example.com", resolves=False).verdict is Verdict.WARN
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict"),
+    [
+        (b'{"status":"ok"}', Verdict.OK),
+        (b'{"status":"ok","jobs":{"sweep":1.0}}', Verdict.OK),
+        (b'{"status":"degraded","degraded":{"database":"disk_full"}}', Verdict.WARN),
+        (b"<html>", Verdict.WARN),
+    ],
+)
+def test_what_healthz_says_is_judged(body, verdict):
+    assert judge_health(body).verdict is verdict

@@ -80,3 +80,14 @@ def test_failures_of_jobs_are_counted():
     metrics = Metrics(())
     metrics.job_failed("sweep")
     assert 'fleetvisor_job_failures_total{job="sweep"} 1.0' in generate_latest(metrics.registry).decode()
+
+
+def test_a_value_that_cannot_be_read_hides_no_other():
+    metrics = Metrics(())
+
+    def fail():
+        raise OSError("gone")
+
+    metrics.watch("certificate_days_left", "Days.", fail)
+    metrics.watch("held_polls", "Polls held.", lambda: 1)
+    assert "fleetvisor_held_polls 1.0" in generate_latest(metrics.registry).decode()

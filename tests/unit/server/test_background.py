@@ -9,6 +9,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import DatabaseFault
 from fleetvisor.db.sqlite import memory
 from fleetvisor.features.events import store as events
+from fleetvisor.obs.health import Health
 from fleetvisor.reality import RealClock
 from fleetvisor.server.background import Job, Tail, pause_after, run_jobs
 
@@ -56,6 +57,55 @@ async def test_a_job_that_fails_is_tried_again_and_hurts_no_other():
     assert failures == ["bad", "bad", "bad"]
     assert runs["good"] >= 5
     assert [pause for pause in clock.pauses if pause > 1.0] == [2.0, 4.0, 8.0]
+
+
+async def test_a_failure_that_cannot_be_told_does_not_end_the_job():
+    runs = []
+
+    async def bad():
+        runs.append(1)
+        raise DatabaseFault("away")
+
+    def failed(_):
+        raise OSError("disk full")
+
+    await run_until(lambda: len(runs) == 3, (Job("bad", 1.0, bad),), FakeClock(), failed)
+
+
+async def test_a_job_whose_work_was_cancelled_by_others_is_tried_again():
+    runs, failures = [], []
+
+    async def bad():
+        runs.append(1)
+        waited = asyncio.get_running_loop().create_future()
+        waited.cancel()
+        await waited
+
+    await run_until(lambda: len(runs) == 3, (Job("bad", 1.0, bad),), FakeClock(), failures.append)
+    assert failures[:2] == ["bad", "bad"]
+
+
+async def test_the_heart_of_a_job_that_fails_beats_and_of_one_that_hangs_does_not():
+    clock = FakeClock()
+    health = Health(clock=clock, check=lambda: None)
+    rounds = []
+
+    async def bad():
+        rounds.append(1)
+        raise DatabaseFault("away")
+
+    async def hang():
+        await asyncio.Event().wait()
+
+    jobs = (Job("bad", 1.0, bad), Job("hang", 1.0, hang))
+    running = asyncio.ensure_future(run_jobs(jobs, clock, health=health))
+    while clock.time < 60:
+        await asyncio.sleep(0)
+    assert health.late() == ["hang"]
+    assert set(health.ages()) == {"bad", "hang"}
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from fleetvisor.features.apps import store
 from fleetvisor.features.apps.store import RemovedBlob, UnusedLayer
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.limits import Limits
+from fleetvisor.obs.health import beat
 
 _BATCH: Final = 100
 
@@ -29,8 +30,10 @@ async def sweep(db: Database, blobs: Blobs, clock: Clock, limits: Limits) -> int
     gone = 0
     while layers := await store.unused(db, before, _BATCH):
         gone += await db.write(_removal(layers, now))
+        beat()
     place = RemovedBlob("", Millis(0))
     while notes := await store.removed(db, place, before, _BATCH):
+        beat()
         deleted = [note.blob for note in notes if await _delete(blobs, note.blob)]
         await db.write(_forgetting(deleted))
         gone += len(deleted)

@@ -20,6 +20,7 @@ from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import RolloutSid
+from fleetvisor.obs.health import beat
 
 _RESCAN_S: Final = 30.0
 _RESCAN_SHARE: Final = 20.0
@@ -91,6 +92,7 @@ class Ticker:
             unfinished = await store.unfinished(self._db)
             self._memos = {each.rollout_sid: self._memos.get(each.rollout_sid) or _Memo() for each in unfinished}
             for rollout in unfinished:
+                beat()
                 if rollout.rollout_sid in failures:
                     continue
                 try:

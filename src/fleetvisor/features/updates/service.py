@@ -17,6 +17,7 @@ from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+from fleetvisor.obs.health import beat
 from fleetvisor.protocol.lifecycle import ErrorCode, State
 from fleetvisor.protocol.native import Report
 
@@ -144,6 +145,7 @@ class Updates:
         now = self._clock.now()
         closed = 0
         while batch := await store.overdue(self._db, now, _OVERDUE_BATCH):
+            beat()
             for update in batch:
                 if await self._db.write(_expiry(update, now)):
                     self._bus.ring((update.device_sid,))
