@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tests.api.world import AnyLog, Reply, check_problem, serving
+from tests.api.world import FIRST_NUMBER, AnyLog, Reply, check_problem, serving
 
 from fleetvisor.db.database import DatabaseBusy
 from fleetvisor.db.sqlite import memory
@@ -22,8 +22,8 @@ async def test_every_path_may_end_in_json(hands):
     await hands.post("/v1/Devices/d/Secrets.json", ok=201, Key="k", Value="v")
     assert (await hands.get("/v1/Devices.json", PageSize=1))["devices"][0]["sid"] == made["sid"]
     assert (await hands.get(f"/v1/Devices/{made['sid']}.json"))["sid"] == made["sid"]
-    assert (await hands.get("/v1/Devices/d/Updates.json"))["updates"][0]["number"] == 1
-    assert (await hands.get("/v1/Devices/d/Updates/1.json"))["number"] == 1
+    assert (await hands.get("/v1/Devices/d/Updates.json"))["updates"][0]["number"] == FIRST_NUMBER
+    assert (await hands.get(f"/v1/Devices/d/Updates/{FIRST_NUMBER}.json"))["number"] == FIRST_NUMBER
     assert (await hands.get("/v1/Apps/v1.json"))["sid"] == app["sid"]
     assert (await hands.get("/v1/Apps/v1/Manifest.json"))["app_sid"] == app["sid"]
     assert (await hands.post("/v1/Configs/k.json", Value="w"))["value"] == "w"

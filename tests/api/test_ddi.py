@@ -4,16 +4,22 @@ import hashlib
 import json
 
 import pytest
-from tests.api.world import BASE
+from tests.api.world import BASE, FIRST_NUMBER
 
 OPEN = "00:00:05"
 
 
+def nth(place):
+    """Give the number of a device's first, second… update while the clock stands still; others are as they are."""
+    return FIRST_NUMBER - 1 + place if 0 < place < FIRST_NUMBER else place
+
+
 class Board:
-    """A DDI device: its URL, its token, and its requests."""
+    """A DDI device: its URL, its token, and its requests, in which updates are named by their place."""
 
     def __init__(self, server, made, name=None, tenant="DEFAULT"):
         self.http = server.hands.http
+        self.hands = server.hands
         self.sid = made["sid"]
         self.token = made["device_token"]
         self.url = f"{BASE}/{tenant}/controller/v1/{name or self.sid}"
@@ -32,7 +38,13 @@ class Board:
     async def links(self):
         return {name: link["href"] for name, link in (await self.poll())["_links"].items()}
 
+    async def number(self, place):
+        """Give the number of the device's first, second… update; another number is itself."""
+        updates = (await self.hands.get(f"/v1/Devices/{self.sid}/Updates"))["updates"]
+        return updates[-place]["number"] if 0 < place <= len(updates) else place
+
     async def say(self, number, execution="closed", finished="success", details=(), kind="deploymentBase", ok=200):
+        number = await self.number(number)
         status = {"execution": execution, "result": {"finished": finished}, "details": list(details)}
         body = {"id": str(number), "time": "20260101T000000", "status": status}
         await self.call("POST", f"/{kind}/{number}/feedback", ok=ok, body=body)
@@ -44,7 +56,7 @@ async def board(server, hands):
 
 
 async def state_of(hands, board, number):
-    return await hands.get(f"/v1/Devices/{board.sid}/Updates/{number}")
+    return await hands.get(f"/v1/Devices/{board.sid}/Updates/{await board.number(number)}")
 
 
 async def target(hands, board, app, **form):
@@ -61,7 +73,7 @@ async def test_a_device_is_offered_its_update_installs_it_and_is_counted(hands, 
     poll = await board.poll()
     assert poll["config"]["polling"]["sleep"] == OPEN
     deployment = (await board.call("GET", poll["_links"]["deploymentBase"]["href"])).json()
-    assert deployment["id"] == "1"
+    assert deployment["id"] == str(FIRST_NUMBER)
     assert deployment["deployment"]["download"] == deployment["deployment"]["update"] == "forced"
     (chunk,) = deployment["deployment"]["chunks"]
     assert (chunk["part"], chunk["name"]) == ("bApp", "thermostat")
@@ -80,7 +92,7 @@ async def test_a_device_is_offered_its_update_installs_it_and_is_counted(hands, 
     assert (update["state"], [line["line"] for line in update["log"]]) == ("succeeded", ["Installing", "Done"])
     links = await board.links()
     assert "deploymentBase" not in links
-    assert (await board.call("GET", links["installedBase"])).json()["id"] == "1"
+    assert (await board.call("GET", links["installedBase"])).json()["id"] == str(FIRST_NUMBER)
 
 
 async def test_an_artifact_answers_head_ranges_tags_and_md5(hands, board):
@@ -123,7 +135,7 @@ async def test_a_failure_is_an_error_with_its_code_and_the_same_target_makes_a_n
     await board.say(1, ok=410)
     await board.say(2, ok=404)
     await target(hands, board, app)
-    assert "/deploymentBase/2" in (await board.links())["deploymentBase"]
+    assert f"/deploymentBase/{nth(2)}" in (await board.links())["deploymentBase"]
 
 
 async def test_a_new_target_waits_until_the_device_has_canceled(hands, board):
@@ -136,10 +148,10 @@ async def test_a_new_target_waits_until_the_device_has_canceled(hands, board):
     links = await board.links()
     assert "deploymentBase" not in links
     question = (await board.call("GET", links["cancelAction"])).json()
-    assert question == {"id": "1", "cancelAction": {"stopId": "1"}}
+    assert question == {"id": str(nth(1)), "cancelAction": {"stopId": str(nth(1))}}
     await board.say(1, kind="cancelAction")
     assert (await state_of(hands, board, 1))["state"] == "superseded"
-    assert "/deploymentBase/2" in (await board.links())["deploymentBase"]
+    assert f"/deploymentBase/{nth(2)}" in (await board.links())["deploymentBase"]
     await board.say(2)
     assert (await hands.get(f"/v1/Devices/{board.sid}"))["app"]["reported_sid"] == new["sid"]
     await board.say(1, kind="cancelAction", ok=410)
@@ -151,11 +163,11 @@ async def test_a_rejected_cancel_lets_the_update_go_on_and_the_next_follows_it(h
     await target(hands, board, old)
     await target(hands, board, new)
     await board.say(1, "rejected", "none", kind="cancelAction")
-    assert "/deploymentBase/1" in (await board.links())["deploymentBase"]
+    assert f"/deploymentBase/{nth(1)}" in (await board.links())["deploymentBase"]
     await board.say(1, kind="cancelAction", ok=404)
     await board.say(1)
     device = (await hands.get(f"/v1/Devices/{board.sid}")).json
-    assert (device["app"]["reported_sid"], device["update"]["number"]) == (old["sid"], 2)
+    assert (device["app"]["reported_sid"], device["update"]["number"]) == (old["sid"], nth(2))
     await board.say(2)
     assert (await hands.get(f"/v1/Devices/{board.sid}"))["app"]["update_status"] == "up-to-date"
 
@@ -171,7 +183,10 @@ async def test_a_cancel_that_nobody_answers_closes_after_its_time(server, hands,
     server.clock.advance(2)
     assert await server.world.updates.expire() == 1
     assert (await state_of(hands, board, 1))["state"] == "superseded"
-    assert "/deploymentBase/2" in (await board.links())["deploymentBase"]
+    assert (
+        f"/deploymentBase/{FIRST_NUMBER + server.limits.cancel_timeout_s + 1}"
+        in (await board.links())["deploymentBase"]
+    )
 
 
 async def test_cancel_update_asks_the_device_and_puts_the_target_back(hands, board):
@@ -191,7 +206,7 @@ async def test_a_device_that_turns_native_is_not_asked(server, hands, board):
     await target(hands, board, new)
     headers = {"authorization": f"Bearer {board.token}"}
     desired = (await board.http.get(f"{BASE}/device/v1/desired", headers=headers)).json()
-    assert (desired["app"]["sid"], desired["app"]["update"]) == (new["sid"], 2)
+    assert (desired["app"]["sid"], desired["app"]["update"]) == (new["sid"], nth(2))
     assert (await state_of(hands, board, 1))["state"] == "superseded"
 
 
@@ -214,10 +229,12 @@ async def test_an_update_with_confirm_is_offered_once_somebody_consented(hands, 
     links = await board.links()
     assert "deploymentBase" not in links
     assert (await board.call("GET", links["confirmationBase"])).json()["confirmation"]["update"] == "attempt"
-    await board.call("GET", "/deploymentBase/1", ok=404)
-    await board.call("POST", "/confirmationBase/1/feedback", body={"confirmation": "denied", "details": ["busy"]})
+    await board.call("GET", f"/deploymentBase/{nth(1)}", ok=404)
+    await board.call(
+        "POST", f"/confirmationBase/{nth(1)}/feedback", body={"confirmation": "denied", "details": ["busy"]}
+    )
     assert "confirmationBase" in await board.links()
-    await board.call("POST", "/confirmationBase/1/feedback", body={"confirmation": "confirmed"})
+    await board.call("POST", f"/confirmationBase/{nth(1)}/feedback", body={"confirmation": "confirmed"})
     await board.call("GET", (await board.links())["deploymentBase"])
     update = await state_of(hands, board, 1)
     assert (update["confirmation"], update["mode"], update["log"][0]["line"]) == ("confirmed", "attempt", "busy")
@@ -301,13 +318,13 @@ async def test_a_wrong_parameter_is_400_and_changes_nothing(hands, board, form):
 @pytest.mark.parametrize("body", [[], {}, {"status": {}}, {"status": {"execution": "flying"}}, {"status": None}, "x"])
 async def test_a_feedback_that_is_none_is_400(hands, board, body):
     await target(hands, board, await hands.app())
-    await board.call("POST", "/deploymentBase/1/feedback", ok=400, body=body)
+    await board.call("POST", f"/deploymentBase/{nth(1)}/feedback", ok=400, body=body)
 
 
 async def test_json_that_is_nested_without_end_is_400(hands, board):
     await target(hands, board, await hands.app())
     auth = {"authorization": f"TargetToken {board.token}"}
-    for path in ("/deploymentBase/1/feedback", "/configData"):
+    for path in (f"/deploymentBase/{nth(1)}/feedback", "/configData"):
         method = "PUT" if path == "/configData" else "POST"
         answer = await board.http.request(method, board.url + path, headers=auth, content=b'{"more": ' + b"[" * 9000)
         assert answer.status_code == 400, answer.text
@@ -318,7 +335,7 @@ async def test_paths_that_are_none_are_404_and_wrong_methods_405(board):
         await board.call("GET", path, ok=404)
     await board.call("POST", ok=405)
     await board.call("GET", "/configData", ok=405)
-    await board.call("DELETE", "/deploymentBase/1", ok=405)
+    await board.call("DELETE", f"/deploymentBase/{nth(1)}", ok=405)
     await board.call("GET", f"/deploymentBase/{1 << 31}", ok=404)
 
 

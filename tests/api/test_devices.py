@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tests.api.world import BASE
+from tests.api.world import BASE, FIRST_NUMBER
 
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 NESTED = {"sid", "unique_name", "account_sid", "app", "logging", "date_created", "date_updated", "url", "links"}
@@ -139,7 +139,7 @@ async def test_one_post_carries_several_changes(server, hands):
     assert changed["logging_enabled"] is True
     assert changed["date_logging_expires"] == "2026-01-02T00:00:05Z"
     assert changed["update"] == {
-        "number": 1,
+        "number": FIRST_NUMBER + 5,
         "app_sid": app["sid"],
         "rollout_sid": None,
         "state": "pending",
@@ -149,6 +149,7 @@ async def test_one_post_carries_several_changes(server, hands):
         "error_code": 0,
         "date_created": "2026-01-01T00:00:05Z",
         "date_updated": "2026-01-01T00:00:05Z",
+        "date_fetched": None,
     }
     assert changed["update"]["bytes_total"] > 0
 
@@ -200,7 +201,7 @@ async def test_the_old_name_of_the_target_parameter_works(hands):
     app = await hands.app("v1")
     await hands.device("d")
     assert (await hands.post("/v1/Devices/d", AppSid=app["sid"]))["app"]["target_sid"] == app["sid"]
-    assert (await hands.post("/v1/Devices/d", AppSid="v1", TargetApp="v1"))["update"]["number"] == 1
+    assert (await hands.post("/v1/Devices/d", AppSid="v1", TargetApp="v1"))["update"]["number"] == FIRST_NUMBER
 
 
 async def test_an_empty_target_clears_it(hands):
@@ -254,9 +255,13 @@ async def test_updates_are_listed_newest_first(hands):
     for app in apps:
         await hands.post("/v1/Devices/d", TargetApp=app["sid"])
     pages = await hands.walk("/v1/Devices/d/Updates", "updates", PageSize=2)
-    assert [[update["number"] for update in page] for page in pages] == [[5, 4], [3, 2], [1]]
+    assert [[update["number"] for update in page] for page in pages] == [
+        [FIRST_NUMBER + 4, FIRST_NUMBER + 3],
+        [FIRST_NUMBER + 2, FIRST_NUMBER + 1],
+        [FIRST_NUMBER],
+    ]
     assert [update["state"] for page in pages for update in page] == ["pending"] + ["superseded"] * 4
-    one = (await hands.get("/v1/Devices/d/Updates/3")).json
+    one = (await hands.get(f"/v1/Devices/d/Updates/{FIRST_NUMBER + 2}")).json
     assert one == pages[1][0] | {"mode": "forced", "confirmation": "none", "log": []}
     assert one["app_sid"] == apps[2]["sid"]
     assert (await hands.get(f"/v1/Devices/{made['sid']}"))["update"] == pages[0][0]
@@ -282,7 +287,7 @@ async def test_a_removed_device_is_gone_with_what_it_had(hands):
     assert again["update"] is None
     assert (await hands.get("/v1/Devices/d/Configs"))["configs"] == []
     await hands.post("/v1/Devices/d", TargetApp="v1")
-    assert (await hands.get("/v1/Devices/d"))["update"]["number"] == 2, "numbers are never used again for a SID"
+    assert (await hands.get("/v1/Devices/d"))["update"]["number"] == FIRST_NUMBER + 1, "no number comes back"
     await hands.post("/v1/Devices/d", TargetApp="")
     await hands.delete("/v1/Apps/v1")
 

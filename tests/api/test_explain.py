@@ -3,6 +3,7 @@
 import pytest
 from tests.api.rollout_world import Fleet
 from tests.api.test_ddi import Board as DdiBoard
+from tests.api.world import FIRST_NUMBER
 from tests.bundles import simple_bundle
 
 from fleetvisor.features.rollouts.reasons import SENTENCES
@@ -38,7 +39,7 @@ async def test_an_update_that_was_fetched_says_until_when_it_must_be_heard_of(se
     assert found["report_due"]["until"] == "2026-01-01T01:00:00Z"
     server.clock.advance(3601)
     await server.world.updates.expire()
-    assert (await explain(server, "d0"))["failed"]["data"] == {"number": 1, "app": "v2", "error": 9}
+    assert (await explain(server, "d0"))["failed"]["data"] == {"number": FIRST_NUMBER, "app": "v2", "error": 9}
 
 
 async def test_a_device_that_reverts_is_tried_again_and_then_given_up(server):
@@ -50,7 +51,7 @@ async def test_a_device_that_reverts_is_tried_again_and_then_given_up(server):
         board.running = old
         await board.report()
         data = (await explain(server, "d0"))["tried_again"]["data"]
-        assert data == {"number": tried + 1, "retries": tried, "most": 3}
+        assert data == {"number": FIRST_NUMBER + tried, "retries": tried, "most": 3}
     await board.follow()
     board.running = old
     await board.report()
@@ -136,7 +137,7 @@ async def test_a_ddi_device_is_asked_may_choose_and_has_no_second_update_that_no
     await hands.post("/v1/Devices/d0", TargetApp="v3")
     found = await explain(server, "d0")
     assert found["cancel_asked"]["until"] == "2026-01-01T00:10:00Z"
-    assert found["next_update"]["data"] == {"number": 1, "app": "v3"}
+    assert found["next_update"]["data"] == {"number": FIRST_NUMBER, "app": "v3"}
     await hands.post("/v1/Devices/d0", CancelUpdate="true")
     found = await explain(server, "d0")
     assert "next_update" not in found
@@ -214,7 +215,9 @@ async def test_the_history_of_a_device_names_the_rollouts(server):
     sid = next(iter(fleet.boards))
     await fleet.hands.post(f"/v1/Devices/{sid}", TargetApp="v1")
     updates = (await fleet.hands.get(f"/v1/Devices/{sid}/Updates")).json["updates"]
-    found = [(update["number"], update["app_sid"], update["rollout_sid"], update["state"]) for update in updates]
-    assert found == [(2, fleet.v1["sid"], None, "pending"), (1, fleet.v2["sid"], rollout["sid"], "succeeded")]
+    found = [(update["app_sid"], update["rollout_sid"], update["state"]) for update in updates]
+    assert found == [(fleet.v1["sid"], None, "pending"), (fleet.v2["sid"], rollout["sid"], "succeeded")]
     assert (await fleet.device(sid))["update"] == updates[0]
-    assert (await fleet.hands.get(f"/v1/Devices/{sid}/Updates/1")).json["rollout_sid"] == rollout["sid"]
+    assert (await fleet.hands.get(f"/v1/Devices/{sid}/Updates/{updates[1]['number']}")).json["rollout_sid"] == rollout[
+        "sid"
+    ]

@@ -1,6 +1,7 @@
 """Rollouts through the API: waves, guards, pauses, penalties, who leaves and who is left out. On every engine."""
 
 from tests.api.rollout_world import Fleet
+from tests.api.world import FIRST_NUMBER
 
 from fleetvisor.features.rollouts import population, ticker
 
@@ -95,7 +96,7 @@ async def test_open_updates_that_are_taken_over_count_against_the_most_at_one_ti
     for board in fleet.boards.values():
         await fleet.hands.post(f"/v1/Devices/{board.sid}", TargetApp="v2")
         board.running = {"app": fleet.v2["sid"], "manifest": fleet.v2["hash"][7:]}
-        await board.report({"number": 1, "state": "downloading", "error_code": 0})
+        await board.report({"number": FIRST_NUMBER, "state": "downloading", "error_code": 0})
     server.clock.advance(1)
     rollout = await fleet.start(Waves="100%", MaxConcurrent=1)
     assert rollout["counts"]["updating"] == 1
@@ -125,7 +126,7 @@ async def test_one_app_twice_is_adopted_by_the_newer_rollout_without_a_second_up
     assert newer["counts"]["succeeded"] == 4
     assert (await fleet.get(older))["counts"]["left"] == 4
     for sid in fleet.boards:
-        assert (await fleet.device(sid))["update"]["number"] == 1
+        assert (await fleet.device(sid))["update"]["number"] == FIRST_NUMBER
 
 
 async def test_a_paused_rollout_offers_nothing_and_goes_on_when_resumed(server):

@@ -20,6 +20,7 @@ from fleetvisor.server.build import World, build
 
 BASE = "https://mv.example.com"
 EPOCH_MS = 1_767_225_600_000  # 2026-01-01T00:00:00Z
+FIRST_NUMBER = 189_388_800  # of an update made then: the seconds since 2020
 CA_PEM = b"-----BEGIN CERTIFICATE-----\n"
 
 

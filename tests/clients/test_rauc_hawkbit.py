@@ -112,5 +112,5 @@ async def test_rauc_hawkbit_installs_and_says_how_it_ended(server, rest, rauc_cl
     assert found["update"]["state"] == state
     assert found["app"]["reported_sid"] == (app["sid"] if result == 0 else None)
     assert rest.get(f"{path}/Attributes").json()["attributes"] == {"board": "imx8", "serial": "0042"}
-    lines = [entry["line"] for entry in rest.get(f"{path}/Updates/1").json()["log"]]
+    lines = [entry["line"] for entry in rest.get(f"{path}/Updates/{found['update']['number']}").json()["log"]]
     assert [f"Installing {percent}" for percent in (0, 50, 100)] == [line for line in lines if line.startswith("Inst")]

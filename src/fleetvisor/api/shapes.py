@@ -59,7 +59,10 @@ class DeviceLinks(msgspec.Struct, gc=False):
 
 
 class UpdateShape(msgspec.Struct):
-    """One attempt to bring a Device to an App (extension). ``rollout_sid``: whose it is, if it is a Rollout's."""
+    """One attempt to bring a Device to an App (extension). ``rollout_sid``: whose it is, if it is a Rollout's.
+
+    ``date_fetched``: when the Device last fetched bytes of it.
+    """
 
     number: int
     app_sid: AppSidText
@@ -71,6 +74,7 @@ class UpdateShape(msgspec.Struct):
     error_code: int
     date_created: Date
     date_updated: Date
+    date_fetched: Date | None
 
 
 class LogLineShape(msgspec.Struct):
@@ -229,6 +233,7 @@ def update_shape(update: Update) -> UpdateShape:
         error_code=update.error_code,
         date_created=iso(update.date_created),
         date_updated=iso(update.date_updated),
+        date_fetched=iso_or_none(update.date_fetched),
     )
 
 

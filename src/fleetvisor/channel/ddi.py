@@ -177,7 +177,7 @@ class Ddi:
         match place.rest:
             case ("softwaremodules", app_sid, "artifacts", filename):
                 file = await self._file(place, app_sid, filename)
-                await self._download.content(place.identity.account_sid, file.sha256, scope, send)
+                await self._download.content(place.identity, file.sha256, scope, send)
             case _:
                 raise NotFound("No such path.")
 

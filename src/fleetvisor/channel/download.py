@@ -5,6 +5,7 @@ changes. Deliberately one range per answer: several are answered with the whole,
 ``docs/reference/device-api.md``; RFC 9110, sections 13 and 14; RFC 8246 (immutable).
 """
 
+from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -15,11 +16,12 @@ from fleetvisor.channel.date import DateHeader
 from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
 from fleetvisor.features.apps.model import LayerBlob
 from fleetvisor.features.apps.service import Apps
+from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import NotFound, RangeNotSatisfiable
-from fleetvisor.ground.sids import AccountSid
+from fleetvisor.ground.sids import AccountSid, DeviceSid
 from fleetvisor.web.answers import Header
 from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches, parse_range, range_applies
@@ -86,30 +88,31 @@ class Download:
     async def layer(self, digest: str, scope: Scope, send: Send) -> None:
         """Answer ``GET`` and ``HEAD`` of a layer. Raises ``NotFound``, ``OutsideContent``, ``Unauthenticated``."""
         asked = _asked(scope)
-        layer = await self._find(await self._authenticate(asked), digest)
-        if layer is None:
-            raise NotFound("No App of the Device's account has this layer.")
-        await self._serve(send, asked, layer, None)
+        await self._layer(await self._authenticate(asked), digest, asked, send)
 
-    async def content(self, account_sid: AccountSid, digest: str, scope: Scope, send: Send) -> None:
+    async def content(self, identity: DeviceIdentity, digest: str, scope: Scope, send: Send) -> None:
         """Answer with a layer for a device that was proven already. Raises ``NotFound``, ``OutsideContent``."""
-        layer = await self._find(account_sid, digest)
-        if layer is None:
-            raise NotFound("No App of the Device's account has this layer.")
-        await self._serve(send, _asked(scope), layer, None)
+        await self._layer(identity, digest, _asked(scope), send)
 
     async def manifest(self, digest: str, scope: Scope, send: Send) -> None:
         """Answer ``GET`` and ``HEAD`` of a manifest. Raises as ``layer`` does."""
         asked = _asked(scope)
-        manifest = await self._apps.find_manifest(await self._authenticate(asked), digest)
+        identity = await self._authenticate(asked)
+        manifest = await self._apps.find_manifest(identity.account_sid, digest)
         if manifest is None:
             raise NotFound("No App of the Device's account has this manifest.")
-        await self._serve(send, asked, LayerBlob(digest, "", len(manifest)), manifest)
+        await self._serve(send, asked, LayerBlob(digest, "", len(manifest)), manifest, identity.device_sid)
 
-    async def _authenticate(self, asked: _Asked) -> AccountSid:
+    async def _layer(self, identity: DeviceIdentity, digest: str, asked: _Asked, send: Send) -> None:
+        layer = await self._find(identity.account_sid, digest)
+        if layer is None:
+            raise NotFound("No App of the Device's account has this layer.")
+        await self._serve(send, asked, layer, None, identity.device_sid)
+
+    async def _authenticate(self, asked: _Asked) -> DeviceIdentity:
         identity = await self._proofs.authenticate(parse_bearer(asked.token))
         self._presence.note(identity.device_sid, self._clock.now())
-        return identity.account_sid
+        return identity
 
     async def _find(self, account_sid: AccountSid, digest: str) -> LayerBlob | None:
         """Tell where a layer lies, if an app of the account has it; from memory while no app's bell rang."""
@@ -129,9 +132,13 @@ class Download:
         if self._places and _names_an_app(sids):
             self._places.clear()
 
-    async def _serve(self, send: Send, asked: _Asked, content: LayerBlob, data: bytes | None) -> None:
+    async def _serve(
+        self, send: Send, asked: _Asked, content: LayerBlob, data: bytes | None, device_sid: DeviceSid
+    ) -> None:
         """Send a content, a range of it, or 304. ``data`` are its bytes when they are at hand."""
         size = content.size_bytes
+        if not asked.head:
+            self._presence.note_download(device_sid, content.digest, self._clock.now())
         etag = b'"' + content.digest.encode() + b'"'
         common = ((b"etag", etag), *_KEEPING, self._date.at(self._clock.now()))
         if matches(asked.if_none_match, etag):
@@ -158,10 +165,25 @@ class Download:
             await send(_start(status, headers))
             await send({"type": "http.response.body", "body": data[start:end], "more_body": False})
             return
-        await self._stream(send, _start(status, headers), content, start, end)
 
-    async def _stream(self, send: Send, begin: dict[str, Any], content: LayerBlob, start: int, end: int) -> None:
-        """Send in pieces, each when the one before is under way: a slow device costs one piece of memory."""
+        def sent() -> None:
+            self._presence.note_download(device_sid, content.digest, self._clock.now())
+
+        await self._stream(send, _start(status, headers), content, start, end, sent)
+
+    async def _stream(
+        self,
+        send: Send,
+        begin: dict[str, Any],
+        content: LayerBlob,
+        start: int,
+        end: int,
+        sent: Callable[[], None],
+    ) -> None:
+        """Send in pieces, each when the one before is under way: a slow device costs one piece of memory.
+
+        ``sent`` is called after each, because a device that takes bytes is heard of.
+        """
         begun = False
         try:
             async with aclosing(self._cache.chunks(content, start, end)) as pieces:
@@ -170,6 +192,7 @@ class Download:
                         await send(begin)
                         begun = True
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
+                    sent()
         except Exception as error:
             if begun:
                 raise Broken(f"layer {content.digest} ended early") from error

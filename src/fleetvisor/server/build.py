@@ -55,6 +55,7 @@ from fleetvisor.features.rollouts.population import Population
 from fleetvisor.features.rollouts.service import Rollouts
 from fleetvisor.features.rollouts.ticker import Ticker
 from fleetvisor.features.updates.dialogue import Dialogue
+from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import Invalid
@@ -139,7 +140,8 @@ def build(
     accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
     apps = Apps(db=db, blobs=blobs, clock=clock, entropy=entropy, limits=limits, bus=bus, offload=offload, spool=spool)
     configs = Configs(db=db, clock=clock, seal=seal, limits=limits)
-    updates = Updates(db=db, clock=clock, limits=limits, bus=bus)
+    fetches = Fetches(limits)
+    updates = Updates(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches)
     devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
     attributes = Attributes(db=db, clock=clock, limits=limits, bus=bus)
@@ -157,7 +159,7 @@ def build(
     ticker = Ticker(db=db, clock=clock, limits=limits, bus=bus, population=population)
     penalties = Penalties(db=db, clock=clock, limits=limits)
     explainer = Explainer(db=db, clock=clock, limits=limits, devices=devices, penalties=penalties)
-    presence = Presence(db=db, limits=limits, written=devices.forget)
+    presence = Presence(db=db, limits=limits, written=devices.forget, fetches=fetches)
 
     disks = Disks(db=db, blobs=blobs, spool=spool, offload=offload)
     routes = _routes(
@@ -195,7 +197,7 @@ def build(
         proofs=proofs,
         gateway=gateway,
         polls=Polls(db=db, clock=clock, limits=limits, bus=bus),
-        dialogue=Dialogue(db=db, clock=clock, limits=limits, bus=bus),
+        dialogue=Dialogue(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches),
         attributes=attributes,
         apps=apps,
         artifacts=Artifacts(apps=apps, blobs=blobs),

@@ -10,6 +10,7 @@ from fleetvisor.features.apps.model import App
 from fleetvisor.features.devices.model import DeviceChange, Registration
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events.store import tail
+from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
@@ -42,6 +43,7 @@ class Fleet:
     entropy: SeededEntropy
     devices: Devices
     updates: Updates
+    fetches: Fetches
     account: str
     other: str
     rung: list = field(default_factory=list)
@@ -87,8 +89,9 @@ async def fleet(**bounds):
     seal = Seal([bytes(32)], entropy)
     accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
     devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
-    updates = Updates(db=db, clock=clock, limits=limits, bus=bus)
+    fetches = Fetches(limits)
+    updates = Updates(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches)
     first, second = await accounts.ensure_first(), await accounts.create()
-    made = Fleet(db, clock, bus, entropy, devices, updates, first.account_sid, second.account_sid)
+    made = Fleet(db, clock, bus, entropy, devices, updates, fetches, first.account_sid, second.account_sid)
     bus.listen(made.rung.append)
     return made

@@ -1,6 +1,6 @@
-"""When each device was last seen, and which updates were fetched for the first time: written behind.
+"""When each device was last seen, which updates were fetched for the first time, and what of them: written behind.
 
-Both are noted in memory on the request's path, and ``flush`` writes them in one transaction, once a second. So the
+All are noted in memory on the request's path, and ``flush`` writes them in one transaction, once a second. So the
 last second may be lost: a device is then seen again at its next poll, and the clock of an update starts then. A note
 about a device that was removed meanwhile is dropped.
 Deliberately no timer: ``server/background`` calls ``flush``.
@@ -11,6 +11,7 @@ from typing import Final
 
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.updates import store as updates_store
+from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
@@ -27,9 +28,18 @@ class Presence:
     """Notes of what devices did since the last flush. Bounded: what does not fit is noted at the next poll."""
 
     def __init__(
-        self, *, db: Database, limits: Limits, written: Callable[[Iterable[str]], None] = lambda _: None
+        self,
+        *,
+        db: Database,
+        limits: Limits,
+        written: Callable[[Iterable[str]], None] = lambda _: None,
+        fetches: Fetches | None = None,
     ) -> None:
-        """Start with nothing noted; ``written`` is told which devices' rows changed, after each flush."""
+        """Start with nothing noted; ``written`` is told which devices' rows changed, after each flush.
+
+        ``fetches`` are written with them.
+        """
+        self._fetches = fetches or Fetches(limits)
         self._written = written
         self._db = db
         self._limits = limits
@@ -53,10 +63,14 @@ class Presence:
         if noted is None or noted[0] != number:
             self._fetched[device_sid] = (number, now)
 
+    def note_download(self, device_sid: DeviceSid, digest: str, now: Millis) -> None:
+        """Note that bytes of a content go to the device."""
+        self._fetches.note(device_sid, digest, now)
+
     async def flush(self) -> int:
         """Write what was noted, in one transaction; give the number of devices. What fails is kept for the next."""
-        seen, fetched = self._seen, self._fetched
-        if not seen and not fetched:
+        seen, fetched, downloads = self._seen, self._fetched, self._fetches.take()
+        if not seen and not fetched and not downloads:
             return 0
         self._seen, self._fetched = {}, {}
         wait = self._limits.report_timeout_s * 1000
@@ -72,14 +86,17 @@ class Presence:
                 await tx.write_many(_SEEN, sightings)
             if starts:
                 await updates_store.start_clock(tx, starts)
+            if downloads:
+                await self._fetches.write(tx, downloads)
 
         try:
             await self._db.write(body)
         except BaseException:
             self._seen = {**seen, **self._seen}
             self._fetched = {**fetched, **self._fetched}
+            self._fetches.keep(downloads)
             raise
-        self._written(seen)
+        self._written({*seen, *(fetch.device_sid for fetch in downloads)})
         self._remember({sid: number for sid, (number, _) in fetched.items()})
         return len(seen)
 

@@ -52,6 +52,8 @@ class DeviceRow(msgspec.Struct, frozen=True, gc=False):
     mode: str | None
     confirmation: str | None
     update_rollout: str | None
+    date_fetched: Millis | None
+    unfetched: bool | None
 
 
 COLUMNS: Final = """
@@ -61,7 +63,7 @@ SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, 
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
     u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation,
-    u.rollout_sid AS update_rollout"""
+    u.rollout_sid AS update_rollout, u.date_fetched, u.unfetched"""
 JOINS: Final = """
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
@@ -138,6 +140,8 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
             mode=row.mode or "forced",
             confirmation=row.confirmation or "none",
             rollout_sid=row.update_rollout,
+            date_fetched=row.date_fetched,
+            unfetched=bool(row.unfetched),
         )
     status = update_status(
         target_sid=row.target_sid,

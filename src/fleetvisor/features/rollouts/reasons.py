@@ -94,6 +94,8 @@ SENTENCES: Final = {
     "skip": "The device is told to download update {number} and not to install it.",
     "report_due": "If nothing is heard of update {number} by {date}, it fails with code 9.",
     "tried_again": "It left its target by itself: update {number} is new try {retries} of at most {most}.",
+    "not_fetched": "It closed update {number} with success, but had fetched nothing of it from this server: it may"
+    " not run {app}.",
     "failed": "Update {number} to {app} failed with code {error}. Nothing is tried until it is targeted or retried.",
     "reverted": "It left {app} by itself, and {retries} new tries did not keep it there. Nothing is tried until it is"
     " targeted again.",
@@ -178,6 +180,8 @@ def _targeted(facts: Facts) -> Iterator[Reason]:
 
 def _progress(facts: Facts) -> Iterator[Reason]:
     device, update = facts.device, facts.device.update
+    if update is not None and update.unfetched:
+        yield _say("not_fetched", str(update.number), number=update.number, app=facts.name(update.app_sid))
     if update is not None and is_open(update.state):
         yield from _under_way(facts, update)
     elif device.target_sid is not None and device.update_status == "up-to-date":

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.updates import log, members, rules, store, targets
+from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import Gone, NotFound
@@ -21,12 +22,13 @@ from fleetvisor.protocol.lifecycle import State, is_open
 class Dialogue:
     """The verbs of devices that are asked."""
 
-    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus) -> None:
-        """Keep what the verbs need."""
+    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus, fetches: Fetches | None = None) -> None:
+        """Keep what the verbs need; ``fetches``: the notes of this process, if it serves devices."""
         self._db = db
         self._clock = clock
         self._limits = limits
         self._bus = bus
+        self._fetches = fetches or Fetches(limits)
 
     async def find_offered(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
         """Give an open update. Raises ``NotFound`` for an unknown number, ``Gone`` for a closed update."""
@@ -54,6 +56,7 @@ class Dialogue:
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
+            await self._fetches.write(tx, self._fetches.of(device_sid))
             assignment, update = await _the_open(tx, account_sid, device_sid, number)
             await log.append(tx, update, lines, now, self._limits)
             verdict = rules.judge(update, execution, finished)

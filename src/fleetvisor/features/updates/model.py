@@ -12,7 +12,8 @@ class Update(msgspec.Struct, frozen=True):
     """One attempt to bring one device to one app.
 
     ``mode`` (``forced``, ``attempt``, ``skip``) and ``confirmation`` (``none``, ``waiting``, ``confirmed``) are for
-    devices whose protocol knows them. ``rollout_sid``: the rollout that made it, or adopted it.
+    devices whose protocol knows them. ``rollout_sid``: the rollout that made it, or adopted it. ``date_fetched``: when
+    the device last fetched bytes of it; ``unfetched``: it succeeded and the device had fetched none.
     """
 
     device_sid: DeviceSid
@@ -31,6 +32,8 @@ class Update(msgspec.Struct, frozen=True):
     mode: str = "forced"
     confirmation: str = "none"
     rollout_sid: str | None = None
+    date_fetched: Millis | None = None
+    unfetched: bool = False
 
 
 class Instruction(msgspec.Struct, frozen=True):

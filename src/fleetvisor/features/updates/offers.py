@@ -12,14 +12,12 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.events import store as events
+from fleetvisor.features.updates import numbers as numbering
 from fleetvisor.features.updates import store, targets
 from fleetvisor.features.updates.model import Assignment, Instruction, Update, Wanted
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 
-_NUMBERS: Final = """
-INSERT INTO update_numbers (device_sid, last_number) VALUES (:device_sid, 1)
-ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number + 1"""
 _INSERT: Final = """
 INSERT INTO updates (device_sid, number, account_sid, app_sid, app_hash, open_app_sid, state, bytes_total,
     rollout_sid, date_created, date_updated)
@@ -49,11 +47,6 @@ class Offer(msgspec.Struct, frozen=True):
     def opens(self) -> bool:
         """Whether an update to the app is open once it is made: also one that was, of a device that reports the app."""
         return not self.reached or (self.open_update is not None and self.open_update.app_sid == self.app.app_sid)
-
-
-class _Number(msgspec.Struct, frozen=True):
-    device_sid: DeviceSid
-    last_number: int
 
 
 async def make(
@@ -86,18 +79,12 @@ async def make(
             ours = made is not None and made.rollout_sid == instruction.rollout_sid
             numbers[device_sid] = made.number if made is not None and ours else None
     free = [offer for offer in offers if offer.open_update is None]
-    given = await _number(tx, [offer.assignment.device_sid for offer in free if not offer.reached])
+    given = await numbering.draw(tx, [offer.assignment.device_sid for offer in free if not offer.reached], now)
     await _write(tx, account_sid, free, given, instruction, now)
     await _tell(tx, account_sid, free, given, instruction, now)
     touched = [{"device_sid": offer.assignment.device_sid, "account_sid": account_sid, "now": now} for offer in offers]
     await tx.write_many(_TOUCH, touched)
     return numbers | {offer.assignment.device_sid: given.get(offer.assignment.device_sid) for offer in free}
-
-
-async def _number(tx: Tx, device_sids: Sequence[DeviceSid]) -> dict[DeviceSid, int]:
-    await tx.write_many(_NUMBERS, [{"device_sid": sid} for sid in device_sids])
-    sql = "SELECT device_sid, last_number FROM update_numbers WHERE device_sid IN (:keys)"
-    return {row.device_sid: row.last_number for row in await tx.read_many(_Number, sql, device_sids)}
 
 
 async def _write(

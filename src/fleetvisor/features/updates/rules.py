@@ -5,15 +5,32 @@ between target and report; these functions say when one is made, how it moves, a
 """
 
 from collections.abc import Iterable
-from typing import Literal, NamedTuple, assert_never
+from typing import Final, Literal, NamedTuple, assert_never
 
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.ground.clock import Millis
 from fleetvisor.protocol.ddi import Execution, Finished
 from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open, may_follow
 from fleetvisor.protocol.native import Report
 
 RETIRED_JOURNALS_MAX = 8
+NUMBER_MAX: Final = 0x7FFFFFFF
+_NUMBERS_FROM_S: Final = 1_577_836_800  # 2020-01-01
+_CLOCK_FROM_S: Final = 1_767_225_600  # 2026-01-01
+_CLOCK_TO_S: Final = 3_692_217_600  # 2087-01-01
+
+
+def next_number(last: int, now: Millis) -> int | None:
+    """Return the number of a device's next update; ``None`` when ``last`` was the last that 31 bits hold.
+
+    It is above ``last`` and not below the seconds since 2020, so that also a server that forgot ``last`` gives none
+    twice. A clock before 2026 or after 2086 is wrong and does not count.
+    """
+    seconds = now // 1000
+    since = seconds - _NUMBERS_FROM_S if _CLOCK_FROM_S <= seconds < _CLOCK_TO_S else 0
+    number = max(last + 1, since)
+    return number if number <= NUMBER_MAX else None
 
 
 class Status(NamedTuple):

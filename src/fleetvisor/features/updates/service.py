@@ -11,6 +11,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.updates import log, members, rules, store, targets
+from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import NotFound
@@ -27,12 +28,13 @@ _OVERDUE_BATCH: Final = 100
 class Updates:
     """The verbs on updates."""
 
-    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus) -> None:
-        """Keep what the verbs need."""
+    def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus, fetches: Fetches | None = None) -> None:
+        """Keep what the verbs need; ``fetches``: the notes of this process, if it serves devices."""
         self._db = db
         self._clock = clock
         self._limits = limits
         self._bus = bus
+        self._fetches = fetches or Fetches(limits)
 
     async def get(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
         """Give one update of a device. Raises ``NotFound``."""
@@ -64,6 +66,7 @@ class Updates:
             assignment = await targets.the_assignment(tx, account_sid, device_sid)
             if not rules.is_newer(assignment, report):
                 return False
+            await self._fetches.write(tx, self._fetches.of(device_sid))
             await self._take(tx, assignment, report, now)
             return True
 

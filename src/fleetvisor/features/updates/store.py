@@ -8,16 +8,16 @@ writes ``state`` writes both, because deletion of apps stands on it.
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.updates import numbers
 from fleetvisor.features.updates.model import Assignment, Instruction, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State, is_open
 
 UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
-    bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation, rollout_sid"""
+    bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation, rollout_sid,
+    date_fetched, unfetched"""
 
 _ASSIGNMENTS: Final = """
 SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
@@ -33,10 +33,6 @@ _GET: Final = f"""
 SELECT {UPDATE_COLUMNS} FROM updates
 WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number"""
 
-_NEXT_NUMBER: Final = """
-INSERT INTO update_numbers (device_sid, last_number) VALUES (:device_sid, 1)
-ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number + 1 RETURNING last_number AS number"""
-
 _INSERT: Final = """
 INSERT INTO updates (device_sid, number, account_sid, app_sid, app_hash, open_app_sid, state, bytes_total,
     mode, confirmation, rollout_sid, date_created, date_updated)
@@ -46,7 +42,8 @@ VALUES (:device_sid, :number, :account_sid, :app_sid, :app_hash, :app_sid, 'pend
 _MOVE: Final = """
 UPDATE updates SET state = :state, open_app_sid = CASE WHEN :open = 1 THEN app_sid ELSE NULL END,
     bytes_done = :bytes_done, bytes_total = :bytes_total, error_code = :error_code, date_updated = :now,
-    date_deadline = :deadline
+    date_deadline = :deadline,
+    unfetched = CASE WHEN :state = 'succeeded' AND date_fetched IS NULL THEN 1 ELSE 0 END
 WHERE device_sid = :device_sid AND number = :number AND state = :expected"""
 
 _START_CLOCK: Final = """
@@ -76,10 +73,6 @@ WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 _INSERT_ASSIGNMENT: Final = """
 INSERT INTO assignments (device_sid, account_sid, date_created)
 VALUES (:device_sid, :account_sid, (SELECT d.date_created FROM devices d WHERE d.device_sid = :device_sid))"""
-
-
-class _Number(msgspec.Struct, frozen=True):
-    number: int
 
 
 async def insert_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
@@ -186,16 +179,14 @@ async def adopt(tx: Tx, update: Update, rollout_sid: str | None) -> None:
 async def insert(
     tx: Tx, assignment: Assignment, *, app_sid: AppSid, app_hash: str, bytes_total: int, now: Millis
 ) -> int:
-    """Make the next update of a device, pending; give its number, which its SID never had before."""
+    """Make the next update of a device, pending; return its number, which neither its SID nor its board had before."""
     keys = {"device_sid": assignment.device_sid, "account_sid": assignment.account_sid}
-    row = await tx.one(_Number, _NEXT_NUMBER, {"device_sid": assignment.device_sid})
-    if row is None:
-        raise AssertionError("an upsert that returns always returns a row")
+    number = (await numbers.draw(tx, [assignment.device_sid], now))[assignment.device_sid]
     await tx.run(
         _INSERT,
         {
             **keys,
-            "number": row.number,
+            "number": number,
             "app_sid": app_sid,
             "app_hash": app_hash,
             "bytes_total": bytes_total,
@@ -205,8 +196,8 @@ async def insert(
             "now": now,
         },
     )
-    await tx.run(_SET_NUMBER, {**keys, "number": row.number})
-    return row.number
+    await tx.run(_SET_NUMBER, {**keys, "number": number})
+    return number
 
 
 async def move(

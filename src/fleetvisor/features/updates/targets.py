@@ -30,8 +30,13 @@ async def note(tx: Tx, update: Update, what: str, now: Millis, error_code: int =
 
 
 async def moved(tx: Tx, update: Update, state: State, now: Millis, error_code: int = 0) -> None:
-    """Append the event that an update moved to ``state``, and let the rollout that made it count that."""
+    """Append the event that an update moved to ``state``, and let the rollout that made it count that.
+
+    A success of a device that had fetched nothing of the update is an event of its own: a board may only remember it.
+    """
     await note(tx, update, state.value, now, error_code)
+    if state == State.SUCCEEDED and update.date_fetched is None:
+        await note(tx, update, "not_fetched", now)
     await members.follow(tx, update, state, now, error_code)
 
 

@@ -8,6 +8,7 @@ from fleetvisor.features.apps.model import App
 from fleetvisor.features.updates import rules
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.features.updates.rules import LastUpdate, Retarget, Status
+from fleetvisor.ground.clock import Millis
 from fleetvisor.protocol.lifecycle import CLOSED, OPEN, State, is_open, may_follow
 from fleetvisor.protocol.native import Report, Running, UpdateReport
 
@@ -172,3 +173,42 @@ def test_a_device_that_left_its_target_gets_a_bounded_number_of_new_updates():
     assert rules.needs_another(left, OLD, 3)
     assert not rules.needs_another(left, OLD, 2)
     assert not rules.needs_another(left, NEW, 3)
+
+
+SECONDS_2026, SECONDS_2087 = 1_767_225_600, 3_692_217_600
+SINCE = 1_577_836_800
+
+
+@pytest.mark.parametrize(
+    ("last", "second", "number"),
+    [
+        (0, SECONDS_2026 - 1, 1),
+        (0, SECONDS_2026, SECONDS_2026 - SINCE),
+        (7, SECONDS_2026 - 1, 8),
+        (SECONDS_2026 - SINCE, SECONDS_2026, SECONDS_2026 - SINCE + 1),
+        (0, SECONDS_2087 - 1, SECONDS_2087 - 1 - SINCE),
+        (0, SECONDS_2087, 1),
+        (rules.NUMBER_MAX - 1, SECONDS_2026, rules.NUMBER_MAX),
+        (rules.NUMBER_MAX, SECONDS_2026, None),
+        (0, 0, 1),
+        (0, -1, 1),
+        (0, 1 << 40, 1),
+    ],
+)
+def test_a_number_is_above_the_last_and_not_below_the_seconds_since_2020_of_a_clock_that_counts(last, second, number):
+    assert rules.next_number(last, Millis(second * 1000)) == number
+
+
+@given(st.lists(st.tuples(st.integers(-(1 << 40), 1 << 40), st.booleans()), max_size=40))
+def test_whatever_the_clock_does_numbers_rise_and_none_comes_back_after_a_restore(steps):
+    """A restore forgets the last number; with a clock that counts and has moved on, no number of before comes back."""
+    last, kept, had = 0, 0, set()
+    for millis, restored in steps:
+        if restored and rules.next_number(0, Millis(millis)) > max(had, default=0):
+            last = kept
+        number = rules.next_number(last, Millis(millis))
+        assert number is not None
+        assert number > last
+        assert number not in had
+        had.add(number)
+        last = number

@@ -29,7 +29,7 @@ async def test_an_update_goes_from_target_to_success():
     device = await at.get(sid)
     assert (device.update.state, device.update_status, device.reported_sid) == ("succeeded", "up-to-date", app.app_sid)
     assert device.update.bytes_done == device.update.bytes_total == 100
-    assert (await at.events())[-2:] == ["update.succeeded", "device.reported"]
+    assert (await at.events())[-3:] == ["update.succeeded", "update.not_fetched", "device.reported"]
 
 
 async def test_a_failure_is_an_error_until_the_same_target_is_set_again():
