@@ -20,6 +20,7 @@ from fleetvisor.web.auth import BASIC_CHALLENGE, parse_basic
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.problems import Edge, Handler
 from fleetvisor.web.requests import Fields, Receive, Request, Scope, Send
+from fleetvisor.web.scans import Scans
 from fleetvisor.web.urls import Urls
 
 _SUFFIX: Final = ".json"
@@ -46,6 +47,7 @@ class Api:
         clock: Clock,
         entropy: Entropy,
         guard: Guard,
+        scans: Scans,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
     ) -> None:
         """Keep the table of operations and what all of them need."""
@@ -54,6 +56,7 @@ class Api:
         self._pages = pages
         self._limits = limits
         self._guard = guard
+        self._scans = scans
 
         def skin(handle: Handler, challenge: bytes, common: tuple[Header, ...]) -> Edge:
             return Edge(
@@ -122,7 +125,10 @@ class Api:
         if not caller.may(route.role):
             raise AccessDenied(f"This needs the role {route.role}; the API key has {caller.role}.")
         form: Fields = await request.form(self._limits.form_bytes_max) if _takes_form(route) else {}
-        return await route.handler(Call(request, caller, args, form))
+        call = Call(request, caller, args, form)
+        if route.scans:
+            return await self._scans.run(caller.account_sid, request, lambda: route.handler(call))
+        return await route.handler(call)
 
 
 def _takes_form(route: Route) -> bool:

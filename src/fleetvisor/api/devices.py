@@ -85,7 +85,8 @@ class DeviceHandlers:
             ),
             Route(
                 "GET", "/v1/DeviceCounts", "FetchDeviceCounts", "Count Devices, by a field or a label.", self._count,
-                DeviceCountsShape, params=(_SELECTOR, _BY), errors=(400, 401, 429), extension=True, tags=tags,
+                DeviceCountsShape, params=(_SELECTOR, _BY), errors=(400, 401, 429, 503), extension=True, tags=tags,
+                scans=True,
             ),
             Route("GET", one, "FetchDevice", "Fetch a specific Device.", self._fetch, DeviceShape, tags=tags),
             Route(

@@ -113,7 +113,7 @@ class RolloutHandlers:
             ),
             Route(
                 "GET", f"{of}/Plan", "FetchRolloutPlan", "Tell what a Rollout would do if it began now.", self._plan,
-                PlanShape, params=_PLAN, extension=True, tags=tags,
+                PlanShape, params=_PLAN, errors=(400, 401, 404, 429, 503), extension=True, tags=tags, scans=True,
             ),
             Route(
                 "GET", f"{of}/Decisions", "ListRolloutDecision", "Retrieve what was decided, newest first.",

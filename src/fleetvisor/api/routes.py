@@ -48,7 +48,7 @@ class Param:
 class Route:
     """One operation. ``shape`` is its answer's struct; ``list_key`` is set when it answers pages of that.
 
-    ``media`` is the type of a body that is no form.
+    ``media`` is the type of a body that is no form. ``scans``: it looks at a whole fleet, so it waits for its turn.
     """
 
     method: str
@@ -66,6 +66,7 @@ class Route:
     media: str | None = None
     tags: tuple[str, ...] = field(default=())
     admin: bool = False
+    scans: bool = False
 
     @property
     def role(self) -> Role:

@@ -14,7 +14,9 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs]
 import msgspec
 import stamina
 
+from fleetvisor.db import lanes
 from fleetvisor.db.database import Body, DatabaseBusy, DatabaseFault, DatabaseUnfit, Params, Tally
+from fleetvisor.db.lanes import Lane
 from fleetvisor.db.postgres_schema import CONNECT_S, migrate
 from fleetvisor.db.postgres_statements import AGAIN, ERRORS, PostgresTx, Texts, fault
 from fleetvisor.ground.disk import Condition, Fault
@@ -22,11 +24,15 @@ from fleetvisor.ground.disk import Condition, Fault
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
+Pool = Any  # asyncpg's pool is generic in what has no name
+
 POOL_SIZE: Final = 10
 _RETRY_S: Final = 10.0
 _TRIES: Final = 50
 _ACQUIRE_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
+_SCAN_S: Final = 60
+_SIZES: Final[dict[Lane, int]] = {"requests": POOL_SIZE, "jobs": 3, "scans": 2}
 _SETTINGS: Final = {
     "application_name": "fleetvisor",
     # An unfinished transaction holds back every reader of the change log: a node that froze may not do so for ever.
@@ -73,9 +79,10 @@ class _Session(asyncpg.Connection):
 class PostgresDatabase:
     """The port on a PostgreSQL database that several nodes share."""
 
-    def __init__(self, pool: Any) -> None:  # noqa: ANN401  (asyncpg's pool is generic in what has no name)
-        """Take the pool of a database whose schema is current."""
-        self._pool = pool
+    def __init__(self, pools: dict[Lane, Pool], scan_s: float) -> None:
+        """Take the pools of a database whose schema is current: one for each lane, so that none waits for another."""
+        self._pools = pools
+        self._scan_s = scan_s
         self._texts = Texts()
         self._writes: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -100,6 +107,11 @@ class PostgresDatabase:
             self._condition.note(translated.fault)
         return translated
 
+    def _acquire(self) -> Any:  # noqa: ANN401  (asyncpg's pools are generic in what has no name)
+        """Borrow a connection of the lane that is in use, and do not wait for it without limit."""
+        lane = lanes.current()
+        return self._pools[lane].acquire(timeout=self._scan_s if lane == "scans" else _ACQUIRE_S)
+
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""
         found = await self.all(row, sql, params)
@@ -109,7 +121,7 @@ class PostgresDatabase:
         """Read a small, indexed result."""
         self._refuse_if_closed()
         try:
-            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+            async with self._acquire() as connection:
                 found = await PostgresTx(connection, self._texts).all(row, sql, params)
                 connection.went_well()
                 return found
@@ -117,7 +129,7 @@ class PostgresDatabase:
             raise self._fault(error) from error
 
     async def scan(self, row: type[R], sql: str, params: Params) -> list[R]:
-        """Read something larger; the server does not wait for it either way."""
+        """Read something larger, on a connection of the lane that is in use."""
         return await self.all(row, sql, params)
 
     async def write(self, body: Body[T]) -> T:
@@ -143,7 +155,7 @@ class PostgresDatabase:
             ):
                 with attempt:
                     self._repeats += attempt.num > 1
-                    async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+                    async with self._acquire() as connection:
                         async with connection.transaction(isolation="serializable"):
                             tx = PostgresTx(connection, self._texts)
                             run = cast("Coroutine[Any, Any, T]", body(tx))
@@ -167,7 +179,7 @@ class PostgresDatabase:
         """Prove that the database answers."""
         self._refuse_if_closed()
         try:
-            async with self._pool.acquire(timeout=_ACQUIRE_S) as connection:
+            async with self._acquire() as connection:
                 await connection.fetchval("SELECT 1")
                 connection.went_well()
         except ERRORS as error:
@@ -182,26 +194,40 @@ class PostgresDatabase:
     async def _let_go(self) -> None:
         while self._writes:
             await asyncio.wait(self._writes)
-        await self._pool.close()
+        for pool in self._pools.values():
+            await pool.close()
 
     def _refuse_if_closed(self) -> None:
         if self._closing is not None:
             raise DatabaseBusy("The database is closed.")
 
 
-async def open_postgres(url: str, *, pool_size: int = POOL_SIZE) -> PostgresDatabase:
-    """Connect to ``postgresql://…`` and bring its schema up to date. Raises ``DatabaseFault``."""
+async def open_postgres(url: str, *, pool_size: int = POOL_SIZE, scan_s: int = _SCAN_S) -> PostgresDatabase:
+    """Connect to ``postgresql://…`` and bring its schema up to date; no scan lasts longer than ``scan_s`` seconds.
+
+    Raises ``DatabaseFault``.
+    """
+    pools: dict[Lane, Pool] = {}
     try:
         await migrate(url)
-        pool: Any = await cast("Any", asyncpg).create_pool(
-            url,
-            min_size=1,
-            max_size=pool_size,
-            timeout=CONNECT_S,
-            command_timeout=_TIMEOUT_S,
-            server_settings=_SETTINGS,
-            connection_class=_Session,
-        )
+        for lane, size in _SIZES.items():
+            wanted = pool_size if lane == "requests" else size
+            pools[lane] = await _pool(url, wanted, scan_s if lane == "scans" else None)
     except (*ERRORS, ValueError) as error:
+        for pool in pools.values():
+            pool.terminate()
         raise fault(error) from error
-    return PostgresDatabase(pool)
+    return PostgresDatabase(pools, scan_s)
+
+
+async def _pool(url: str, size: int, time_s: int | None) -> Pool:
+    settings = _SETTINGS if time_s is None else {**_SETTINGS, "statement_timeout": str(time_s * 1000)}
+    return await cast("Any", asyncpg).create_pool(
+        url,
+        min_size=0,
+        max_size=size,
+        timeout=CONNECT_S,
+        command_timeout=_TIMEOUT_S if time_s is None else time_s + _ACQUIRE_S,
+        server_settings=settings,
+        connection_class=_Session,
+    )

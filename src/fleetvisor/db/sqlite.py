@@ -1,4 +1,4 @@
-"""SQLite through apsw: reads on the event loop, one writer thread with group commit.
+"""SQLite through apsw: small reads on the event loop, larger ones on threads by lane, one writer with group commit.
 
 Many writes that wait together become one transaction and one fsync; each is answered when that is durable. A
 body that fails is rolled back alone, to its savepoint. Deliberately one process: the writer is the only one.
@@ -7,23 +7,24 @@ Spec: ``docs/adr/0001-database-port.md``.
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import apsw
 import msgspec
 
+from fleetvisor.db import lanes
 from fleetvisor.db.database import Body, DatabaseBusy, DatabaseFault, DatabaseUnfit, Params, Tally
+from fleetvisor.db.lanes import Lane
+from fleetvisor.db.sqlite_reader import Reader, Readers
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain, fault, finish, migrate
 from fleetvisor.db.sqlite_writer import Job, Writer
 from fleetvisor.ground.disk import Condition, Fault
 
-_STOP_S: Final = 0.02
+_READERS: Final[dict[Lane, int]] = {"requests": 1, "jobs": 1, "scans": 2}
 
 T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
@@ -38,10 +39,9 @@ class SqliteDatabase:
             self._write_connection = connect(str(path), writer=True, vfs=vfs)
             migrate(self._write_connection)
             self._reader = Statements(connect(str(path), writer=False, vfs=vfs))
-            self._scanner = Statements(connect(str(path), writer=False, vfs=vfs))
+            self._lanes = {lane: _readers(path, lane, vfs) for lane in _READERS}
         except apsw.Error as error:
             raise fault(error) from error
-        self._pool = ThreadPoolExecutor(1, "sqlite-scan")
         self._loop = asyncio.get_running_loop()
         self._condition = Condition()
         self._writer = Writer(self._write_connection, self._loop, self._condition)
@@ -82,16 +82,12 @@ class SqliteDatabase:
             raise self._fault(error) from error
 
     async def scan(self, row: type[R], sql: str, params: Params) -> list[R]:
-        """Read something larger, on the read thread."""
+        """Read something larger, on a thread of the lane that is in use."""
         self._refuse_if_closed()
         try:
-            return await self._loop.run_in_executor(self._pool, self._scan, row, sql, params)
+            return await self._lanes[lanes.current()].read(row, sql, params)
         except apsw.Error as error:
             raise self._fault(error) from error
-
-    def _scan(self, row: type[R], sql: str, params: Params) -> list[R]:
-        self._refuse_if_closed()  # it may have waited for its turn until then
-        return self._scanner.all(row, sql, params)
 
     async def write(self, body: Body[T]) -> T:
         """Run a body in the next transaction of the writer; return when it is durable."""
@@ -121,16 +117,18 @@ class SqliteDatabase:
             raise DatabaseBusy("The database is closed.")
 
     def _let_go(self) -> None:
-        """Wait for both threads, then close: the writer last, because the last one to close empties the log."""
-        with contextlib.ExitStack() as connections:
-            for connection in (self._write_connection, self._scanner.connection, self._reader.connection):
-                connections.callback(connection.close)
-            self._writer.join()
-            scans_ended = self._pool.submit(bool)
-            # Again and again: an interruption that comes just before a statement begins is lost.
-            while not concurrent.futures.wait([scans_ended], _STOP_S).done:
-                self._scanner.connection.interrupt()
-            self._pool.shutdown()
+        """Wait for all threads, then close: the writer last, because the last one to close empties the log."""
+        self._writer.join()
+        with contextlib.ExitStack() as ending:
+            ending.callback(self._write_connection.close)
+            ending.callback(self._reader.connection.close)
+            for readers in self._lanes.values():
+                ending.callback(readers.close)
+
+
+def _readers(path: Path, lane: Lane, vfs: str | None) -> Readers:
+    opened = (connect(str(path), writer=False, vfs=vfs) for _ in range(_READERS[lane]))
+    return Readers(tuple(Reader(one, f"sqlite-{lane}", nice=lane == "scans") for one in opened))
 
 
 class MemoryDatabase:

@@ -54,6 +54,8 @@ class Limits:
     selector_chars_max: int = _bound(2000, "400, 20001", "characters of a selector")
     selector_values_max: int = _bound(100, "400, 20001", "terms and values of a selector")
     selector_rows_max: int = _bound(10_000, "a short page", "devices looked at for one page of a selector")
+    scans_waiting_max: int = _bound(4, "429, 20429", "counts and plans of one account that wait while one is under way")
+    scan_time_s: int = _bound(60, "503, 20503", "time for which a count or a plan may wait and look through devices")
     rollout_waves_max: int = _bound(20, "400, 20001", "waves of one rollout")
     rollouts_max: int = _bound(10_000, "409, 20409", "rollouts of one account")
     rollouts_open_max: int = _bound(100, "409, 20409", "rollouts of one account that are under way")

@@ -14,6 +14,7 @@ from typing import Final
 import structlog
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.db import lanes
 from fleetvisor.db.database import Database
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock
@@ -54,6 +55,7 @@ async def run_jobs(
 
 async def _repeat(job: Job, clock: Clock, failed: Callable[[str], None], heart: Heart) -> None:
     belong(heart)
+    lanes.begin("jobs")
     failures = 0
     while True:
         pause_s = pause_after(failures, job.period_s)

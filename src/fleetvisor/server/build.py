@@ -68,6 +68,7 @@ from fleetvisor.server.disks import LOOK_S, Disks
 from fleetvisor.web.address import Addresses, Network
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.requests import Receive, Scope, Send
+from fleetvisor.web.scans import Scans
 from fleetvisor.web.urls import Urls
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -223,6 +224,7 @@ def build(
         clock=clock,
         entropy=entropy,
         guard=guard,
+        scans=Scans(clock=clock, limits=limits),
         log=log,
     )
     world = World(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from fleetvisor.db.database import Database, DatabaseFault, DatabaseUnfit
+from fleetvisor.ground.limits import Limits
 from fleetvisor.server.files import WAY_OUT, StartFault
 
 
@@ -21,12 +22,12 @@ async def open_local(path: Path) -> Database:
         raise StartFault(f"The database {path} cannot be opened: {error}. {advice}") from error
 
 
-async def open_shared(url: str) -> Database:
+async def open_shared(url: str, limits: Limits) -> Database:
     """Open a PostgreSQL database; its URL, which may hold a password, is never told."""
     from fleetvisor.db.postgres import open_postgres
 
     try:
-        return await open_postgres(url)
+        return await open_postgres(url, scan_s=limits.scan_time_s)
     except DatabaseFault as error:
         if error.__cause__ is None:
             raise StartFault(f"The database cannot be opened: {error}") from error

@@ -217,7 +217,7 @@ class _Process:
 
     async def _open_database(self) -> Database:
         if self._settings.database is not None:
-            return await open_shared(self._settings.database)
+            return await open_shared(self._settings.database, self._limits)
         path = self._data.database
         if self._data.seal_keys() and path.is_file() and path.stat().st_size == 0:
             raise StartFault(

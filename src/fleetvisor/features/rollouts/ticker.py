@@ -7,6 +7,7 @@ beyond the chunk that it offers.
 """
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,6 +29,7 @@ _OVERDUE_SHARE: Final = 20
 _OVERDUE_PAUSE_S: Final = (0.5, 15.0)
 _SHUT_OUT_PAUSE_S: Final = 1.0
 _FOUND_S: Final = 1.0
+_SAFE_S: Final = 0.25
 
 
 @dataclass(slots=True)
@@ -91,14 +93,13 @@ class Ticker:
             busy = False
             unfinished = await store.unfinished(self._db)
             self._memos = {each.rollout_sid: self._memos.get(each.rollout_sid) or _Memo() for each in unfinished}
+            safe = self._clock.monotonic()
             for rollout in unfinished:
-                beat()
-                if rollout.rollout_sid in failures:
-                    continue
-                try:
-                    busy |= await self._step(rollout, self._memos[rollout.rollout_sid])
-                except Exception as error:  # noqa: BLE001  raised below
-                    failures[rollout.rollout_sid] = error
+                if self._clock.monotonic() - safe > _SAFE_S:
+                    for each in await store.unfinished(self._db):
+                        busy |= await self._try(self._keep_safe, each, failures)
+                    safe = self._clock.monotonic()
+                busy |= await self._try(self._step, rollout, failures)
             await self._clock.sleep(PAUSE_S if busy else 0)
         if failures:
             raise ExceptionGroup(f"rollouts {', '.join(failures)}", list(failures.values()))
@@ -111,9 +112,28 @@ class Ticker:
         found = [waits_for(view, now) for view in under_way]
         return Counter(wait.code for wait in found if wait is not None)
 
-    async def _step(self, rollout: Rollout, memo: _Memo) -> bool:
+    async def _try(
+        self, step: Callable[[Rollout], Awaitable[bool]], rollout: Rollout, failures: dict[RolloutSid, Exception]
+    ) -> bool:
+        beat()
+        if rollout.rollout_sid in failures:
+            return False
+        try:
+            return await step(rollout)
+        except Exception as error:  # noqa: BLE001  raised when the others took their steps
+            failures[rollout.rollout_sid] = error
+            return False
+
+    async def _keep_safe(self, rollout: Rollout) -> bool:
+        """Ask the guard, or take updates back. Neither waits until all other rollouts took their steps."""
+        if rollout.canceling and not rollout.removing:
+            return await self._cancel(rollout, self._clock.now())
+        judged = rollout.state in {"running", "paused"} and not rollout.removing
+        return judged and await self._decide(rollout, self._clock.now())
+
+    async def _step(self, rollout: Rollout) -> bool:
         """Take a step of one rollout; tell whether there may be more to do at once."""
-        now = self._clock.now()
+        now, memo = self._clock.now(), self._memos.setdefault(rollout.rollout_sid, _Memo())
         if rollout.removing:
             return await self._db.write(repair.remove(rollout, self._limits))
         if rollout.canceling:
@@ -125,15 +145,13 @@ class Ticker:
             case "starting":
                 return await self._fix(rollout, memo)
             case "running":
-                looked = await self._look(rollout, memo, now)
-                # The guard is asked before each chunk: a wave that takes long to offer is stopped in its middle.
-                # After a step the rollout is read anew: by the old version nothing would take effect.
+                # The guard is asked first, and so before each chunk: a wave that takes long to offer is stopped in its
+                # middle. After a step the rollout is read anew: by the old version nothing would take effect.
                 decided = await self._decide(rollout, now)
-                stepped = decided or await self._retry(rollout, now)
-                return stepped or await self._offer(rollout, memo, now) or looked
+                stepped = decided or await self._look(rollout, memo, now) or await self._retry(rollout, now)
+                return stepped or await self._offer(rollout, memo, now)
             case "paused":
-                looked = await self._look(rollout, memo, now)
-                return await self._decide(rollout, now) or looked
+                return await self._decide(rollout, now) or await self._look(rollout, memo, now)
             case _:
                 return False
 
