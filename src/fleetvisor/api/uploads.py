@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser
 
 from fleetvisor.features.apps.model import Upload
 from fleetvisor.ground.errors import Invalid, TooLarge, UnsupportedMediaType
@@ -17,6 +17,7 @@ from fleetvisor.ground.names import is_text
 from fleetvisor.ground.offload import Offload
 from fleetvisor.protocol.images import KINDS, ZIP_MAGICS, Kind
 from fleetvisor.web.requests import Request
+from fleetvisor.web.values import parse_options
 
 _OVERHEAD_MAX: Final = 64 << 10
 _FIELD_MAX: Final = 4096
@@ -73,7 +74,7 @@ class _Parts:
 
     def on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
-            kind, options = parse_options_header(self._header_value)
+            kind, options = parse_options(self._header_value)
             if kind == b"form-data":
                 self._name = _decode(options.get(b"name", b""), "A part's name")
         self._header_name = self._header_value = b""
@@ -196,7 +197,7 @@ def _create(spooled: Path) -> BinaryIO:
 
 
 def _boundary(request: Request) -> bytes:
-    kind, options = parse_options_header(request.header(b"content-type") or b"")
+    kind, options = parse_options(request.header(b"content-type"))
     if kind != b"multipart/form-data":
         raise UnsupportedMediaType("Upload firmware as multipart/form-data with a part named File.")
     boundary = options.get(b"boundary")
