@@ -36,7 +36,7 @@ async def test_plan_offer_and_explain_leave_out_whom_a_rollout_would_lower(serve
     low, high = await firmware(hands, "low", 3), await firmware(hands, "high", 5)
     lowered, same = await native(server, "lowered", high), await native(server, "same", low)
     fleet = Fleet(server, low, high, [lowered, same])
-    made = (await hands.post("/v1/Rollouts", ok=201, App="low", Waves="100%", Soak=0)).json
+    made = (await hands.post("/v1/Rollouts", ok=201, App="low", Selector="*", Waves="100%", Soak=0)).json
     plan = (await hands.get(f"/v1/Rollouts/{made['sid']}/Plan", Sample=5)).json
     assert [(out["reason"], out["sample"]) for out in plan["left_out"]] == [("security_counter", [lowered.sid])]
     await fleet.act(made, "start")
@@ -51,7 +51,7 @@ async def test_plan_offer_and_explain_leave_out_whom_a_rollout_would_lower(serve
 async def test_explain_says_it_of_a_rollout_to_come(server, hands):
     await firmware(hands, "low", 3)
     board = await native(server, "board", await firmware(hands, "high", 5))
-    made = (await hands.post("/v1/Rollouts", ok=201, App="low", Waves="100%")).json
+    made = (await hands.post("/v1/Rollouts", ok=201, App="low", Selector="*", Waves="100%")).json
     await hands.post(f"/v1/Rollouts/{made['sid']}", Action="start", StartAt="2027-01-01T00:00:00Z")
     reasons = (await hands.get(f"/v1/Devices/{board.sid}/Explain"))["reasons"]
     (left_out,) = [reason for reason in reasons if reason["code"] == "left_out"]
