@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from fleetvisor.blobs.store import BlobFault, Blobs
-from fleetvisor.reality import in_thread
+from fleetvisor.reality import Threads
 
 NAME = "layers/ab/abcdef-0011"
+
+THREADS = Threads("blobs", 2)
 
 
 class Disk:
@@ -39,7 +41,7 @@ def directory(tmp_path) -> Path:
 
 @pytest.fixture
 def blobs(directory, disk) -> Blobs:
-    return Blobs(directory, offload=in_thread, fsync=disk.fsync)
+    return Blobs(directory, offload=THREADS, fsync=disk.fsync)
 
 
 @pytest.fixture
@@ -134,7 +136,7 @@ async def test_a_put_whose_fsync_fails_is_no_put(directory, spooled):
 
     directory.mkdir(parents=True)
     with pytest.raises(BlobFault, match="Input/output"):
-        await put(Blobs(directory, offload=in_thread, fsync=broken), spooled(b"bytes"))
+        await put(Blobs(directory, offload=THREADS, fsync=broken), spooled(b"bytes"))
 
 
 async def test_a_source_that_is_not_there_is_a_fault_and_leaves_nothing(blobs, tmp_path, directory):
@@ -153,7 +155,7 @@ async def test_a_removal_is_durable_before_it_is_told(blobs, spooled, directory,
 
 def test_the_folders_of_a_new_store_are_durable(tmp_path, disk):
     """Each new folder's name stands in its parent, so the parents are fsynced."""
-    Blobs(tmp_path / "one" / "two", offload=in_thread, fsync=disk.fsync)
+    Blobs(tmp_path / "one" / "two", offload=THREADS, fsync=disk.fsync)
     assert set(disk.synced) == {inode(tmp_path / "one"), inode(tmp_path)}
 
 

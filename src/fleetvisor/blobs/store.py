@@ -42,10 +42,16 @@ class BlobsUnfit(BlobFault):
 class Blobs:
     """The blob store in one local directory, which several nodes may share."""
 
-    def __init__(self, directory: Path, *, offload: Offload, fsync: Fsync = os.fsync) -> None:
-        """Use ``directory``, made (durably) if it is not there; tests pass an ``fsync`` of their own."""
+    def __init__(
+        self, directory: Path, *, offload: Offload, writing: Offload | None = None, fsync: Fsync = os.fsync
+    ) -> None:
+        """Use ``directory``, made (durably) if it is not there; tests pass an ``fsync`` of their own.
+
+        What changes the store goes through ``writing``, so that no read waits for it; without one, through ``offload``.
+        """
         self._directory = directory.absolute()
         self._offload = offload
+        self._writing = writing or offload
         self._fsync = fsync
         self._condition = Condition()
         missing = [folder for folder in (self._directory, *self._directory.parents) if not folder.exists()]
@@ -61,7 +67,7 @@ class Blobs:
         earlier process may have died, or the power gone, before its bytes reached the disk. Else it is replaced.
         Raises ``BlobFault``.
         """
-        await self._offload(lambda: self._put(name, source, digest, size_bytes))
+        await self._writing(lambda: self._put(name, source, digest, size_bytes))
 
     @property
     def degraded(self) -> Fault | None:
@@ -87,7 +93,7 @@ class Blobs:
 
     async def delete(self, name: str) -> None:
         """Remove a blob, durably; one that is not there is removed already. Raises ``BlobFault``."""
-        await self._offload(lambda: self._delete(name))
+        await self._writing(lambda: self._delete(name))
 
     async def exists(self, name: str) -> bool:
         """Tell whether there is a blob of this name."""

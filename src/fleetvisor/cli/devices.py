@@ -46,7 +46,6 @@ Selector = Annotated[
         show_default=False,
     ),
 ]
-Everything = Annotated[bool, typer.Option("--all", help="Every device.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
@@ -261,7 +260,7 @@ def label_all(
 
 
 def is_blank(selector: str | None) -> bool:
-    """Tell whether a selector was given that says nothing: in a script, a variable that is not set."""
+    """Tell whether a selector was given that says nothing: to the API every device, in a script a variable unset."""
     return selector is not None and not selector.strip()
 
 

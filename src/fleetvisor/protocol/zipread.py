@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from fleetvisor.ground.errors import Invalid
 
@@ -30,6 +30,8 @@ _END_MAGIC: Final = b"PK\x05\x06"
 _END64_LOCATOR_MAGIC: Final = b"PK\x06\x07"
 _END64_LOCATOR_BYTES: Final = 20
 _COMMENT_BYTES_MAX: Final = 0xFFFF
+# Each place where an end record could begin is looked at; a comment of 64 KiB could hold 16,000 of them.
+_END_MAGICS_MAX: Final = 64
 _CENTRAL: Final = struct.Struct("<4s6H3L5H2L")
 _CENTRAL_MAGIC: Final = b"PK\x01\x02"
 _LOCAL: Final = struct.Struct("<4s5H3L2H")
@@ -74,6 +76,21 @@ class Budget:
     """How many bytes the entries of one file may still inflate to, all together."""
 
     left: int
+
+
+class _Inflater(Protocol):
+    """What ``zlib.decompressobj`` gives."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unconsumed_tail(self) -> bytes: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +178,8 @@ def _read_end(source: BinaryIO, size: int, entries_max: int) -> tuple[int, int, 
 
 def _find_end(tail: bytes) -> int:
     """Find the one end record whose comment ends with the file."""
+    if tail.count(_END_MAGIC) > _END_MAGICS_MAX:
+        raise Invalid("The zip has more than one end record.")
     found: list[int] = []
     at = tail.find(_END_MAGIC)
     while 0 <= at <= len(tail) - _END.size:
@@ -310,21 +329,36 @@ def _inflated(source: BinaryIO, entry: Entry) -> Iterator[bytes]:
     for packed in _blocks(source, entry):
         if inflater.eof:
             raise Invalid(f"{entry.label}: has more data behind the end of its deflate stream.")
-        rest = packed
-        block = b""
-        # A full block may have left output inside the inflater even when all input is taken in.
-        while rest or len(block) == BLOCK_BYTES:
-            try:
-                block = inflater.decompress(rest, BLOCK_BYTES)
-            except zlib.error as error:
-                raise Invalid(f"{entry.label}: its deflate stream is damaged.") from error
-            rest = inflater.unconsumed_tail
-            if block:
-                yield block
-        if inflater.unused_data:
-            raise Invalid(f"{entry.label}: has more data behind the end of its deflate stream.")
+        yield from _drained(inflater, packed, entry)
     if not inflater.eof:
         raise Invalid(f"{entry.label}: its deflate stream is cut off.")
+
+
+def _drained(inflater: _Inflater, packed: bytes, entry: Entry) -> Iterator[bytes]:
+    """Give what one piece of packed bytes inflates to, in blocks.
+
+    Each round takes input or gives output, or the stream is damaged. When a stream ends, the inflater leaves what is
+    behind its end in ``unconsumed_tail`` or in ``unused_data``, by how full the block was; neither is input any more.
+    """
+    rest = packed
+    full = False
+    # A full block may have left output inside the inflater even when all input is taken in.
+    while rest or full:
+        try:
+            block = inflater.decompress(rest, BLOCK_BYTES)
+        except zlib.error as error:
+            raise Invalid(f"{entry.label}: its deflate stream is damaged.") from error
+        if block:
+            yield block
+        if inflater.eof:
+            if inflater.unconsumed_tail or inflater.unused_data:
+                raise Invalid(f"{entry.label}: has more data behind the end of its deflate stream.")
+            return
+        left = inflater.unconsumed_tail
+        if rest and not block and len(left) == len(rest):
+            raise Invalid(f"{entry.label}: its deflate stream is damaged.")
+        full = len(block) == BLOCK_BYTES
+        rest = left
 
 
 def _read(source: BinaryIO, start: int, size: int) -> bytes:

@@ -34,6 +34,7 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.auth_tokens import AuthTokens
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps.artifacts import Artifacts
+from fleetvisor.features.apps.reading import Reader
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
 from fleetvisor.features.configs.service import Configs
@@ -121,6 +122,8 @@ def build(
     offload: Offload,
     spool: Path,
     base_url: str,
+    spooling: Offload | None = None,
+    reader: Reader | None = None,
     audiences: tuple[str, ...] = (),
     proxies: tuple[Network, ...] = (),
     ca_pem: bytes | None = None,
@@ -129,9 +132,11 @@ def build(
     """Build a server; ``spool`` is a folder for uploads on their way, ``base_url`` the public one.
 
     ``audiences`` are whom devices' signed tokens may be for; without any it is the public URL. ``proxies`` are the
-    networks whose word about a client's address is taken.
+    networks whose word about a client's address is taken. Uploads are written through ``spooling`` and read by
+    ``reader``; without them both go through ``offload``.
     """
     log = log or structlog.get_logger()
+    spooling = spooling or offload
     bus = Bus()
     urls = Urls(base_url)
     denials = Denials(db=db, clock=clock)
@@ -139,7 +144,17 @@ def build(
     events = EventLog(db=db, clock=clock, limits=limits)
 
     accounts = Accounts(db=db, clock=clock, entropy=entropy, seal=seal, limits=limits, bus=bus)
-    apps = Apps(db=db, blobs=blobs, clock=clock, entropy=entropy, limits=limits, bus=bus, offload=offload, spool=spool)
+    apps = Apps(
+        db=db,
+        blobs=blobs,
+        clock=clock,
+        entropy=entropy,
+        limits=limits,
+        bus=bus,
+        offload=spooling,
+        spool=spool,
+        reader=reader,
+    )
     configs = Configs(db=db, clock=clock, seal=seal, limits=limits)
     fetches = Fetches(limits)
     updates = Updates(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches)
@@ -165,7 +180,7 @@ def build(
     disks = Disks(db=db, blobs=blobs, spool=spool, offload=offload)
     routes = _routes(
         DeviceHandlers(devices=devices, updates=updates, attributes=attributes, limits=limits, urls=urls),
-        AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=offload),
+        AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=spooling),
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
         ExplainingHandlers(explainer=explainer, penalties=penalties, devices=devices),

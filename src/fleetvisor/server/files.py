@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import stat
 import time
 from pathlib import Path
@@ -163,7 +164,10 @@ class DataDirectory:
     def clear_leftovers(self) -> None:
         """Remove what an earlier process left behind: uploads on their way, and files half written."""
         for path in (*self.spool.iterdir(), *self.root.glob(".*.new"), *self.root.glob("*/.*.new")):
-            with contextlib.suppress(IsADirectoryError):  # nothing of ours makes one there
+            if path.is_dir() and path.parent == self.spool and path.name.startswith("parse-"):
+                shutil.rmtree(path)
+                continue
+            with contextlib.suppress(IsADirectoryError):  # nothing else of ours makes one there
                 path.unlink(missing_ok=True)
 
     def seal_keys(self) -> list[Path]:

@@ -29,7 +29,7 @@ from fleetvisor.obs import logs
 from fleetvisor.obs.sink import Sink
 from fleetvisor.pki.ca import Authority
 from fleetvisor.pki.seal import Seal, SealFault
-from fleetvisor.reality import RealClock, RealEntropy, in_thread
+from fleetvisor.reality import RealClock, RealEntropy, Threads
 from fleetvisor.server import shared
 from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import Asgi, World, build
@@ -38,6 +38,7 @@ from fleetvisor.server.databases import open_local, open_shared
 from fleetvisor.server.ending import first, leave_now, tell
 from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
 from fleetvisor.server.listener import Doors, connections_bound, raise_descriptors, resolve
+from fleetvisor.server.parsing import Parsers
 from fleetvisor.server.telemetry import Telemetry
 from fleetvisor.settings import Settings
 
@@ -46,6 +47,7 @@ _FOLLOW_S: Final = 0.5
 _LEFTOVERS_S: Final = 24 * 3600  # no upload takes so long
 _RENEWAL_S: Final = 3600.0
 _TAIL_S: Final = 0.5
+_THREADS_MAX: Final = 8  # of each kind of blocking work
 _HELD_SHARE: Final = 0.9  # of the connections: there is always room for whoever does not wait
 _log = structlog.get_logger()
 
@@ -127,6 +129,11 @@ class _Process:
         self._sink = sink
         self._clock = RealClock()
         self._entropy = RealEntropy()
+        # What devices download waits for no upload, and neither waits for an import.
+        self._downloads = Threads("downloads", _THREADS_MAX)
+        self._uploads = Threads("uploads", _THREADS_MAX)
+        self._work = Threads("work", _THREADS_MAX)
+        self._parsers = Parsers(limits)
 
     async def run(self) -> signal.Signals:
         """Start, serve until a signal, stop."""
@@ -174,7 +181,9 @@ class _Process:
             limits=self._limits,
             clock=self._clock,
             entropy=self._entropy,
-            offload=in_thread,
+            offload=self._work,
+            spooling=self._uploads,
+            reader=self._parsers,
             spool=self._data.spool,
             base_url=self._settings.base_url(port),
             audiences=self._settings.audiences,
@@ -208,11 +217,12 @@ class _Process:
             world.begin_shutdown()
             drained = await doors.close(DRAIN_S)
             running.cancel()
-            await asyncio.wait({running})
+            _, pending = await asyncio.wait({running}, timeout=DRAIN_S)
             telemetry.close()
-            await self._close(world)
-            _log.info("server.stopped", drained=drained)
-            if not drained:  # what still goes on would hold the process for as long as its client likes
+            await self._parsers.close()
+            closed = not pending and await self._close(world)
+            _log.info("server.stopped", drained=drained, closed=closed)
+            if not (drained and closed):  # what still goes on would hold the process for as long as it likes
                 leave_now(told)
 
     async def _open_database(self) -> Database:
@@ -262,7 +272,7 @@ class _Process:
     def _blobs(self) -> Blobs:
         directory = self._settings.blobs or self._data.blobs
         try:
-            blobs = Blobs(directory, offload=in_thread)
+            blobs = Blobs(directory, offload=self._downloads, writing=self._uploads)
             # Alone with the directory, what is unfinished is an earlier process's; else another node may be at it.
             alone = self._settings.database is None
             blobs.clear_leftovers(before=None if alone else later(self._clock.now(), -_LEFTOVERS_S))
@@ -336,11 +346,16 @@ class _Process:
             _log.warning("server.unheard", reason=str(error))
 
     @staticmethod
-    async def _close(world: World) -> None:
+    async def _close(world: World) -> bool:
+        """Close the world; tell whether it closed in time."""
         try:
-            await world.close()
+            async with asyncio.timeout(DRAIN_S):
+                await world.close()
         except DatabaseFault as error:  # the last second of presence: documented as what may be lost
             _log.warning("server.closing", reason=str(error))
+        except TimeoutError:
+            return False
+        return True
 
 
 def _bounded(limits: Limits) -> Limits:

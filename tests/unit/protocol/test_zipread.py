@@ -132,3 +132,37 @@ def test_zipfile_agrees_on_what_a_plain_zip_holds():
     data = rawzip.write([Raw(b"x", b"one"), streamed(b"y", b"two")])
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert {name.encode(): archive.read(name) for name in archive.namelist()} == contents(data)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("size", [0, 1, 65535, 65536, 65537, 131072, 200_000])
+@pytest.mark.parametrize("more", [b"x", b"x" * 1400, b"\x03\x00" * 50_000])
+def test_bytes_behind_the_end_of_a_deflate_stream_end_the_reading(size, more):
+    """They lie in ``unconsumed_tail`` for ever when the last block was full: once this never ended."""
+    content = bytes(size)
+    data = rawzip.write([Raw(b"x", content, data=rawzip.deflate(content) + more)])
+    with pytest.raises(Invalid, match="more data behind the end"):
+        contents(data)
+
+
+class Stuck:
+    """An inflater that neither takes nor gives, as none should."""
+
+    eof = False
+    unused_data = b""
+
+    def decompress(self, data, _max):
+        self.unconsumed_tail = data
+        return b""
+
+
+def test_an_inflater_that_neither_takes_nor_gives_ends_the_reading():
+    entry = zipread.read_entries(io.BytesIO(rawzip.write([Raw(b"x", b"y")])), entries_max=1)[0]
+    with pytest.raises(Invalid, match="is damaged"):
+        list(zipread._drained(Stuck(), b"data", entry))
+
+
+def test_a_comment_full_of_end_records_is_refused_at_once():
+    comment = (b"PK\x05\x06" * 16383)[:65532]
+    with pytest.raises(Invalid, match="more than one end record"):
+        contents(rawzip.write([Raw(b"x", b"y")], comment=comment))

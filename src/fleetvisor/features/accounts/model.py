@@ -49,7 +49,7 @@ class WantedKey(msgspec.Struct, frozen=True):
     """What an API key is to be made with. ``ttl_s`` of 0: it never ends."""
 
     friendly_name: str = ""
-    role: str = "viewer"
+    role: str = "admin"
     ttl_s: int = 0
 
 

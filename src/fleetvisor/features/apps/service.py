@@ -2,11 +2,12 @@
 
 A bundle's layers (or the one file) are stored first, each durable before the next step; then one transaction makes the
 app and counts its uses of them. A failed upload leaves at most bytes that ``sweep`` takes. Deliberately reads no
-format: that is ``protocol/bundle``'s and ``protocol/images``'. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
+format: ``reading`` does. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
 """
 
 from collections import OrderedDict
 from pathlib import Path
+from shutil import rmtree
 from typing import Final, NamedTuple
 
 from fleetvisor.blobs.store import Blobs
@@ -14,6 +15,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Body, Database, ReferenceViolated, Tx
 from fleetvisor.features.apps import rules, store
 from fleetvisor.features.apps.model import App, AppLayer, Content, LayerBlob, Manifest, Upload
+from fleetvisor.features.apps.reading import Inline, Parsed, Reader, Reading
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy, Millis
 from fleetvisor.ground.errors import Conflict, NotFound, Unavailable
@@ -21,9 +23,7 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, AppSid, new_app_sid
-from fleetvisor.protocol.bundle import ParsedBundle, parse
-from fleetvisor.protocol.images import Kind, ParsedImage, recognise
-from fleetvisor.protocol.images import parse as parse_image
+from fleetvisor.protocol.bundle import ParsedBundle
 
 _TRIES: Final = 5
 _LAYER_LISTS_MAX: Final = 10_000
@@ -43,8 +43,12 @@ class Apps:
         bus: Bus,
         offload: Offload,
         spool: Path,
+        reader: Reader | None = None,
     ) -> None:
-        """Keep what the verbs need; ``spool`` is the folder for layers on their way to the blob store."""
+        """Keep what the verbs need; ``spool`` is the folder for layers on their way to the blob store.
+
+        Without a ``reader`` uploads are read through ``offload``.
+        """
         self._db = db
         self._blobs = blobs
         self._clock = clock
@@ -53,6 +57,7 @@ class Apps:
         self._bus = bus
         self._offload = offload
         self._spool = spool
+        self._reader = reader or Inline(offload, limits)
         self._layers: OrderedDict[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = OrderedDict()
 
     async def create(self, account_sid: AccountSid, file: Path, upload: Upload) -> App:
@@ -62,9 +67,9 @@ class Apps:
         name is taken, or the account has too many).
         """
         rules.check_upload(upload, self._limits)
-        reading = _Reading(file, upload.kind, self._spool, self._limits)
+        folder = self._spool / f"parse-{self._entropy.token(16).hex()}"
         try:
-            parsed = await self._offload(reading)
+            parsed = await self._reader(account_sid, Reading(file, upload.kind, folder))
             contents = _contents(parsed, file)
             for _ in range(_TRIES):
                 placed = await self._store_layers(contents)
@@ -77,7 +82,7 @@ class Apps:
                 if await self._db.write(_insertion(making, self._limits.apps_per_account_max)):
                     return app
         finally:
-            await self._offload(reading.discard)
+            await self._offload(lambda: rmtree(folder, ignore_errors=True))
         raise Unavailable("The App's layers were removed again and again while it was made.", retry_after_s=1)
 
     async def get(self, account_sid: AccountSid, ref: str) -> App:
@@ -168,38 +173,7 @@ class _Making(NamedTuple):
     placed: dict[str, str]
 
 
-class _Reading:
-    """The reading of one file, which leaves no other behind, also when its caller was cancelled meanwhile.
-
-    A thread cannot be cancelled: then the reading ends after ``discard``, and discards for itself.
-    """
-
-    def __init__(self, file: Path, asked: Kind | None, spool: Path, limits: Limits) -> None:
-        self._file = file
-        self._asked: Kind | None = asked
-        self._spool = spool
-        self._limits = limits
-        self._paths: set[Path] = set()
-        self._over = False
-
-    def __call__(self) -> ParsedBundle | ParsedImage:
-        kind = rules.check_kind(recognise(self._file), self._asked)
-        if kind != "bundle":
-            return parse_image(self._file, kind, self._limits)
-        with self._file.open("rb") as source:
-            parsed = parse(source, self._spool, self._limits)
-        self._paths = {layer.path for layer in parsed.layers}
-        if self._over:
-            self.discard()
-        return parsed
-
-    def discard(self) -> None:
-        self._over = True
-        for path in self._paths:
-            path.unlink(missing_ok=True)
-
-
-def _contents(parsed: ParsedBundle | ParsedImage, file: Path) -> tuple[Content, ...]:
+def _contents(parsed: Parsed, file: Path) -> tuple[Content, ...]:
     if isinstance(parsed, ParsedBundle):
         return tuple(rules.content_of(layer) for layer in parsed.layers)
     return (rules.content_of_image(parsed, file),)

@@ -10,6 +10,7 @@ from tests.unit.features.apps.warehouse import apps_of, digest_of, firmware, war
 
 from fleetvisor.blobs.store import BlobFault, Blobs
 from fleetvisor.features.apps.model import Upload
+from fleetvisor.features.apps.reading import Inline
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, TooLarge, Unavailable
 from fleetvisor.ground.pages import PageRequest
 from fleetvisor.reality import inline
@@ -304,18 +305,16 @@ async def test_a_bundle_is_read_off_the_event_loop(tmp_path):
     assert len(asked) == 2  # the reading, and the removal of what it spooled
 
 
-async def test_an_upload_that_is_cancelled_while_a_thread_reads_it_leaves_nothing_in_the_spool(tmp_path):
-    """The thread goes on: it ends after its caller left, and clears up for itself."""
+async def test_an_upload_that_is_cancelled_while_it_is_read_leaves_nothing_in_the_spool(tmp_path):
     house = await warehouse(tmp_path)
-    threads = []
 
-    async def offload(work):
-        if threads:
-            return work()
-        threads.append(work)
-        return await asyncio.get_running_loop().create_future()
+    class Endless(Inline):
+        async def __call__(self, account_sid, reading):
+            await super().__call__(account_sid, reading)
+            assert len(house.spooled()) == 1
+            await asyncio.get_running_loop().create_future()
 
-    apps = apps_of(house.at, tmp_path, house.blobs, offload=offload)
+    apps = apps_of(house.at, tmp_path, house.blobs, reader=Endless(inline, house.at.limits))
     path = tmp_path / "bundle"
     path.write_bytes(firmware(A, B))
     task = asyncio.ensure_future(apps.create(house.at.account, path, Upload()))
@@ -323,6 +322,5 @@ async def test_an_upload_that_is_cancelled_while_a_thread_reads_it_leaves_nothin
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    threads[0]()
     assert house.spooled() == []
     assert not await house.at.number("SELECT count(*) AS number FROM apps")

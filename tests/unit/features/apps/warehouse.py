@@ -12,6 +12,7 @@ from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database
 from fleetvisor.features.apps.model import App, Upload
+from fleetvisor.features.apps.reading import Reader
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
 from fleetvisor.ground.offload import Offload
@@ -87,6 +88,7 @@ def apps_of(
     bus: Bus | None = None,
     db: Database | None = None,
     offload: Offload = inline,
+    reader: Reader | None = None,
 ) -> Apps:
     """Give a node's service on this stage."""
     return Apps(
@@ -98,6 +100,7 @@ def apps_of(
         bus=bus or Bus(),
         offload=offload,
         spool=directory / "spool",
+        reader=reader,
     )
 
 

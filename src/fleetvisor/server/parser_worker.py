@@ -1,0 +1,115 @@
+"""The process that reads uploads: a line of JSON in for each file, a line of JSON out, until its input ends.
+
+Started by ``server/parsing``. It bounds its own CPU time and memory, so that a parser that hangs or grows ends also
+when the server that started it is gone. It ends by itself after a minute without work.
+"""
+
+import os
+import resource
+import select
+import signal
+import sys
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+import msgspec
+
+from fleetvisor.features.apps.reading import Parsed, Reading, read
+from fleetvisor.ground.errors import Invalid, TooLarge
+from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.bundle import ParsedBundle
+from fleetvisor.protocol.images import ParsedImage
+
+IDLE_S: Final = 60.0
+_MEMORY_BYTES_MAX: Final = 1 << 30
+_NICE: Final = 5  # what is served comes before what is uploaded
+
+
+class Task(msgspec.Struct, frozen=True):
+    """One file to read; ``time_s`` is the CPU time that it may take."""
+
+    reading: Reading
+    limits: Limits
+    time_s: float
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How a reading ended: one of these is set."""
+
+    bundle: ParsedBundle | None = None
+    image: ParsedImage | None = None
+    invalid: str | None = None
+    too_large: str | None = None
+    os_error: tuple[int, str, str] | None = None
+
+
+def encode(value: Task | Outcome) -> bytes:
+    """Render as one line."""
+    return msgspec.json.encode(value, enc_hook=str) + b"\n"
+
+
+def decode_task(line: bytes) -> Task:
+    """Parse what the server sent."""
+    return msgspec.json.decode(line, type=Task, dec_hook=_made)
+
+
+def decode_outcome(line: bytes) -> Outcome:
+    """Parse what a worker sent. Raises ``msgspec.MsgspecError``."""
+    return msgspec.json.decode(line, type=Outcome, dec_hook=_made)
+
+
+def _made(kind: type, value: Any) -> Any:  # noqa: ANN401  (as msgspec's hooks are)
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
+
+
+def carry_out(task: Task) -> Outcome:
+    """Read the file of a task."""
+    try:
+        parsed: Parsed = read(task.reading, task.limits)
+    except Invalid as refusal:
+        return Outcome(invalid=refusal.detail)
+    except TooLarge as refusal:
+        return Outcome(too_large=refusal.detail)
+    except MemoryError:
+        return Outcome(invalid="The File needs more memory to be read than any firmware does.")
+    except OSError as error:
+        return Outcome(os_error=(error.errno or 0, error.strerror or str(error), str(error.filename or "")))
+    return Outcome(bundle=parsed) if isinstance(parsed, ParsedBundle) else Outcome(image=parsed)
+
+
+def main() -> int:
+    """Serve until the input ends, or for a minute without work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the server, which may be told to end as well, decides when
+    os.nice(_NICE)
+    _bound(resource.RLIMIT_AS, _MEMORY_BYTES_MAX)
+    _bound(resource.RLIMIT_CORE, 0)
+    while select.select([sys.stdin], [], [], IDLE_S)[0]:
+        line = sys.stdin.buffer.readline()
+        if not line:
+            break
+        task = decode_task(line)
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        _bound(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime + task.time_s) + 2)
+        _answer(sys.stdout, carry_out(task))
+    return 0
+
+
+def _answer(out: TextIO, outcome: Outcome) -> None:
+    out.buffer.write(encode(outcome))
+    out.buffer.flush()
+
+
+def _bound(what: int, most: int) -> None:
+    """Lower a soft limit of this process, where the system allows it."""
+    _, hard = resource.getrlimit(what)
+    try:
+        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"fleetvisor: a parser runs without a bound of its own: {error}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
