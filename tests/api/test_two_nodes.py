@@ -8,6 +8,7 @@ import ssl
 import time
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 from tests.corpus import simple_bundle
@@ -21,6 +22,15 @@ def client_of(server):
     return httpx.AsyncClient(
         base_url=server.url, auth=server.auth, verify=ssl.create_default_context(cafile=server.ca_file), timeout=20
     )
+
+
+@pytest.fixture
+async def open_elsewhere(postgres_cluster):
+    """A transaction in another database of the cluster that stays open, as that of a dump or a forgotten session."""
+    connection = await asyncpg.connect(await asyncio.to_thread(postgres_cluster.url))
+    await connection.execute("BEGIN; SELECT pg_current_xact_id()")
+    yield
+    await connection.close()
 
 
 @pytest.fixture
@@ -84,7 +94,7 @@ async def test_a_layer_uploaded_on_one_node_is_downloaded_from_the_other(nodes):
         assert answer.content == firmware
 
 
-async def test_what_is_revoked_on_one_node_is_refused_on_the_other_within_a_second(nodes):
+async def test_what_is_revoked_on_one_node_is_refused_on_the_other_within_a_second(nodes, open_elsewhere):
     """Credentials are answered from memory, so their end must travel; a poll that is held there ends with it."""
     one, two = nodes
     async with client_of(one) as here, client_of(two) as there:

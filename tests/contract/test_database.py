@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from fleetvisor.db.database import ConstraintViolated, DatabaseBusy, DatabaseFault, ReferenceViolated, UniqueViolated
+from fleetvisor.features.events.tail import Place, Reader
 
 INSERT = """INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created)
     VALUES (:sid, :ordinal, :hash, :sealed, 1)"""
@@ -436,16 +437,14 @@ async def test_at_most_one_update_of_a_device_is_open(database):
     assert await database.one(Number, "SELECT count(*) AS number FROM updates", {}) == Number(0)
 
 
-async def test_the_change_log_is_read_below_the_horizon_in_the_writers_order(database):
-    class Event(msgspec.Struct, frozen=True):
-        event_id: int
-
+async def test_the_change_log_is_read_to_the_end_of_a_snapshot_in_the_writers_order(database):
     sql = """INSERT INTO events (writer, account_sid, type, subject_sid, data, date_created)
         VALUES (current_writer(), 'AC1', 't', 's', '{}', 1)"""
     await run(database, sql, {})
     await run(database, sql, {})
-    tail = "SELECT event_id FROM events WHERE writer < writer_horizon() ORDER BY writer, event_id"
-    found = [row.event_id for row in await database.all(Event, tail, {})]
+    reader = Reader(database, limit=1)
+    reader.place = Place(-1, 0, ())
+    found = [event.event_id async for page in reader.pages() for event in page]
     assert len(found) == 2
     assert found == sorted(found)
 

@@ -1,6 +1,7 @@
 """PostgreSQL alone: bodies that are run again, connections that are lost, and nodes that start together."""
 
 import asyncio
+import random
 import traceback
 
 import asyncpg
@@ -11,7 +12,7 @@ import stamina
 from fleetvisor.db.database import ConstraintViolated, DatabaseBusy, DatabaseFault, DatabaseUnfit, UniqueViolated
 from fleetvisor.db.migrate import migrations
 from fleetvisor.db.postgres import open_postgres
-from fleetvisor.features.events import store as events
+from fleetvisor.features.events.tail import Reader
 
 BUMP = """INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, 1)
     ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number + 1 RETURNING last_number AS number"""
@@ -200,18 +201,68 @@ async def test_a_refused_row_is_in_no_message_and_no_traceback(database):
     assert value not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_a_reader_of_the_change_log_never_passes_an_unfinished_transaction(database, other):
+INSERT_EVENT = """INSERT INTO events (writer, account_sid, type, subject_sid, data, date_created)
+    VALUES (current_writer(), 'AC1', $1, 's', '{}', 1)"""
+
+
+async def happen(db, kind):
+    await run(db, INSERT_EVENT.replace("$1", ":t"), {"t": kind})
+
+
+async def types(reader):
+    return [event.type async for page in reader.pages() for event in page]
+
+
+async def test_a_reader_of_the_change_log_misses_no_event_whose_transaction_ended_late(database, other):
     """An id is given before its row is committed: a later id may be visible first."""
-    insert = """INSERT INTO events (writer, account_sid, type, subject_sid, data, date_created)
-        VALUES (current_writer(), 'AC1', $1, 's', '{}', 1)"""
-    place = (-1, 0)
+    reader = Reader(database)
+    assert await types(reader) == []
     transaction = other.transaction()
     await transaction.start()
-    await other.execute(insert, "first")
-    await run(database, insert.replace("$1", ":t"), {"t": "second"})
-    assert await events.tail(database, place) == []
+    await other.execute(INSERT_EVENT, "first")
+    await happen(database, "second")
+    assert await types(reader) == ["second"]
+    await happen(database, "third")
+    assert await types(reader) == ["third"]
     await transaction.commit()
-    assert {event.type for event in await events.tail(database, place)} == {"first", "second"}
+    assert await types(reader) == ["first"]
+    assert await types(reader) == []
+
+
+async def test_a_transaction_that_stays_open_in_another_database_delays_no_event(database, postgres_cluster):
+    elsewhere = await asyncpg.connect(await asyncio.to_thread(postgres_cluster.url))
+    reader = Reader(database)
+    assert await types(reader) == []
+    transaction = elsewhere.transaction()
+    await transaction.start()
+    await elsewhere.fetchval("SELECT pg_current_xact_id()::text")
+    for number in range(3):
+        await happen(database, f"t{number}")
+        assert await types(reader) == [f"t{number}"]
+    await transaction.rollback()
+    await elsewhere.close()
+    assert await types(reader) == []
+
+
+async def test_a_reader_misses_nothing_whatever_the_order_of_commits(database, url):
+    """Forty writers hold their transactions open for a while; the reader reads all the time, in small pages."""
+    reader, missing, chance = Reader(database, limit=3), {f"t{n}" for n in range(40)}, random.Random(7)
+    assert await types(reader) == []
+    writers = [await asyncpg.connect(url) for _ in range(8)]
+
+    async def write(connection, numbers):
+        for number in numbers:
+            async with connection.transaction():
+                await connection.execute(INSERT_EVENT, f"t{number}")
+                await asyncio.sleep(chance.random() * 0.05)
+
+    under_way = [asyncio.ensure_future(write(one, range(place, 40, 8))) for place, one in enumerate(writers)]
+    while not all(task.done() for task in under_way):
+        missing -= set(await types(reader))
+    missing -= set(await types(reader))
+    assert missing == set()
+    for connection in writers:
+        await connection.close()
 
 
 async def test_nodes_that_start_at_once_migrate_once(url, other):

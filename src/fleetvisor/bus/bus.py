@@ -18,13 +18,15 @@ class Bus:
 
     ``fresh`` says whether answers kept in memory may be trusted: always, where one process makes every
     change; with several nodes, only while the reading of the change log is current. ``alone`` says that one process
-    makes every change, those of presence included, which no change log tells of.
+    makes every change, those of presence included, which no change log tells of. ``age`` gives the seconds since the
+    change log was last read to its end.
     """
 
     def __init__(self) -> None:
         """Start with no listeners, and fresh."""
         self.fresh = True
         self.alone = True
+        self.age: Callable[[], float] = lambda: 0.0
         self._listeners: list[Hear] = []
         self._watches: list[set[str]] = []
 

@@ -18,8 +18,8 @@ CREATE OR REPLACE FUNCTION glob(pattern TEXT, given TEXT) RETURNS BIGINT LANGUAG
 $$SELECT CAST(CAST(given LIKE replace(replace(replace(replace(replace(replace(
     pattern, chr(92), chr(92) || chr(92)), '%', chr(92) || '%'), '_', chr(92) || '_'), '[[]', '['), '*', '%'), '?', '_')
     AS INTEGER) AS BIGINT)$$;
-CREATE OR REPLACE FUNCTION writer_horizon() RETURNS BIGINT LANGUAGE sql STABLE AS
-$$ SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint $$;
+CREATE OR REPLACE FUNCTION current_snapshot() RETURNS TEXT LANGUAGE sql STABLE AS
+$$ SELECT pg_current_snapshot()::text $$;
 """
 
 

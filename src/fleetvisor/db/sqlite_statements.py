@@ -83,7 +83,7 @@ def connect(path: str, *, writer: bool, vfs: str | None = None) -> apsw.Connecti
             drain(connection, f"PRAGMA {pragma}")
     functions = cast("Any", connection)
     functions.create_scalar_function("current_writer", lambda: 0, 0)
-    functions.create_scalar_function("writer_horizon", lambda: 1, 0)
+    functions.create_scalar_function("current_snapshot", lambda: "1:1:", 0)
     return connection
 
 

@@ -16,7 +16,7 @@ import structlog
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db import lanes
 from fleetvisor.db.database import Database
-from fleetvisor.features.events import store as events
+from fleetvisor.features.events.tail import Reader
 from fleetvisor.ground.clock import Clock
 from fleetvisor.obs.health import Health, Heart, beat, belong
 
@@ -105,28 +105,27 @@ def pause_after(failures: int, period_s: float) -> float:
 class Tail:
     """Reads what other nodes changed, rings their bells here, and says whether that reading is current.
 
+    An event rings when it is committed; a transaction that stays open holds back no other one's.
+
     With several nodes a cached answer may be trusted only while the change log was read moments ago: each reading
     sets ``bus.fresh``, and ``watch`` takes it back when readings stop.
     """
 
     def __init__(self, *, db: Database, bus: Bus, clock: Clock) -> None:
         """Begin with nothing trusted."""
-        self._db = db
         self._bus = bus
         self._clock = clock
-        self._place: tuple[int, int] | None = None
+        self._log = Reader(db)
         self._read_at = -1e9
+        bus.age = self.age
         bus.fresh = False
         bus.alone = False
 
     async def read(self) -> int:
         """Read on from the last place, and ring; give how many events there were."""
         started = self._clock.monotonic()
-        if self._place is None:
-            self._place = await events.tail_start(self._db)
         count = 0
-        while found := await events.tail(self._db, self._place):
-            self._place = found[-1].place
+        async for found in self._log.pages():
             self._bus.ring({sid for event in found for sid in (event.subject_sid, event.device_sid) if sid})
             count += len(found)
             beat()
@@ -134,7 +133,11 @@ class Tail:
         self._bus.fresh = True
         return count
 
+    def age(self) -> float:
+        """Return the seconds since the last reading that came to its end began: what is older rang here."""
+        return self._clock.monotonic() - self._read_at
+
     async def watch(self) -> None:
         """Withdraw trust when the last reading is too old."""
-        if self._clock.monotonic() - self._read_at > _FRESH_S:
+        if self.age() > _FRESH_S:
             self._bus.fresh = False

@@ -65,6 +65,7 @@ class Telemetry:
         watch("database_writes_total", "Write bodies committed.", lambda: world.db.tally.writes)
         watch("database_commits_total", "Transactions committed.", lambda: world.db.tally.commits)
         watch("database_repeats_total", "Write bodies run again after a conflict.", lambda: world.db.tally.repeats)
+        watch("change_log_age_seconds", "Seconds since other nodes' changes were read.", lambda: _age(world))
         about = "1 for each store whose disk is full, read-only, failing or damaged."
         self.metrics.watch_each("degraded", about, "store", lambda: _degraded(world))
         about = "Rollouts under way, by what they wait for (counted each five seconds)."
@@ -80,6 +81,10 @@ class Telemetry:
 def _rollouts(waiting: Mapping[str, int]) -> dict[str, float]:
     """Give a number for everything that a rollout under way may wait for, so that no series ever ends."""
     return {code: waiting.get(code, 0) for code in CODES if code != "start"}
+
+
+def _age(world: World) -> float:
+    return world.bus.age()  # of the reader that begins later
 
 
 def _degraded(world: World) -> dict[str, float]:

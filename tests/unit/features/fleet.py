@@ -9,7 +9,7 @@ from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.devices.model import DeviceChange, Registration
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.events.store import tail
+from fleetvisor.features.events.tail import Place, Reader
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Millis
@@ -80,7 +80,9 @@ class Fleet:
         return await self.updates.report(self.account, sid, Report(journal, sequence, running, told))
 
     async def events(self):
-        return [event.type for event in await tail(self.db, (-1, 0))]
+        reader = Reader(self.db)
+        reader.place = Place(-1, 0, ())
+        return [event.type async for page in reader.pages() for event in page]
 
 
 async def fleet(**bounds):

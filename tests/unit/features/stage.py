@@ -9,7 +9,8 @@ import msgspec
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.sqlite import MemoryDatabase, memory
 from fleetvisor.features.accounts.service import Accounts
-from fleetvisor.features.events.store import Event, tail
+from fleetvisor.features.events.store import Event
+from fleetvisor.features.events.tail import Place, Reader
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, DeviceSid
@@ -81,7 +82,9 @@ class Stage:
 
     async def events(self, prefix: str = "") -> list[Event]:
         """Read every event whose type begins with ``prefix``."""
-        return [event for event in await tail(self.db, (-1, 0)) if event.type.startswith(prefix)]
+        reader = Reader(self.db)
+        reader.place = Place(-1, 0, ())
+        return [event async for page in reader.pages() for event in page if event.type.startswith(prefix)]
 
     def everything(self) -> str:
         """Give the text of every row of every table, to look for what must not be there."""

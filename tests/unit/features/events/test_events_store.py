@@ -4,7 +4,8 @@ import msgspec
 import pytest
 from tests.unit.features.stage import START, stage
 
-from fleetvisor.features.events.store import append, tail, tail_start
+from fleetvisor.features.events.store import append
+from fleetvisor.features.events.tail import Reader
 
 
 async def note(at, subject, *, fail=False):
@@ -23,26 +24,39 @@ async def test_an_event_of_a_change_that_was_rolled_back_never_was():
     assert not await at.events("thing.")
 
 
-async def test_the_tail_gives_each_event_once_in_order_in_pieces_of_any_size():
+async def read(reader):
+    return [event.subject_sid async for page in reader.pages() for event in page]
+
+
+async def test_a_reader_gives_each_event_once_in_order_in_pages_of_any_size():
     at = await stage()
-    place = await tail_start(at.db)
+    reader = Reader(at.db, limit=3)
+    await reader.start()
     for number in range(7):
         await note(at, f"T{number}")
-    seen = []
-    while found := await tail(at.db, place, limit=3):
-        seen += [event.subject_sid for event in found]
-        place = found[-1].place
-    assert seen == [f"T{number}" for number in range(7)]
-    assert place == await tail_start(at.db)
+    assert await read(reader) == [f"T{number}" for number in range(7)]
+    assert await read(reader) == []
 
 
-async def test_a_tail_that_starts_now_gives_only_what_comes():
+async def test_a_reading_that_broke_off_is_made_again():
+    at = await stage()
+    reader = Reader(at.db, limit=1)
+    await reader.start()
+    await note(at, "T0")
+    await note(at, "T1")
+    async for page in reader.pages():
+        assert page[0].subject_sid == "T0"
+        break
+    assert await read(reader) == ["T0", "T1"]
+
+
+async def test_a_reader_that_starts_now_gives_only_what_comes():
     at = await stage()
     await note(at, "before")
-    place = await tail_start(at.db)
-    assert await tail(at.db, place) == []
+    reader = Reader(at.db)
+    assert await read(reader) == []
     await note(at, "after")
-    assert [event.subject_sid for event in await tail(at.db, place)] == ["after"]
+    assert await read(reader) == ["after"]
 
 
 async def test_an_event_says_what_happened_to_what_and_when():
@@ -66,9 +80,10 @@ async def test_an_event_of_a_device_names_the_device():
     assert (event.device_sid, event.data) == (device, "{}")
 
 
-async def test_the_tail_of_an_empty_log_starts_before_everything():
+async def test_a_reader_of_an_empty_log_starts_before_everything():
     at = await stage()
     await at.run("DELETE FROM events")
-    place = await tail_start(at.db)
+    reader = Reader(at.db)
+    await reader.start()
     await note(at, "first")
-    assert [event.subject_sid for event in await tail(at.db, place)] == ["first"]
+    assert await read(reader) == ["first"]
