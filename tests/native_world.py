@@ -156,7 +156,7 @@ class Worlds:
         """Register a device, in the first account unless told."""
         if account_sid is None:
             account_sid = (await world.accounts.ensure_first()).account_sid
-        new = await world.devices.create(account_sid, Registration(name))
+        new = await world.devices.create(account_sid, Registration(name, account_secrets=True))
         return Device(world, new.device.device_sid, new.device_token, account_sid)
 
     async def app(self, world: World, account_sid: str, firmware: bytes = b"firmware " * 500, name=None, **options):

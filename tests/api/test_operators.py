@@ -10,8 +10,8 @@ from tests.jws import Key
 from fleetvisor.db.sqlite import memory
 
 READS = ("/v1/Devices", "/v1/Apps", "/v1/Configs", "/v1/Keys", "/v1/Events", "/v1/EnrollmentTokens", "/v1/GatewayToken")
-FLEET = ("/v1/Devices", "/v1/Devices/d/Credentials")
-ADMIN = ("/v1/Keys", "/v1/EnrollmentTokens", "/v1/GatewayToken")
+FLEET = ("/v1/Devices",)
+ADMIN = ("/v1/Devices/d/Credentials", "/v1/Keys", "/v1/EnrollmentTokens", "/v1/GatewayToken")
 AUTH_TOKEN = ("/v1/Accounts", "/v1/AuthTokens/Secondary", "/v1/AuthTokens/Promote")
 
 
@@ -33,12 +33,12 @@ async def test_a_key_may_what_its_role_may(server, hands, role, level):
         await key.get(path)
     for path in FLEET:
         await key.post(path, ok=201 if level >= 1 else 403)
-    await key.delete("/v1/Devices/d", ok=204 if level >= 1 else 403)
     for path in ADMIN:
         await key.post(path, ok=201 if level >= 2 else 403)
+    await key.delete("/v1/Devices/d", ok=204 if level >= 1 else 403)
     for path in AUTH_TOKEN:
         assert (await key.post(path, ok=403))["code"] == 20006
-    await key.delete(f"/v1/Keys/{made['sid']}", ok=204 if level >= 2 else 403)
+    await key.delete(f"/v1/Keys/{made['sid']}?Descendants=true", ok=204 if level >= 2 else 403)
 
 
 async def test_a_key_without_a_role_may_all_and_a_wrong_one_is_400(server, hands):

@@ -22,6 +22,7 @@ class KeyShape(msgspec.Struct):
     account_sid: AccountSidText
     friendly_name: str
     role: Annotated[str, Meta(pattern="^(admin|operator|viewer)$")]
+    maker_sid: KeySidText | None
     date_expires: Date | None
     date_last_used: Date | None
     date_created: Date
@@ -85,6 +86,7 @@ def key_shape(key: Key, urls: Urls) -> KeyShape:
         account_sid=key.account_sid,
         friendly_name=key.friendly_name,
         role=key.role,
+        maker_sid=key.maker_sid,
         date_expires=iso_or_none(key.date_expires),
         date_last_used=iso_or_none(key.date_last_used),
         date_created=iso(key.date_created),

@@ -4,7 +4,7 @@ import msgspec
 
 from fleetvisor.api import paging
 from fleetvisor.api.account_shapes import KeyShape, NewAccountShape, NewKeyShape, key_shape, new_account_shape
-from fleetvisor.api.forms import find_number, find_text
+from fleetvisor.api.forms import find_flag, find_number, find_text
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.features.accounts.model import WantedKey
 from fleetvisor.features.accounts.service import Accounts
@@ -27,7 +27,13 @@ class AccountHandlers:
         """Give the operations."""
         name = Param("FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64)
         role = Param("Role", "viewer, operator or admin (default): what it may do.", extension=True)
-        ttl = Param("Ttl", "Seconds until it ends; 0 (default) is no end.", "integer", extension=True)
+        ttl = Param(
+            "Ttl", "Seconds until it ends, 0 is never; by default with the key that makes it, or never.", "integer",
+            extension=True,
+        )  # fmt: skip
+        descendants = Param(
+            "Descendants", "true: remove the keys that were made with it, too.", "boolean", extension=True
+        )
         whose = Param("FriendlyName", "Whose account it is; up to 64 characters.", extension=True, chars_max=64)
         tags = ("Accounts",)
         writing = (400, 401, 409, 413, 415, 429)
@@ -51,7 +57,7 @@ class AccountHandlers:
             ),
             Route(
                 "DELETE", "/v1/Keys/{Sid}", "DeleteKey", "Remove an API key.", self._delete_key, status=204,
-                extension=True, tags=tags, admin=True,
+                params=(descendants,), errors=(400, 401, 403, 404, 409, 429), extension=True, tags=tags, admin=True,
             ),
         ]  # fmt: skip
 
@@ -65,9 +71,9 @@ class AccountHandlers:
         wanted = WantedKey(
             find_text(call.form, "FriendlyName") or "",
             find_text(call.form, "Role") or "admin",
-            find_number(call.form, "Ttl", 0),
+            find_number(call.form, "Ttl", 0) if find_text(call.form, "Ttl") else None,
         )
-        made = await self._accounts.create_key(call.caller.account_sid, wanted)
+        made = await self._accounts.create_key(call.caller, wanted)
         shape = key_shape(made.key, self._urls)
         return json_answer(NewKeyShape(**msgspec.structs.asdict(shape), secret=made.secret), 201)
 
@@ -82,5 +88,6 @@ class AccountHandlers:
         return json_answer(key_shape(await self._accounts.get_key(call.caller.account_sid, call.args[0]), self._urls))
 
     async def _delete_key(self, call: Call) -> Answer:
-        await self._accounts.delete_key(call.caller.account_sid, call.args[0])
+        descendants = find_flag(call.request.query(), "Descendants") or False
+        await self._accounts.delete_key(call.caller.account_sid, call.args[0], descendants=descendants)
         return Answer(204)

@@ -51,12 +51,13 @@ class CredentialHandlers:
             ),
             Route(
                 "POST", many, "CreateDeviceCredential", "Give a Device a new token, or a public key.", self._create,
-                NewCredentialShape, status=201, params=_PARAMS, errors=(400, 401, 404, 409, 413, 415, 429),
-                extension=True, tags=tags,
+                NewCredentialShape, status=201, params=_PARAMS, errors=(400, 401, 403, 404, 409, 413, 415, 429),
+                extension=True, tags=tags, admin=True,
             ),
             Route(
                 "DELETE", many + "/{Fingerprint}", "DeleteDeviceCredential",
                 "Remove a credential: it proves nothing any more.", self._delete, status=204, extension=True, tags=tags,
+                admin=True,
             ),
             Route(
                 "GET", "/v1/RefusedKeys", "ListRefusedKey", "Retrieve the keys that may not enrol again.",
@@ -64,7 +65,7 @@ class CredentialHandlers:
             ),
             Route(
                 "DELETE", "/v1/RefusedKeys/{Fingerprint}", "DeleteRefusedKey", "Let a refused key enrol again.",
-                self._free, status=204, extension=True, tags=tags,
+                self._free, status=204, extension=True, tags=tags, admin=True,
             ),
         ]  # fmt: skip
 

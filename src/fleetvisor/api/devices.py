@@ -26,7 +26,7 @@ from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.model import DeviceChange, Registration
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.updates.service import Updates
-from fleetvisor.ground.errors import Invalid, NotFound
+from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.ddi import Mode
 from fleetvisor.web.answers import Answer, json_answer
@@ -50,7 +50,11 @@ _UPDATE_PARAMS: Final = (
     ),
     Param("Labels", "key=value sets a label, key- removes it; may be repeated.", extension=True, repeated=True),
     Param("Access", "active, or disabled: then the Device is refused at once.", extension=True),
-)
+    Param(
+        "AccountSecrets", "Whether the Device may fetch the account's Secrets; true needs the role admin.", "boolean",
+        extension=True,
+    ),
+)  # fmt: skip
 _SELECTOR: Final = Param("Selector", "Only Devices that it selects, such as site=graz,seen<5m.", extension=True)
 _BY: Final = Param("By", "status, app, target, hardware, access or a label: count for each value.", extension=True)
 _CREATE_PARAMS: Final = (
@@ -58,7 +62,11 @@ _CREATE_PARAMS: Final = (
     Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
     Param("HardwareClass", "What kind of board it is: Apps of another class are refused.", extension=True),
     Param("Labels", "key=value: a label; may be repeated.", extension=True, repeated=True),
-)
+    Param(
+        "AccountSecrets", "Whether it may fetch the account's Secrets; by default if an admin makes it.", "boolean",
+        extension=True,
+    ),
+)  # fmt: skip
 
 
 class DeviceHandlers:
@@ -143,16 +151,20 @@ class DeviceHandlers:
         return json_answer(device_shape(device, self._urls))
 
     async def _update(self, call: Call) -> Answer:
+        _may_grant(call)
         change = _change(call.form)
-        device = await self._devices.update(call.caller.account_sid, call.args[0], change)
+        admin = call.caller.may("admin")
+        device = await self._devices.update(call.caller.account_sid, call.args[0], change, by_admin=admin)
         return json_answer(device_shape(device, self._urls))
 
     async def _create(self, call: Call) -> Answer:
+        granted = _may_grant(call)
         wanted = Registration(
             find_text(call.form, "UniqueName") or None,
             find_text(call.form, "Sid") or None,
             find_text(call.form, "HardwareClass") or None,
             all_texts(call.form, "Labels"),
+            call.caller.may("admin") if granted is None else granted,
         )
         made = await self._devices.create(call.caller.account_sid, wanted)
         return json_answer(new_device_shape(made.device, made.device_token, self._urls), 201)
@@ -205,7 +217,16 @@ def _change(form: Fields) -> DeviceChange:
         access=_access(form),
         hardware_class=UNSET if hardware_class is None else hardware_class or None,
         labels=all_texts(form, "Labels"),
+        account_secrets=find_flag(form, "AccountSecrets"),
     )
+
+
+def _may_grant(call: Call) -> bool | None:
+    """Return what ``AccountSecrets`` says. Raises ``AccessDenied`` when only an admin may say so, and ``Invalid``."""
+    granted = find_flag(call.form, "AccountSecrets")
+    if granted and not call.caller.may("admin"):
+        raise AccessDenied("AccountSecrets=true needs the role admin: it lets the Device fetch the account's Secrets.")
+    return granted
 
 
 def _mode(form: Fields) -> Mode | None:

@@ -33,6 +33,8 @@ _PARAMS: Final = (
     Param("Ttl", "Seconds until it ends; 30 days by default, 0 is no end.", "integer", extension=True),
     Param("HardwareClass", "The hardware class of the Devices born with it.", extension=True),
     Param("Labels", "key=value: a label of the Devices born with it; may be repeated.", extension=True, repeated=True),
+    Param("AccountSecrets", "true: Devices born with it may fetch the account's Secrets.", "boolean", extension=True),
+    Param("Waits", "true: Devices born with it wait to be accepted.", "boolean", extension=True),
 )
 _CSV: Final = "text/csv"
 _REVOKE: Final = (Param("Revoked", "true: it lets nobody in any more.", "boolean", required=True, extension=True),)
@@ -105,6 +107,8 @@ class EnrollmentHandlers:
             ttl_s=find_number(call.form, "Ttl", Grant().ttl_s),
             hardware_class=find_text(call.form, "HardwareClass") or None,
             labels=all_texts(call.form, "Labels"),
+            account_secrets=find_flag(call.form, "AccountSecrets") or False,
+            waits=find_flag(call.form, "Waits") or False,
         )
         made = await self._enrollment.create(call.caller.account_sid, grant)
         shape = enrollment_token_shape(made.token, self._urls)
@@ -136,7 +140,9 @@ class EnrollmentHandlers:
         if media != _CSV or options.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
             raise UnsupportedMediaType(f"Send the file as {_CSV}, in UTF-8.")
         content = await call.request.body(self._limits.import_bytes_max)
-        made = await self._imports.import_batch(call.caller.account_sid, content)
+        made = await self._imports.import_batch(
+            call.caller.account_sid, content, account_secrets=call.caller.may("admin")
+        )
         devices = [ImportedShape(row.line, row.device_sid, row.unique_name) for row in made]
         return json_answer(DeviceImportShape(call.caller.account_sid, len(devices), devices), 201)
 

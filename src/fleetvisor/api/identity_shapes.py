@@ -56,6 +56,8 @@ class EnrollmentTokenShape(msgspec.Struct):
     date_expires: Date | None
     hardware_class: str | None
     labels: dict[str, str]
+    account_secrets: bool
+    waits: bool
     revoked: bool
     date_created: Date
     url: Url
@@ -127,6 +129,8 @@ def enrollment_token_shape(token: EnrollmentToken, urls: Urls) -> EnrollmentToke
         date_expires=iso_or_none(token.date_expires),
         hardware_class=token.hardware_class,
         labels=msgspec.json.decode(token.labels, type=dict[str, str]),
+        account_secrets=token.account_secrets,
+        waits=token.waits,
         revoked=token.revoked,
         date_created=iso(token.date_created),
         url=f"{urls.base}/v1/EnrollmentTokens/{token.token_sid}",

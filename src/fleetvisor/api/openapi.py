@@ -76,7 +76,7 @@ def _operation(route: Route) -> Json:
     }
     if route.media is not None:
         operation["requestBody"] = {"required": True, "content": {route.media: {"schema": {"type": "string"}}}}
-    elif route.params and route.method != "GET":
+    elif route.params and route.method == "POST":
         operation["requestBody"] = _body(route)
     if route.extension:
         operation["x-fleetvisor-extension"] = True
@@ -93,7 +93,7 @@ def _parameters(route: Route) -> list[Json]:
         found += [
             {"name": name, "in": "query", "schema": schema, "description": text} for name, schema, text in _PAGING
         ]
-    if route.method == "GET":
+    if route.method in {"GET", "DELETE"}:
         found += [
             {
                 "name": param.name,

@@ -122,6 +122,7 @@ class DeviceShape(msgspec.Struct, gc=False):
     update: Annotated[UpdateShape | None, _EXTENSION]
     poll_interval_s: Annotated[int | None, _EXTENSION]
     hardware_class: Annotated[str | None, _EXTENSION]
+    account_secrets: Annotated[bool, _EXTENSION]
     labels: Annotated[dict[str, str], _EXTENSION]
 
 
@@ -289,6 +290,7 @@ def device_shape(device: Device, urls: Urls) -> DeviceShape:
         update=None if device.update is None else update_shape(device.update),
         poll_interval_s=device.poll_interval_s,
         hardware_class=device.hardware_class,
+        account_secrets=device.account_secrets,
         labels=_labels.decode(device.labels),
     )
 

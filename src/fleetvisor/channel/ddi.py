@@ -133,15 +133,15 @@ class Ddi:
                 match = value if match is None else match + b", " + value
         gateway_token = parse_gateway_token(authorization)
         if gateway_token is None:
-            identity = await self._proofs.authenticate(parse_target_token(authorization))
+            identity = await self._proofs.authenticate(parse_target_token(authorization), waiting=True)
         else:
             request = Request(scope, receive, clock=self._clock)
             actor.begin(address_of(scope))
             by_gateway = await self._by_gateway(gateway_token, request.segments())
-            if by_gateway.waiting:
-                await self._send_wait(send, scope, by_gateway, match)
-                return
             identity = by_gateway.device
+        if identity.waiting:
+            await self._send_wait(send, scope, identity, match)
+            return
         answer = self._polls.find(identity.device_sid, raw)
         if answer is None:
             place = await self._place(Request(scope, receive, clock=self._clock), identity)
@@ -155,9 +155,9 @@ class Ddi:
     async def _tenant(self, tenant: str) -> AccountSid | None:
         return await self._accounts.find_first() if tenant.upper() == _DEFAULT else AccountSid(tenant)
 
-    async def _send_wait(self, send: Send, scope: Scope, found: GatewayIdentity, match: bytes | None) -> None:
+    async def _send_wait(self, send: Send, scope: Scope, identity: DeviceIdentity, match: bytes | None) -> None:
         """Answer the poll of a device that nobody accepted yet: when to come again, and nothing else."""
-        self._presence.note(found.device.device_sid, self._clock.now())
+        self._presence.note(identity.device_sid, self._clock.now())
         body = ddi.render_poll("", ddi.Poll(self._limits.poll_interval_s), "")
         answer = PollAnswer(b"", b'"waiting"', body)
         await self._send_poll(send, answer, unchanged=matches(match, answer.etag), head=scope["method"] == "HEAD")
@@ -287,7 +287,7 @@ class Ddi:
             identity = await self._proofs.authenticate(parse_target_token(authorization))
         else:
             by_gateway = await self._by_gateway(gateway_token, request.segments())
-            if by_gateway.waiting:
+            if by_gateway.device.waiting:
                 raise AccessDenied("The Device waits to be accepted: it may only poll.")
             identity = by_gateway.device
         actor.proven(identity.device_sid)

@@ -98,7 +98,7 @@ class Native:
             elif name == b"prefer":
                 prefer = value if prefer is None else prefer + b", " + value
         token = parse_bearer(authorization)
-        identity = await self._proofs.authenticate(token)
+        identity = await self._proofs.authenticate(token, waiting=True)
         self._presence.note(identity.device_sid, self._clock.now())
         answer = self._desired.find(identity.device_sid) or await self._desired.get(identity)
         head = scope["method"] == "HEAD"
@@ -140,7 +140,7 @@ class Native:
     async def authenticate(self, request: Request) -> DeviceIdentity:
         """Give the device that a request's token proves, and note that it was there.
 
-        Raises ``Unauthenticated``, ``RateLimited``.
+        Raises ``Unauthenticated``, ``AccessDenied``, ``RateLimited``.
         """
         identity = await self._proofs.authenticate(parse_bearer(request.header(b"authorization")))
         actor.proven(identity.device_sid)
@@ -175,7 +175,7 @@ class Native:
         """
         end = self._clock.monotonic() + wait_s
         while True:
-            identity = await self._proofs.authenticate(poll.token)
+            identity = await self._proofs.authenticate(poll.token, waiting=True)
             answer = await self._desired.get(identity)
             if answer.etag != first.etag:
                 return Wake.BELL, answer

@@ -58,6 +58,17 @@ Changes = Annotated[
         "--label", metavar="KEY=VALUE", help="Set a label, or with KEY- remove it; may be repeated.", show_default=False
     ),
 ]
+Access = Annotated[
+    str | None, typer.Option("--access", metavar="active|disabled", help="Let it in, or not.", show_default=False)
+]
+AccountSecrets = Annotated[
+    bool | None,
+    typer.Option(
+        "--account-secrets/--no-account-secrets",
+        help="Whether it may fetch the account's secrets.",
+        show_default=False,
+    ),
+]
 Refs = Annotated[list[str], typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)]
 
 
@@ -124,6 +135,7 @@ def create(
     ] = None,
     hardware_class: Class = None,
     label: Labels = None,
+    account_secrets: AccountSecrets = None,
 ) -> None:
     """Register devices. Each one's token is shown this once: it is what the device proves itself with.
 
@@ -138,7 +150,9 @@ def create(
         with session.out.counter("Registering devices", total) as progress:
             for number in range(1, total + 1):
                 numbered = name if name is None or count is None else f"{name}-{number}"
-                device = session.client.create_device(numbered, sid, hardware_class, label or ())
+                device = session.client.create_device(
+                    numbered, sid, hardware_class, label or (), account_secrets=account_secrets
+                )
                 made.append(device)
                 if session.out.json:
                     session.out.line(device.document)
@@ -326,14 +340,13 @@ def update(
             "--poll-interval", metavar="S", help="Seconds between its polls; '' takes the server's.", show_default=False
         ),
     ] = None,
-    access: Annotated[
-        str | None, typer.Option("--access", metavar="active|disabled", help="Let it in, or not.", show_default=False)
-    ] = None,
+    access: Access = None,
     hardware_class: Class = None,
     label: Changes = None,
+    account_secrets: AccountSecrets = None,
 ) -> None:
     """Change a device: all of what is given, or nothing."""
-    options = (name, target, logging, mode, confirm, poll_interval, access, hardware_class)
+    options = (name, target, logging, mode, confirm, poll_interval, access, hardware_class, account_secrets)
     if all(option is None for option in options) and not (restart or cancel_update or label):
         raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
     changed = session.client.update_device(
@@ -349,6 +362,7 @@ def update(
         access=access,
         hardware_class=hardware_class,
         labels=label or (),
+        account_secrets=account_secrets,
     )
     session.out.record(changed.document, hidden=REPEATED)
 

@@ -31,10 +31,20 @@ def create(
     ] = None,
     hardware_class: Class = None,
     label: Labels = None,
+    account_secrets: Annotated[
+        bool, typer.Option("--account-secrets", help="Let its devices fetch the account's secrets.")
+    ] = False,
+    waits: Annotated[bool, typer.Option("--waits", help="Let its devices wait until they are accepted.")] = False,
 ) -> None:
     """Make an enrolment token, shown this once. Devices that enrol with it get its hardware class and labels."""
     made = session.identity.create_enrollment_token(
-        name, uses_max=uses, ttl_s=ttl, hardware_class=hardware_class, labels=label or ()
+        name,
+        uses_max=uses,
+        ttl_s=ttl,
+        hardware_class=hardware_class,
+        labels=label or (),
+        account_secrets=account_secrets,
+        waits=waits,
     )
     session.out.record(made.document)
     session.out.note("\nThe token is shown this once.")
@@ -49,7 +59,7 @@ def list_all(session: Session) -> None:
             session.out.line(token.document)
         return
     session.out.table(
-        ("name", "sid", "uses", "ends", "revoked", "class", "labels"),
+        ("name", "sid", "uses", "ends", "revoked", "secrets", "waits", "class", "labels"),
         [
             (
                 token.friendly_name,
@@ -57,6 +67,8 @@ def list_all(session: Session) -> None:
                 f"{token.uses} of {token.max_uses}",
                 token.date_expires,
                 token.revoked,
+                token.account_secrets,
+                token.waits,
                 token.hardware_class,
                 " ".join(f"{key}={value}" for key, value in token.labels.items()),
             )

@@ -20,7 +20,9 @@ def create(
     ] = None,
     ttl: Annotated[
         int | None,
-        typer.Option("--ttl", metavar="S", help="Seconds until it ends; never if absent.", show_default=False),
+        typer.Option(
+            "--ttl", metavar="S", help="Seconds until it ends; with the key in use if absent.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """Make an API key. Its secret is shown this once: use SID and secret as user name and password."""
@@ -37,8 +39,11 @@ def list_all(session: Session) -> None:
             session.out.line(key.document)
         return
     session.out.table(
-        ("name", "sid", "role", "created", "ends", "last used"),
-        [(k.friendly_name, k.sid, k.role, k.date_created, k.date_expires, k.date_last_used) for k in found],
+        ("name", "sid", "role", "created", "ends", "last used", "made with"),
+        [
+            (k.friendly_name, k.sid, k.role, k.date_created, k.date_expires, k.date_last_used, k.maker_sid)
+            for k in found
+        ],
     )
 
 
@@ -46,8 +51,11 @@ def list_all(session: Session) -> None:
 def remove(
     session: Session,
     keys: Annotated[list[str], typer.Argument(metavar="SK…", help="SIDs of keys.", show_default=False)],
+    descendants: Annotated[
+        bool, typer.Option("--descendants", help="Remove the keys that were made with them, too.")
+    ] = False,
 ) -> None:
-    """Remove API keys: they open nothing any more."""
+    """Remove API keys: they open nothing any more. One that made others is removed with --descendants only."""
     for key in keys:
-        session.client.remove_key(key)
+        session.client.remove_key(key, descendants=descendants)
         removed(session, "key", key)

@@ -50,6 +50,8 @@ class EnrollmentToken(Resource, kw_only=True):
     date_expires: str | None = None
     hardware_class: str | None = None
     labels: dict[str, str] = msgspec.field(default_factory=dict[str, str])
+    account_secrets: bool = False
+    waits: bool = False
     revoked: bool = False
     token: str | None = None
 
@@ -121,6 +123,8 @@ class Identity:
         ttl_s: int | None = None,
         hardware_class: str | None = None,
         labels: Sequence[str] = (),
+        account_secrets: bool = False,
+        waits: bool = False,
     ) -> EnrollmentToken:
         """Make a token that lets new devices in; the answer holds its text. ``ttl_s`` 0: it never ends."""
         form = make_form(
@@ -129,6 +133,8 @@ class Identity:
             Ttl=None if ttl_s is None else str(ttl_s),
             HardwareClass=hardware_class,
             Labels=labels,
+            AccountSecrets="true" if account_secrets else None,
+            Waits="true" if waits else None,
         )
         return read(self._http.post(_TOKENS, form), EnrollmentToken)
 

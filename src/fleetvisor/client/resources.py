@@ -133,6 +133,7 @@ class Key(Resource, kw_only=True):
     date_created: str | None = None
     date_expires: str | None = None
     date_last_used: str | None = None
+    maker_sid: str | None = None
     secret: str | None = None
 
 
@@ -161,9 +162,12 @@ class Client:
         sid: str | None = None,
         hardware_class: str | None = None,
         labels: Sequence[str] = (),
+        *,
+        account_secrets: bool | None = None,
     ) -> Device:
         """Register a device; the answer holds its token. A label is ``key=value``."""
-        form = make_form(UniqueName=name, Sid=sid, HardwareClass=hardware_class, Labels=labels)
+        secrets = _flag(account_secrets)
+        form = make_form(UniqueName=name, Sid=sid, HardwareClass=hardware_class, Labels=labels, AccountSecrets=secrets)
         return read(self._http.post("/v1/Devices", form), Device)
 
     def devices(self, selector: str | None = None) -> Iterator[Device]:
@@ -194,6 +198,7 @@ class Client:
         access: str | None = None,
         hardware_class: str | None = None,
         labels: Sequence[str] = (),
+        account_secrets: bool | None = None,
     ) -> Device:
         """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none.
 
@@ -202,11 +207,12 @@ class Client:
         form = make_form(
             UniqueName=name,
             TargetApp=target,
-            LoggingEnabled=None if logging is None else str(logging).lower(),
+            LoggingEnabled=_flag(logging),
             RestartApp="true" if restart else None,
             CancelUpdate="true" if cancel_update else None,
             UpdateMode=mode,
-            Confirm=None if confirm is None else str(confirm).lower(),
+            Confirm=_flag(confirm),
+            AccountSecrets=_flag(account_secrets),
             PollInterval=poll_interval_s,
             Access=access,
             HardwareClass=hardware_class,
@@ -288,9 +294,9 @@ class Client:
         """Walk all API keys."""
         return walk(self._http, "/v1/Keys", "keys", Key)
 
-    def remove_key(self, sid: str) -> None:
-        """Remove an API key: it opens nothing any more."""
-        self._http.delete(f"/v1/Keys/{segment(sid)}")
+    def remove_key(self, sid: str, *, descendants: bool = False) -> None:
+        """Remove an API key, and with ``descendants`` those made with it: they open nothing any more."""
+        self._http.delete(f"/v1/Keys/{segment(sid)}{'?Descendants=true' if descendants else ''}")
 
     def create_account(self, name: str) -> Account:
         """Make an account; the answer holds its Auth Token."""
@@ -313,6 +319,10 @@ def read(raw: bytes, kind: type[R]) -> R:
 def make_form(**parameters: str | Sequence[str] | None) -> "Form":
     """Give the parameters that are not ``None``."""
     return {name: value for name, value in parameters.items() if value is not None}
+
+
+def _flag(value: bool | None) -> str | None:
+    return None if value is None else str(value).lower()
 
 
 def device_path(ref: str) -> str:

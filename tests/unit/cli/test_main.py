@@ -214,7 +214,7 @@ def test_ctrl_c_is_status_130(monkeypatch):
 def test_devices_that_were_registered_before_a_failure_are_shown_and_the_status_is_1(loss, monkeypatch, capsys):
     made = []
 
-    def create(self, name=None, sid=None, hardware_class=None, labels=()):
+    def create(self, name=None, sid=None, hardware_class=None, labels=(), account_secrets=None):
         if len(made) == 2:
             raise loss
         made.append(name)
@@ -235,7 +235,7 @@ def test_devices_that_were_registered_before_a_failure_are_shown_and_the_status_
 
 @pytest.mark.usefixtures("somebody")
 def test_when_not_one_was_registered_the_status_is_the_problems_own(monkeypatch):
-    def create(self, name=None, sid=None, hardware_class=None, labels=()):
+    def create(self, name=None, sid=None, hardware_class=None, labels=(), account_secrets=None):
         raise ApiProblem(20409, 409, "exists", "other name")
 
     monkeypatch.setattr(Client, "create_device", create)

@@ -63,7 +63,9 @@ class Fleet:
         return app
 
     async def device(self, name=None, account=None):
-        return (await self.devices.create(account or self.account, Registration(name))).device.device_sid
+        return (
+            await self.devices.create(account or self.account, Registration(name, account_secrets=True))
+        ).device.device_sid
 
     async def target(self, sid, app):
         return await self.devices.update(self.account, sid, DeviceChange(target_app=app.app_sid if app else None))

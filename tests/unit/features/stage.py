@@ -64,8 +64,8 @@ class Stage:
     async def add_device(self, account: AccountSid) -> DeviceSid:
         """Put a device's bare row there: the features below devices know no more of one."""
         device_sid = DeviceSid("UV" + self.entropy.token(16).hex())
-        sql = """INSERT INTO devices (device_sid, account_sid, date_created, date_updated)
-            VALUES (:device_sid, :account_sid, 0, 0)"""
+        sql = """INSERT INTO devices (device_sid, account_sid, account_secrets, date_created, date_updated)
+            VALUES (:device_sid, :account_sid, 1, 0, 0)"""
         await self.run(sql, device_sid=device_sid, account_sid=account)
         return device_sid
 

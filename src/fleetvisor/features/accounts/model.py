@@ -43,14 +43,15 @@ class Key(msgspec.Struct, frozen=True):
     role: Role = "admin"
     date_expires: Millis | None = None
     date_last_used: Millis | None = None
+    maker_sid: KeySid | None = None
 
 
 class WantedKey(msgspec.Struct, frozen=True):
-    """What an API key is to be made with. ``ttl_s`` of 0: it never ends."""
+    """What an API key is to be made with. ``ttl_s``: 0, it never ends; ``None``, it ends with the key that makes it."""
 
     friendly_name: str = ""
     role: str = "admin"
-    ttl_s: int = 0
+    ttl_s: int | None = None
 
 
 class NewKey(msgspec.Struct, frozen=True):

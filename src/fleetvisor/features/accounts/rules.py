@@ -2,8 +2,9 @@
 
 from typing import Final
 
-from fleetvisor.features.accounts.model import ROLES, Role
-from fleetvisor.ground.errors import Invalid
+from fleetvisor.features.accounts.model import ROLES, Caller, Role
+from fleetvisor.ground.clock import Millis, iso
+from fleetvisor.ground.errors import AccessDenied, Invalid
 from fleetvisor.ground.names import has_control
 from fleetvisor.pki.identity import same, token_hash
 
@@ -32,6 +33,26 @@ def check_role(text: str) -> Role:
         if text == role:
             return role
     raise Invalid(f"Role must be {', '.join(ROLES[:-1])} or {ROLES[-1]}.")
+
+
+def check_child(maker: Caller, role: Role, expires: Millis | None, *, bounded: bool) -> Millis | None:
+    """Return when a key ends that ``maker`` makes with ``role``, to end at ``expires`` (``None``: never).
+
+    A key that another key makes has no higher role and ends no later. ``bounded``: an end, or no end, was asked for.
+    Raises ``AccessDenied`` for a higher role, ``Invalid`` for a later end.
+    """
+    if not maker.may(role):
+        raise AccessDenied(f"A key of the role {maker.role} cannot make a key of the role {role}.")
+    if maker.date_expires is None:
+        return expires
+    if not bounded:
+        return maker.date_expires
+    if expires is None or expires > maker.date_expires:
+        raise Invalid(
+            f"Ttl: the key that makes this one ends at {iso(maker.date_expires)}, and this one cannot end later."
+            " Send a shorter Ttl, or none."
+        )
+    return expires
 
 
 def auth_token_context(account_sid: str) -> bytes:

@@ -143,18 +143,26 @@ class Accounts:
         """Write which keys were used; give how many."""
         return await self._use.flush()
 
-    async def create_key(self, account_sid: AccountSid, wanted: WantedKey) -> NewKey:
-        """Make an API key; its secret is shown this once. Raises ``Invalid``, ``Conflict`` (too many)."""
+    async def create_key(self, maker: Caller, wanted: WantedKey) -> NewKey:
+        """Make an API key of ``maker``'s account; its secret is shown this once.
+
+        A key that ``maker``, a key itself, makes has no higher role, ends no later, and is removed with it. Raises
+        ``Invalid``, ``AccessDenied``, ``Conflict`` (too many), ``Unauthenticated`` (``maker`` was removed meanwhile).
+        """
+        account_sid = maker.account_sid
         name = rules.check_friendly_name(wanted.friendly_name)
         role = rules.check_role(wanted.role)
-        if not 0 <= wanted.ttl_s <= self._limits.key_ttl_s_max:
+        if not 0 <= (wanted.ttl_s or 0) <= self._limits.key_ttl_s_max:
             raise Invalid(f"Ttl must be from 0 (no end) to {self._limits.key_ttl_s_max} seconds.")
         secret, now = new_hex_token(self._entropy), self._clock.now()
         expires = later(now, wanted.ttl_s) if wanted.ttl_s else None
-        key = Key(new_key_sid(self._entropy), account_sid, name, now, role, expires)
+        expires = rules.check_child(maker, role, expires, bounded=wanted.ttl_s is not None)
+        key = Key(new_key_sid(self._entropy), account_sid, name, now, role, expires, None, maker.key_sid)
         most = self._limits.keys_per_account_max
 
         async def body(tx: Tx) -> None:
+            if maker.key_sid is not None and await store.find_key(tx, account_sid, maker.key_sid) is None:
+                raise Unauthenticated("The API key was removed.", identity=maker.key_sid)
             if await store.count_keys(tx, account_sid) >= most:
                 raise Conflict(f"The account has {most} API keys, the most it may have.")
             await store.insert_key(tx, key, token_hash(secret))
@@ -163,7 +171,7 @@ class Accounts:
                 account_sid=account_sid,
                 type="key.created",
                 subject_sid=key.key_sid,
-                data={"friendly_name": name, "role": role},
+                data={"friendly_name": name, "role": role, "maker_sid": maker.key_sid},
                 now=key.date_created,
             )
 
@@ -185,18 +193,30 @@ class Accounts:
         rows = await store.page_keys(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
         return page_of(rows, page, lambda row: (row.date_created, row.key_sid))
 
-    async def delete_key(self, account_sid: AccountSid, key_sid: str) -> None:
-        """Remove an API key: the next request with it fails. Raises ``NotFound``."""
+    async def delete_key(self, account_sid: AccountSid, key_sid: str, *, descendants: bool = False) -> None:
+        """Remove an API key, and with ``descendants`` those that it made, and they: the next request with one fails.
+
+        Raises ``NotFound``, and ``Conflict`` when there are descendants and they are not to be removed.
+        """
         sid = _canonical(key_sid)
         now = self._clock.now()
 
-        async def body(tx: Tx) -> None:
-            if not await store.delete_key(tx, account_sid, sid):
+        async def body(tx: Tx) -> list[str]:
+            if await store.find_key(tx, account_sid, sid) is None:
                 raise NotFound("No Key matches the given SID.")
-            await events.append(tx, account_sid=account_sid, type="key.deleted", subject_sid=sid, now=now)
+            children = await store.descendants(tx, account_sid, sid)
+            if children and not descendants:
+                keys = "1 API key was" if len(children) == 1 else f"{len(children)} API keys were"
+                raise Conflict(f"{keys} made with this one: send Descendants=true to remove them with it.")
+            for each in (sid, *children):
+                await store.delete_key(tx, account_sid, each)
+                data: dict[str, str | int | None] = {} if each == sid else {"with": sid}
+                await events.append(
+                    tx, account_sid=account_sid, type="key.deleted", subject_sid=each, data=data, now=now
+                )
+            return [sid, *children]
 
-        await self._db.write(body)
-        self._bus.ring((sid,))
+        self._bus.ring(await self._db.write(body))
 
     async def reseal(self, batch: int = 100) -> int:
         """Seal anew, in chunks, every Auth Token that an older key sealed; give how many."""

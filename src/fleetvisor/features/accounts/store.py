@@ -10,7 +10,7 @@ from fleetvisor.features.accounts.model import Key, Role
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, KeySid
 
-_KEY_COLUMNS: Final = "key_sid, account_sid, friendly_name, date_created, role, date_expires, date_last_used"
+_KEY_COLUMNS: Final = "key_sid, account_sid, friendly_name, date_created, role, date_expires, date_last_used, maker_sid"
 _INSERT: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
 VALUES (:account_sid, (SELECT COALESCE(max(ordinal), 0) + 1 FROM accounts), :hash, :sealed, :friendly_name, :now)
@@ -26,6 +26,13 @@ _COLUMNS: Final = """account_sid, ordinal, auth_token_hash, auth_token_sealed, d
 _CREDENTIAL: Final = """
 SELECT k.key_sid, k.account_sid, k.secret_hash, k.role, k.date_expires, a.ordinal FROM keys k
 JOIN accounts a ON a.account_sid = k.account_sid WHERE k.key_sid = :key_sid"""
+
+
+_DESCENDANTS: Final = """
+WITH RECURSIVE below (key_sid) AS (
+    SELECT key_sid FROM keys WHERE maker_sid = :key_sid AND account_sid = :account_sid
+    UNION SELECT k.key_sid FROM keys k JOIN below b ON k.maker_sid = b.key_sid)
+SELECT key_sid FROM below ORDER BY key_sid"""
 
 
 class AccountRow(msgspec.Struct, frozen=True):
@@ -54,6 +61,10 @@ class Credential(msgspec.Struct, frozen=True):
 
 class _Count(msgspec.Struct, frozen=True):
     count: int
+
+
+class _KeySid(msgspec.Struct, frozen=True):
+    key_sid: KeySid
 
 
 async def insert(
@@ -101,17 +112,25 @@ async def count_keys(tx: Tx, account_sid: AccountSid) -> int:
 
 async def insert_key(tx: Tx, key: Key, secret_hash: bytes) -> None:
     """Make an API key."""
-    sql = """INSERT INTO keys (key_sid, account_sid, friendly_name, secret_hash, role, date_expires, date_created)
-        VALUES (:key_sid, :account_sid, :friendly_name, :secret_hash, :role, :date_expires, :date_created)"""
+    sql = """INSERT INTO keys
+            (key_sid, account_sid, friendly_name, secret_hash, role, date_expires, date_created, maker_sid)
+        VALUES (:key_sid, :account_sid, :friendly_name, :secret_hash, :role, :date_expires, :date_created,
+            :maker_sid)"""
     params = msgspec.structs.asdict(key) | {"secret_hash": secret_hash}
     del params["date_last_used"]
     await tx.run(sql, params)
 
 
-async def find_key(db: Database, account_sid: AccountSid, key_sid: str) -> Key | None:
+async def find_key(source: Tx | Database, account_sid: AccountSid, key_sid: str) -> Key | None:
     """Read an API key of an account."""
     sql = f"SELECT {_KEY_COLUMNS} FROM keys WHERE account_sid = :account_sid AND key_sid = :key_sid"
-    return await db.one(Key, sql, {"account_sid": account_sid, "key_sid": key_sid})
+    return await source.one(Key, sql, {"account_sid": account_sid, "key_sid": key_sid})
+
+
+async def descendants(tx: Tx, account_sid: AccountSid, key_sid: str) -> list[KeySid]:
+    """Read the keys that a key made, those that they made, and so on."""
+    rows = await tx.all(_KeySid, _DESCENDANTS, {"account_sid": account_sid, "key_sid": key_sid})
+    return [row.key_sid for row in rows]
 
 
 async def page_keys(

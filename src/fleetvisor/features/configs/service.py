@@ -4,13 +4,14 @@ Deliberately never gives a secret's value to anyone but the device. Spec: the AP
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
 from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.configs import rules, store
 from fleetvisor.features.configs.model import Entry, Owner, Store
-from fleetvisor.features.configs.store import SealedRow, Stored
+from fleetvisor.features.configs.store import Reach, SealedRow, Stored
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
@@ -22,6 +23,7 @@ from fleetvisor.pki.seal import Seal, SealFault, key_id_of
 from fleetvisor.protocol.native import FetchAnswer, FetchItem
 
 _log = structlog.get_logger()
+_DAY_MS: Final = 24 * 3600 * 1000
 
 
 class Configs:
@@ -95,9 +97,10 @@ class Configs:
         await self._db.write(body)
 
     async def fetch(self, account_sid: AccountSid, device_sid: DeviceSid, items: Sequence[FetchItem]) -> FetchAnswer:
-        """Give a device the values it asks for, in the order of its request, each with its own result.
+        """Return the values that a device asks for, in the order of its request, each with its own result.
 
-        Raises ``Invalid`` for no items or more than the bound.
+        A device that may not fetch the account's Secrets gets the result of keys that do not exist. The first fetch
+        of a Secret on a day (UTC) is an event. Raises ``Invalid`` for no items or more than the bound.
         """
         most = self._limits.config_fetch_items_max
         if not 1 <= len(items) <= most:
@@ -108,11 +111,35 @@ class Configs:
             if is_text(item.key):  # no other key can have been made
                 wanted.setdefault((item.scope, Store(item.store)), set()).add(item.key)
         values: dict[tuple[str, str, str], str | None] = {}
+        secret = any(kind is Store.SECRET for _, kind in wanted)
+        reach = await store.find_reach(self._db, account_sid, device_sid) if secret else None
+        if reach is None or not reach.account_secrets:
+            wanted.pop(("account", Store.SECRET), None)
         for (scope, kind), keys in wanted.items():
             of = Owner(account_sid) if scope == "account" else owner
             for key, stored in (await store.find_values(self._db, of, kind, sorted(keys))).items():
                 values[(of.sid, kind.value, key)] = self._open(stored, of, key)
+        if reach is not None:
+            await self._note_fetch(owner, reach, [sid for sid, kind, _ in values if kind == Store.SECRET])
         return FetchAnswer(rules.answer(items, owner, values))
+
+    async def _note_fetch(self, owner: Owner, reach: Reach, of: Sequence[str]) -> None:
+        """Append the event of a device's first fetch of Secrets on a day; ``of`` has the owner of each of them."""
+        now, device_sid = self._clock.now(), owner.device_sid
+        day = now // _DAY_MS
+        if not of or device_sid is None or day <= reach.day_secrets_fetched:
+            return
+        account = sum(sid == owner.account_sid for sid in of)
+        data: dict[str, str | int | None] = {"account_secrets": account, "device_secrets": len(of) - account}
+
+        async def body(tx: Tx) -> None:
+            if await store.note_fetch(tx, owner.account_sid, device_sid, day):
+                await events.append(
+                    tx, account_sid=owner.account_sid, type="secret.fetched", subject_sid=device_sid,
+                    device_sid=device_sid, data=data, now=now,
+                )  # fmt: skip
+
+        await self._db.write(body)
 
     async def reseal(self, batch: int = 100) -> int:
         """Seal anew, in chunks, every secret that an older key sealed; give how many."""

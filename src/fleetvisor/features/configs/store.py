@@ -34,6 +34,21 @@ UPDATE configs SET sealed = :sealed
 WHERE owner_sid = :owner_sid AND store = 'secret' AND key = :key AND account_sid = :account_sid AND sealed = :seen"""
 
 
+_REACH: Final = """
+SELECT account_secrets, day_secrets_fetched FROM devices
+WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+_NOTE_FETCH: Final = """
+UPDATE devices SET day_secrets_fetched = :day
+WHERE device_sid = :device_sid AND account_sid = :account_sid AND day_secrets_fetched < :day"""
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """Whether a device may fetch its account's Secrets, and the day (since the epoch) when a fetch was last noted."""
+
+    account_secrets: bool
+    day_secrets_fetched: int
+
+
 class _Count(msgspec.Struct, frozen=True):
     count: int
 
@@ -108,6 +123,16 @@ async def page(db: Database, owner: Owner, store: Store, *, key: str | None, lim
     if key is not None:
         params["key"] = key
     return await db.all(Entry, f"{_PAGE}{beside} ORDER BY key {order} LIMIT :limit", params)
+
+
+async def find_reach(db: Database, account_sid: AccountSid, device_sid: DeviceSid) -> Reach | None:
+    """Read which Secrets a device may fetch."""
+    return await db.one(Reach, _REACH, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def note_fetch(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, day: int) -> bool:
+    """Note that a device fetched Secrets on a day; false when that, or a later day, is noted already."""
+    return await tx.run(_NOTE_FETCH, {"device_sid": device_sid, "account_sid": account_sid, "day": day}) == 1
 
 
 async def delete(tx: Tx, owner: Owner, store: Store, key: str) -> bool:

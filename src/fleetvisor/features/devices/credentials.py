@@ -15,12 +15,13 @@ from fleetvisor.ground.sids import AccountSid, DeviceSid
 
 TOKEN_PREFIX: Final = "fvd_"
 _BY_TOKEN: Final = """
-SELECT d.device_sid, d.account_sid, t.date_expires FROM device_tokens t JOIN devices d ON d.device_sid = t.device_sid
-WHERE t.token_hash = :token_hash AND d.access = 'active'"""
+SELECT d.device_sid, d.account_sid, t.date_expires, d.access FROM device_tokens t
+JOIN devices d ON d.device_sid = t.device_sid
+WHERE t.token_hash = :token_hash AND d.access <> 'disabled'"""
 _KEYS: Final = """
-SELECT k.point, k.account_sid FROM device_keys k
+SELECT k.point, k.account_sid, d.access FROM device_keys k
 JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
-WHERE k.device_sid = :device_sid AND k.refused = 0 AND d.access = 'active' ORDER BY k.date_created"""
+WHERE k.device_sid = :device_sid AND k.refused = 0 AND d.access <> 'disabled' ORDER BY k.date_created"""
 _KEY: Final = """
 SELECT k.device_sid, k.refused, d.access FROM device_keys k
 LEFT JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
@@ -57,18 +58,25 @@ class RefusedKey(msgspec.Struct, frozen=True):
 
 
 class ProvenToken(msgspec.Struct, frozen=True):
-    """Which active device a token proves, and until when."""
+    """Which device, active or waiting, a token proves, and until when."""
 
     device_sid: DeviceSid
     account_sid: AccountSid
     date_expires: Millis | None
+    access: str
+
+    @property
+    def identity(self) -> DeviceIdentity:
+        """Return the device that is proven."""
+        return DeviceIdentity(self.device_sid, self.account_sid, self.access == "waiting")
 
 
 class KeyRow(msgspec.Struct, frozen=True):
-    """A public key of an active device."""
+    """A public key of a device that is active or waits."""
 
     point: bytes
     account_sid: AccountSid
+    access: str
 
 
 class KeyOwner(msgspec.Struct, frozen=True):
@@ -95,12 +103,12 @@ class KeyHash(msgspec.Struct, frozen=True):
 
 
 async def find_by_token(db: Database, token_hash: bytes) -> ProvenToken | None:
-    """Read which active device a token (by its SHA-256) proves."""
+    """Read which device, active or waiting, a token (by its SHA-256) proves."""
     return await db.one(ProvenToken, _BY_TOKEN, {"token_hash": token_hash})
 
 
-async def keys_of_active(db: Database, device_sid: str) -> list[KeyRow]:
-    """Read the keys that prove a device, if it is active."""
+async def keys_of_enabled(db: Database, device_sid: str) -> list[KeyRow]:
+    """Read the keys that prove a device, if it is active or waits."""
     return await db.all(KeyRow, _KEYS, {"device_sid": device_sid})
 
 

@@ -24,19 +24,20 @@ from fleetvisor.ground.sids import AccountSid, AppSid
 from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy
 
 _SELECT: Final = """
-SELECT d.restart_count, d.poll_interval_s, a.asks, l.date_expires, a.target_sid, a.target_hash, u.number,
+SELECT d.access, d.restart_count, d.poll_interval_s, a.asks, l.date_expires, a.target_sid, a.target_hash, u.number,
     r.politeness_s, r.connection_grace_s, r.check_in_s
 FROM devices d
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
 LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number AND u.open_app_sid = a.target_sid
 LEFT JOIN apps r ON r.app_sid = a.reported_sid AND r.account_sid = d.account_sid
-WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access = 'active'"""
+WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access <> 'disabled'"""
 
 _ANSWERS_MAX: Final = 1_000_000
 
 
 class _Row(msgspec.Struct, frozen=True):
+    access: str
     restart_count: int
     poll_interval_s: int | None
     asks: bool
@@ -84,7 +85,10 @@ class DesiredCache:
         return answer
 
     async def get(self, identity: DeviceIdentity) -> DesiredAnswer:
-        """Give the answer, from memory or the database. Raises ``Unauthenticated`` for a device that is gone."""
+        """Give the answer, from memory or the database: to a device that waits, that there is nothing to do.
+
+        Raises ``Unauthenticated`` for a device that is gone.
+        """
         answer = self.find(identity.device_sid)
         if answer is not None:
             return answer
@@ -109,6 +113,8 @@ class DesiredCache:
             row = await self._db.one(_Row, _SELECT, keys)
         if row is None:
             raise Unauthenticated("The Device was removed or disabled.")
+        if row.access == "waiting":
+            row = _Row("waiting", 0, row.poll_interval_s, False, None, None, None, None, None, None, None)
         expires = logs_rules.judge(row.date_expires, now)
         desired = Desired(
             app=await self._app(identity.account_sid, row),

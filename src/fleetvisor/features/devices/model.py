@@ -37,6 +37,7 @@ class Device(msgspec.Struct, frozen=True, gc=False):
     poll_interval_s: int | None = None
     hardware_class: str | None = None
     labels: str = "{}"
+    account_secrets: bool = False
 
 
 class DeviceChange(msgspec.Struct, frozen=True):
@@ -57,15 +58,20 @@ class DeviceChange(msgspec.Struct, frozen=True):
     access: Literal["active", "disabled"] | None = None
     hardware_class: str | UnsetType | None = UNSET
     labels: tuple[str, ...] = ()
+    account_secrets: bool | None = None
 
 
 class Registration(msgspec.Struct, frozen=True):
-    """What a new device is registered with; ``sid`` is the one that the board has already, if it has one."""
+    """What a new device is registered with; ``sid`` is the one that the board has already, if it has one.
+
+    ``account_secrets``: whether it may fetch its account's Secrets. Only an admin may say so.
+    """
 
     unique_name: str | None = None
     sid: str | None = None
     hardware_class: str | None = None
     labels: tuple[str, ...] = ()
+    account_secrets: bool = False
 
 
 class NewDevice(msgspec.Struct, frozen=True):
@@ -76,7 +82,8 @@ class NewDevice(msgspec.Struct, frozen=True):
 
 
 class DeviceIdentity(msgspec.Struct, frozen=True):
-    """Which device a proven credential belongs to."""
+    """Which device a proven credential belongs to; ``waiting``: nobody accepted it yet."""
 
     device_sid: DeviceSid
     account_sid: AccountSid
+    waiting: bool = False

@@ -70,7 +70,10 @@ class Devices:
         async def body(tx: Tx) -> Device:
             if not await store.count_up(tx, account_sid, self._limits.devices_per_account_max):
                 raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
-            if not await store.insert(tx, account_sid, device_sid, name, now, by_operator=True):
+            secrets = wanted.account_secrets
+            if not await store.insert(
+                tx, account_sid, device_sid, name, now, by_operator=True, account_secrets=secrets
+            ):
                 raise Conflict("A Device with this UniqueName or Sid exists already.")
             await credentials.insert_token(tx, device_sid, token_hash(token), now)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
@@ -183,8 +186,12 @@ class Devices:
 
         self._bus.ring((await self._db.write(body),))
 
-    async def update(self, account_sid: AccountSid, ref: str, change: DeviceChange) -> Device:
+    async def update(
+        self, account_sid: AccountSid, ref: str, change: DeviceChange, *, by_admin: bool = False
+    ) -> Device:
         """Apply one change, all or nothing, and give the device as it is then.
+
+        ``by_admin``: an admin makes it, so that a device that waited and is let in may fetch the account's Secrets.
 
         Raises ``NotFound`` for the device, ``Invalid`` for an unknown app or a contradiction, ``Conflict`` for a
         name that another device has and for an app of another hardware class.
@@ -200,7 +207,7 @@ class Devices:
         async def body(tx: Tx) -> Device:
             device_sid = await self._resolve(tx, account_sid, ref)
             await labels.change(tx, account_sid, device_sid, changes, self._limits)
-            await self._apply(tx, account_sid, device_sid, change, now)
+            await self._apply(tx, account_sid, device_sid, change, now, by_admin=by_admin)
             return await self._read(tx, account_sid, device_sid, now)
 
         try:
@@ -214,7 +221,14 @@ class Devices:
         self.forget(sids)
 
     async def _apply(
-        self, tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, change: DeviceChange, now: Millis
+        self,
+        tx: Tx,
+        account_sid: AccountSid,
+        device_sid: DeviceSid,
+        change: DeviceChange,
+        now: Millis,
+        *,
+        by_admin: bool,
     ) -> None:
         data: dict[str, str | int | None] = {}
         if change.unique_name is not UNSET:
@@ -247,8 +261,11 @@ class Devices:
             await store.set_interval(tx, account_sid, device_sid, change.poll_interval_s)
             data["poll_interval_s"] = change.poll_interval_s
         if change.access is not None:
-            await store.set_access(tx, account_sid, device_sid, change.access)
+            await store.set_access(tx, account_sid, device_sid, change.access, by_admin=by_admin)
             data["access"] = change.access
+        if change.account_secrets is not None:
+            await store.set_account_secrets(tx, account_sid, device_sid, change.account_secrets)
+            data["account_secrets"] = int(change.account_secrets)
         if change.labels:
             data["labels"] = ",".join(change.labels)
         await store.touch(tx, account_sid, device_sid, now, restarts=int(change.restart))

@@ -54,6 +54,7 @@ class DeviceRow(msgspec.Struct, frozen=True, gc=False):
     update_rollout: str | None
     date_fetched: Millis | None
     unfetched: bool | None
+    account_secrets: bool
 
 
 COLUMNS: Final = """
@@ -63,7 +64,7 @@ SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, 
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
     u.date_created AS update_created, u.date_updated AS update_updated, u.mode, u.confirmation,
-    u.rollout_sid AS update_rollout, u.date_fetched, u.unfetched"""
+    u.rollout_sid AS update_rollout, u.date_fetched, u.unfetched, d.account_secrets"""
 JOINS: Final = """
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
@@ -86,16 +87,17 @@ _NEWER: Final = (
 ORDER BY d.date_created ASC, d.device_sid ASC LIMIT :limit"""
 )
 _INSERT: Final = """
-INSERT INTO devices (device_sid, account_sid, unique_name, by_operator, date_created, date_updated)
-VALUES (:device_sid, :account_sid, :unique_name, :by_operator, :now, :now)
+INSERT INTO devices (device_sid, account_sid, unique_name, by_operator, account_secrets, date_created, date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, :by_operator, :account_secrets, :now, :now)
 ON CONFLICT DO NOTHING RETURNING device_sid"""
 _COUNT_UP: Final = """
 UPDATE accounts SET device_count = device_count + :count
 WHERE account_sid = :account_sid AND device_count + :count <= :devices_max"""
 _INSERT_MANY: Final = """
 INSERT INTO devices
-    (device_sid, account_sid, unique_name, hardware_class, labels, by_operator, date_created, date_updated)
-VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, 1, :now, :now)"""
+    (device_sid, account_sid, unique_name, hardware_class, labels, by_operator, account_secrets, date_created,
+    date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, 1, :account_secrets, :now, :now)"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
 _CLASSES: Final = """
@@ -170,6 +172,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
         poll_interval_s=row.poll_interval_s,
         hardware_class=row.hardware_class,
         labels=row.labels,
+        account_secrets=row.account_secrets,
     )
 
 
@@ -205,12 +208,17 @@ async def count_up(tx: Tx, account_sid: AccountSid, devices_max: int, count: int
 
 
 async def insert_many(
-    tx: Tx, account_sid: AccountSid, devices: Iterable[tuple[DeviceSid, str | None, str | None, str]], now: Millis
+    tx: Tx,
+    account_sid: AccountSid,
+    devices: Iterable[tuple[DeviceSid, str | None, str | None, str]],
+    now: Millis,
+    *,
+    account_secrets: bool,
 ) -> None:
     """Make devices of (SID, unique name, hardware class, labels as JSON)."""
     names = ("device_sid", "unique_name", "hardware_class", "labels")
-    rows = [{**dict(zip(names, device, strict=True)), "account_sid": account_sid, "now": now} for device in devices]
-    await tx.write_many(_INSERT_MANY, rows)
+    common = {"account_sid": account_sid, "account_secrets": int(account_secrets), "now": now}
+    await tx.write_many(_INSERT_MANY, [{**dict(zip(names, device, strict=True)), **common} for device in devices])
 
 
 async def count_down(tx: Tx, account_sid: AccountSid) -> None:
@@ -227,16 +235,18 @@ async def insert(
     now: Millis,
     *,
     by_operator: bool = False,
+    account_secrets: bool = False,
 ) -> bool:
     """Make a device; false when its SID (in any account) or its name (in this one) is taken.
 
-    ``by_operator``: an operator registers it, not the device itself.
+    ``by_operator``: an operator registers it, not the device itself. ``account_secrets``: it may fetch the account's.
     """
     params: dict[str, str | int | None] = {
         "device_sid": device_sid,
         "account_sid": account_sid,
         "unique_name": unique_name,
         "by_operator": int(by_operator),
+        "account_secrets": int(account_secrets),
         "now": now,
     }
     return await tx.one(SidRow, _INSERT, params) is not None
@@ -282,8 +292,24 @@ async def find_classes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -
     return await tx.one(Classes, _CLASSES, {"account_sid": account_sid, "device_sid": device_sid})
 
 
-async def set_access(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, access: str) -> None:
-    """Let a device in (``active``), which an operator vouches for by it, or keep it out (``disabled``)."""
-    sql = """UPDATE devices SET access = :access, by_operator = CASE WHEN :access = 'active' THEN 1 ELSE by_operator END
+async def set_access(
+    tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, access: str, *, by_admin: bool = False
+) -> None:
+    """Let a device in (``active``), which an operator vouches for by it, or keep it out (``disabled``).
+
+    A device that waited and that an admin lets in may fetch the account's Secrets from then on.
+    """
+    sql = """UPDATE devices SET access = :access,
+            by_operator = CASE WHEN :access = 'active' THEN 1 ELSE by_operator END,
+            account_secrets = CASE WHEN :access = 'active' AND access = 'waiting' AND :by_admin = 1 THEN 1
+                ELSE account_secrets END
         WHERE account_sid = :account_sid AND device_sid = :device_sid"""
-    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "access": access})
+    params = {"account_sid": account_sid, "device_sid": device_sid, "access": access, "by_admin": int(by_admin)}
+    await tx.run(sql, params)
+
+
+async def set_account_secrets(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, allowed: bool) -> None:
+    """Let a device fetch its account's Secrets, or not any more."""
+    sql = """UPDATE devices SET account_secrets = :allowed
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "allowed": int(allowed)})

@@ -78,6 +78,8 @@ class Enrollment:
             labels=label_rules.encode(labels),
             revoked=False,
             date_created=now,
+            account_secrets=grant.account_secrets,
+            waits=grant.waits,
         )
         secret = new_token(self._entropy)
 
@@ -153,7 +155,7 @@ class Enrollment:
                 raise Unauthenticated(_UNKNOWN)
             owner = await rows.find_key(tx, secret.account_sid, asked.fingerprint)
             if owner is not None:
-                if owner.refused or owner.access != "active":
+                if owner.refused or owner.access not in {"active", "waiting"}:
                     raise AccessDenied("This key was a Device's that is disabled or removed: an operator must free it.")
                 return Enrolled(owner.device_sid, new=False)
             if not await store.use_grant(tx, asked.token_sid, now):
@@ -187,7 +189,12 @@ class Enrollment:
         grant = await store.find_grant(tx, account_sid, asked.token_sid)
         if grant is None or not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max):
             raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
-        await devices_store.insert(tx, account_sid, device_sid, None, now)
+        if grant.waits and await store.count_waiting(tx, account_sid) >= self._limits.waiting_devices_max:
+            most = self._limits.waiting_devices_max
+            raise AccessDenied(f"{most} Devices wait to be accepted already: an operator must accept or remove some.")
+        await devices_store.insert(tx, account_sid, device_sid, None, now, account_secrets=grant.account_secrets)
+        if grant.waits:
+            await store.set_waiting(tx, device_sid, by_gateway=False)
         await devices_store.set_class(tx, account_sid, device_sid, grant.hardware_class)
         await label_rules.store(tx, account_sid, device_sid, label_rules.decode(grant.labels))
         await rows.insert_key(tx, DeviceIdentity(device_sid, account_sid), asked.fingerprint, asked.point, now)
@@ -195,7 +202,7 @@ class Enrollment:
         await events.append(
             tx,
             account_sid=account_sid,
-            type="device.created",
+            type="device.waiting" if grant.waits else "device.created",
             subject_sid=device_sid,
             device_sid=device_sid,
             data={"enrollment_token_sid": asked.token_sid, "fingerprint": asked.fingerprint},

@@ -29,10 +29,9 @@ _ACCOUNT: Final = "AC"
 
 
 class GatewayIdentity(msgspec.Struct, frozen=True):
-    """Which device a gateway's token stands for; ``waiting``: nobody accepted it yet."""
+    """Which device a gateway's token stands for."""
 
     device: DeviceIdentity
-    waiting: bool
 
 
 class Gateway:
@@ -108,7 +107,7 @@ class Gateway:
             device = await self._register(account_sid, ref)
         if device is None or not device.by_gateway or device.access == "disabled":
             raise Unauthenticated("The Device is unknown or disabled, or has a credential of its own.")
-        return GatewayIdentity(DeviceIdentity(device.device_sid, account_sid), device.access == "waiting")
+        return GatewayIdentity(DeviceIdentity(device.device_sid, account_sid, device.access == "waiting"))
 
     async def _register(self, account_sid: AccountSid, name: str) -> store.GatewayDevice | None:
         """Make a device that waits, unless it was made meanwhile."""
@@ -129,7 +128,7 @@ class Gateway:
             if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max):
                 raise AccessDenied("The account has as many Devices as it may have.")
             await devices_store.insert(tx, account_sid, device_sid, name, now)
-            await store.set_waiting(tx, device_sid)
+            await store.set_waiting(tx, device_sid, by_gateway=True)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
             await self._note_waiting(tx, account_sid, device_sid, name, now)
             return await store.find_gateway_device(tx, account_sid, name, by_sid=False)

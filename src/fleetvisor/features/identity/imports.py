@@ -54,8 +54,13 @@ class Imports:
         self._limits = limits
         self._offload = offload
 
-    async def import_batch(self, account_sid: AccountSid, content: bytes) -> list[Imported]:
-        """Make the devices of a CSV file, all or none. Raises ``Invalid`` (the file), ``Conflict`` (what exists)."""
+    async def import_batch(
+        self, account_sid: AccountSid, content: bytes, *, account_secrets: bool = False
+    ) -> list[Imported]:
+        """Make the devices of a CSV file, all or none; ``account_secrets``: they may fetch the account's Secrets.
+
+        Raises ``Invalid`` (the file), ``Conflict`` (what exists).
+        """
         rows = await self._offload(lambda: parse(content, self._limits))
         sids = [row.device_sid or new_device_sid(self._entropy) for row in rows]
         now = self._clock.now()
@@ -65,7 +70,7 @@ class Imports:
             if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max, len(rows)):
                 most = self._limits.devices_per_account_max
                 raise Conflict(f"Nothing was imported: the account may have {most} Devices, and would have more.")
-            await _insert(tx, account_sid, rows, sids, now)
+            await _insert(tx, account_sid, rows, sids, now, account_secrets=account_secrets)
 
         try:
             await self._db.write(body)
@@ -104,7 +109,13 @@ async def _refuse_tokens(tx: Tx, rows: Sequence[BatchRow]) -> None:
 
 
 async def _insert(
-    tx: Tx, account_sid: AccountSid, rows: Sequence[BatchRow], sids: Sequence[DeviceSid], now: Millis
+    tx: Tx,
+    account_sid: AccountSid,
+    rows: Sequence[BatchRow],
+    sids: Sequence[DeviceSid],
+    now: Millis,
+    *,
+    account_secrets: bool,
 ) -> None:
     pairs = list(zip(rows, sids, strict=True))
     await devices_store.insert_many(
@@ -112,6 +123,7 @@ async def _insert(
         account_sid,
         [(sid, row.unique_name, row.hardware_class, label_rules.encode(row.labels)) for row, sid in pairs],
         now,
+        account_secrets=account_secrets,
     )
     await updates_store.insert_assignments(tx, account_sid, sids)
     keys = [(sid, row.key_hash, row.point) for row, sid in pairs if row.key_hash is not None and row.point is not None]

@@ -41,16 +41,23 @@ class EnrollmentToken(msgspec.Struct, frozen=True):
     labels: str
     revoked: bool
     date_created: Millis
+    account_secrets: bool = False
+    waits: bool = False
 
 
 class Grant(msgspec.Struct, frozen=True):
-    """What an enrolment token is to be made for. ``ttl_s`` of 0: it never ends."""
+    """What an enrolment token is to be made for. ``ttl_s`` of 0: it never ends.
+
+    ``account_secrets``: its devices may fetch the account's Secrets. ``waits``: they wait to be accepted.
+    """
 
     friendly_name: str = ""
     uses_max: int = 1
     ttl_s: int = 30 * 24 * 3600
     hardware_class: str | None = None
     labels: tuple[str, ...] = ()
+    account_secrets: bool = False
+    waits: bool = False
 
 
 class NewEnrollmentToken(msgspec.Struct, frozen=True):

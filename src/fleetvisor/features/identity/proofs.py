@@ -13,7 +13,7 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.ground.clock import Clock, Millis
-from fleetvisor.ground.errors import ClockSkew, Unauthenticated
+from fleetvisor.ground.errors import AccessDenied, ClockSkew, Unauthenticated
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid, is_sid
 from fleetvisor.pki.identity import token_hash
@@ -44,8 +44,11 @@ class Proofs:
         self._places: dict[str, list[_Place]] = {}
         bus.listen(self._hear)
 
-    async def authenticate(self, token: str) -> DeviceIdentity:
-        """Give the active device that a device token or a JWT proves. Raises ``Unauthenticated``, ``ClockSkew``.
+    async def authenticate(self, token: str, *, waiting: bool = False) -> DeviceIdentity:
+        """Return the device that a device token or a JWT proves.
+
+        ``waiting``: one that waits to be accepted is returned, too. Raises ``Unauthenticated``, ``ClockSkew``, and
+        ``AccessDenied`` for a device that waits.
 
         Answered from memory while the bus is fresh. The database is asked by the token's SHA-256, so the time tells
         nothing about tokens that exist.
@@ -55,7 +58,7 @@ class Proofs:
         known = self._proven.get(place) if self._bus.fresh else None
         if known is not None:
             if known.expires is None or known.expires > self._clock.now():
-                return known.identity
+                return _admitted(known.identity, waiting=waiting)
             error = _over(signed=signed)
             error.identity = known.identity.device_sid
             raise error
@@ -63,7 +66,7 @@ class Proofs:
             proven = await (self._prove_signed(token) if signed else self._prove_token(token))
         if proven.identity.device_sid not in rung:
             self._remember(place, proven)
-        return proven.identity
+        return _admitted(proven.identity, waiting=waiting)
 
     async def _prove_token(self, token: str) -> _Proven:
         found = await rows.find_by_token(self._db, token_hash(token))
@@ -73,7 +76,7 @@ class Proofs:
             error = _over(signed=False)
             error.identity = found.device_sid
             raise error
-        return _Proven(DeviceIdentity(found.device_sid, found.account_sid), found.date_expires)
+        return _Proven(found.identity, found.date_expires)
 
     async def _prove_signed(self, token: str) -> _Proven:
         parsed = jws.parse(token)
@@ -89,10 +92,10 @@ class Proofs:
     async def _prove_claims(self, parsed: jws.Jws, device_sid: DeviceSid) -> _Proven:
         jws.check_audience(parsed.claims, self._audiences)
         expires = jws.check_times(parsed.claims, self._clock.now())
-        keys = await rows.keys_of_active(self._db, device_sid)
+        keys = await rows.keys_of_enabled(self._db, device_sid)
         if not jws.is_signed_by(parsed, tuple(key.point for key in keys), at_least=self._limits.credentials_max):
             raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")
-        return _Proven(DeviceIdentity(device_sid, keys[0].account_sid), expires)
+        return _Proven(DeviceIdentity(device_sid, keys[0].account_sid, keys[0].access == "waiting"), expires)
 
     def _remember(self, place: _Place, proven: _Proven) -> None:
         if len(self._proven) >= _PROVEN_MAX:
@@ -108,6 +111,12 @@ class Proofs:
         for sid in sids:
             for place in self._places.pop(sid, ()):
                 self._proven.pop(place, None)
+
+
+def _admitted(identity: DeviceIdentity, *, waiting: bool) -> DeviceIdentity:
+    if identity.waiting and not waiting:
+        raise AccessDenied("The Device waits to be accepted: it may only poll.")
+    return identity
 
 
 def _over(*, signed: bool) -> Unauthenticated:

@@ -10,12 +10,12 @@ from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 
 _GRANT_COLUMNS: Final = """token_sid, account_sid, friendly_name, uses, uses_max, date_expires, hardware_class, labels,
-    revoked, date_created"""
+    revoked, date_created, account_secrets, waits"""
 _INSERT_GRANT: Final = """
 INSERT INTO enrollment_tokens (token_sid, account_sid, friendly_name, secret_hash, uses_max, date_expires,
-    hardware_class, labels, date_created)
+    hardware_class, labels, date_created, account_secrets, waits)
 VALUES (:token_sid, :account_sid, :friendly_name, :secret_hash, :uses_max, :date_expires, :hardware_class, :labels,
-    :date_created)"""
+    :date_created, :account_secrets, :waits)"""
 _USE_GRANT: Final = """
 UPDATE enrollment_tokens SET uses = uses + 1
 WHERE token_sid = :token_sid AND uses < uses_max AND revoked = 0 AND (date_expires IS NULL OR date_expires > :now)"""
@@ -53,7 +53,8 @@ class GatewayDevice(msgspec.Struct, frozen=True):
 
 async def insert_grant(tx: Tx, token: EnrollmentToken, secret_hash: bytes) -> None:
     """Make an enrolment token."""
-    await tx.run(_INSERT_GRANT, msgspec.structs.asdict(token) | {"secret_hash": secret_hash, "revoked": 0})
+    flags = {"revoked": 0, "account_secrets": int(token.account_secrets), "waits": int(token.waits)}
+    await tx.run(_INSERT_GRANT, msgspec.structs.asdict(token) | {"secret_hash": secret_hash} | flags)
 
 
 async def count_grants(tx: Tx, account_sid: AccountSid) -> int:
@@ -145,7 +146,7 @@ async def find_gateway_device(
     return await source.one(GatewayDevice, sql, {"account_sid": account_sid, "ref": ref})
 
 
-async def set_waiting(tx: Tx, device_sid: DeviceSid) -> None:
-    """Let a new device wait to be accepted, proven by its account's gateway token."""
-    sql = "UPDATE devices SET access = 'waiting', by_gateway = 1 WHERE device_sid = :device_sid"
-    await tx.run(sql, {"device_sid": device_sid})
+async def set_waiting(tx: Tx, device_sid: DeviceSid, *, by_gateway: bool) -> None:
+    """Let a new device wait to be accepted; ``by_gateway``: its account's gateway token proves it."""
+    sql = "UPDATE devices SET access = 'waiting', by_gateway = :by_gateway WHERE device_sid = :device_sid"
+    await tx.run(sql, {"device_sid": device_sid, "by_gateway": int(by_gateway)})

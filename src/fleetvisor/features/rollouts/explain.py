@@ -46,6 +46,10 @@ class _Policy(msgspec.Struct, frozen=True):
     check_in_s: int = 0
 
 
+class _Key(msgspec.Struct, frozen=True):
+    key: str
+
+
 class _Denial(msgspec.Struct, frozen=True):
     data: str
     date_created: Millis
@@ -119,6 +123,7 @@ class Explainer:
             patience_s=max(_POLLS * poll_s, self._limits.wait_s_max + poll_s, policy.check_in_s + poll_s),
             reported_unknown=device.reported_sid is None and assignment.reported_hash is not None,
             provable=await self._provable(device, now),
+            secrets_withheld=not device.account_secrets and await self._has_secrets(account_sid),
             refused=await self._refused(device, now),
             penalties=tuple(penalties),
             parts=parts,
@@ -128,6 +133,11 @@ class Explainer:
         sql = "SELECT politeness_s, check_in_s FROM apps WHERE app_sid = :app_sid AND account_sid = :account_sid"
         keys = {"app_sid": device.reported_sid or "", "account_sid": device.account_sid}
         return await self._db.one(_Policy, sql, keys) or _Policy()
+
+    async def _has_secrets(self, account_sid: AccountSid) -> bool:
+        sql = """SELECT key FROM configs
+            WHERE owner_sid = :account_sid AND account_sid = :account_sid AND store = 'secret' LIMIT 1"""
+        return await self._db.one(_Key, sql, {"account_sid": account_sid}) is not None
 
     async def _provable(self, device: Device, now: Millis) -> bool:
         """Tell whether anything proves the device: a token or a key of its own, or its account's gateway token."""

@@ -53,6 +53,7 @@ class Facts(msgspec.Struct, frozen=True):
     """What is known of a device: ``names`` of apps by SID; ``refused`` when its credentials last were.
 
     ``patience_s``: how long it may be away before it counts as offline. ``provable``: whether it has a credential.
+    ``secrets_withheld``: whether its account has Secrets that it may not fetch.
     """
 
     device: Device
@@ -66,6 +67,7 @@ class Facts(msgspec.Struct, frozen=True):
     patience_s: int
     reported_unknown: bool
     provable: bool
+    secrets_withheld: bool
     refused: Millis | None
     penalties: tuple[Penalty, ...]
     parts: tuple[Part, ...]
@@ -104,6 +106,7 @@ SENTENCES: Final = {
     "disabled": "Its access is disabled: it is refused.",
     "no_credentials": "It has no credential that is valid: it is refused until it is given one.",
     "credentials_refused": "Its credentials were refused, last at {date}: see the events of type request.denied.",
+    "secrets_withheld": "It may not fetch the account's Secrets: a fetch answers that there are none.",
     "never_seen": "It was never seen. What is offered waits until it comes.",
     "offline": "It was last seen at {date}, longer ago than it usually takes. What is offered waits until it comes.",
     "politeness": "The app that it runs may put an update off for up to {seconds} seconds.",
@@ -233,6 +236,8 @@ def _obstacles(facts: Facts, now: Millis) -> Iterator[Reason]:
         yield _say("no_credentials")
     if facts.refused is not None:
         yield _say("credentials_refused", date=iso(facts.refused))
+    if facts.secrets_withheld:
+        yield _say("secrets_withheld")
     if device.date_last_seen is None:
         yield _say("never_seen")
     elif now - device.date_last_seen > facts.patience_s * 1000:

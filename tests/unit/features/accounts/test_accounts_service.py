@@ -7,7 +7,7 @@ from tests.unit.features.apps.interleave import PausingDatabase, Run
 from tests.unit.features.stage import seal_of, stage
 
 from fleetvisor.features.accounts import service as accounts_service
-from fleetvisor.features.accounts.model import WantedKey
+from fleetvisor.features.accounts.model import Caller, WantedKey
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated
 from fleetvisor.ground.pages import PageRequest
@@ -63,7 +63,7 @@ async def test_another_account_is_not_the_first_and_has_its_event():
 
 async def test_a_key_proves_its_account():
     at = await stage()
-    new = await at.accounts.create_key(at.other, WantedKey("CI"))
+    new = await at.accounts.create_key(Caller(at.other, False), WantedKey("CI"))
     assert re.fullmatch(r"SK[0-9a-f]{32}", new.key.key_sid)
     assert re.fullmatch(r"[0-9A-Za-z]{32}", new.secret)
     caller = await at.accounts.authenticate(new.key.key_sid, new.secret)
@@ -80,7 +80,7 @@ async def test_the_hex_of_a_user_name_may_be_in_upper_case():
 async def test_whatever_is_wrong_with_a_proof_the_answer_is_the_same():
     at = await stage()
     first = await at.accounts.ensure_first()
-    new = await at.accounts.create_key(at.account, WantedKey(""))
+    new = await at.accounts.create_key(Caller(at.account, True), WantedKey(""))
     wrong = [
         (first.account_sid, "wrong"),
         (first.account_sid, ""),
@@ -125,7 +125,7 @@ async def test_an_unknown_name_costs_what_a_wrong_password_costs(monkeypatch, us
 
 async def test_a_removed_key_proves_nothing_any_more():
     at = await stage()
-    new = await at.accounts.create_key(at.account, WantedKey(""))
+    new = await at.accounts.create_key(Caller(at.account, True), WantedKey(""))
     await at.accounts.delete_key(at.account, new.key.key_sid)
     with pytest.raises(Unauthenticated):
         await at.accounts.authenticate(new.key.key_sid, new.secret)
@@ -136,7 +136,7 @@ async def test_a_removed_key_proves_nothing_any_more():
 
 async def test_another_accounts_key_is_not_found():
     at = await stage()
-    new = await at.accounts.create_key(at.account, WantedKey("mine"))
+    new = await at.accounts.create_key(Caller(at.account, True), WantedKey("mine"))
     for verb in (at.accounts.get_key, at.accounts.delete_key):
         with pytest.raises(NotFound):
             await verb(at.other, new.key.key_sid)
@@ -150,7 +150,7 @@ async def test_keys_are_paged_newest_first_and_back():
     made = []
     for number in range(5):
         at.clock.advance(number % 2)
-        made.append((await at.accounts.create_key(at.account, WantedKey(str(number)))).key)
+        made.append((await at.accounts.create_key(Caller(at.account, True), WantedKey(str(number)))).key)
     expected = sorted(made, key=lambda key: (key.date_created, key.key_sid), reverse=True)
     page = await at.accounts.list_keys(at.account, PageRequest(2))
     walked = list(page.items)
@@ -168,23 +168,23 @@ async def test_keys_are_paged_newest_first_and_back():
 async def test_an_account_has_a_bounded_number_of_keys():
     at = await stage(keys_per_account_max=2)
     for _ in range(2):
-        await at.accounts.create_key(at.account, WantedKey(""))
+        await at.accounts.create_key(Caller(at.account, True), WantedKey(""))
     with pytest.raises(Conflict, match="2 API keys"):
-        await at.accounts.create_key(at.account, WantedKey(""))
-    await at.accounts.create_key(at.other, WantedKey(""))
+        await at.accounts.create_key(Caller(at.account, True), WantedKey(""))
+    await at.accounts.create_key(Caller(at.other, False), WantedKey(""))
 
 
 async def test_a_bad_name_makes_no_key():
     at = await stage()
     with pytest.raises(Invalid):
-        await at.accounts.create_key(at.account, WantedKey("a\nb"))
+        await at.accounts.create_key(Caller(at.account, True), WantedKey("a\nb"))
     assert not await at.events("key.")
 
 
 async def test_no_token_or_secret_lies_in_the_database():
     at = await stage()
     first, other = await at.accounts.ensure_first(), await at.accounts.create()
-    new = await at.accounts.create_key(at.account, WantedKey("CI"))
+    new = await at.accounts.create_key(Caller(at.account, True), WantedKey("CI"))
     text = at.everything()
     assert new.key.key_sid in text
     for secret in (first.auth_token, other.auth_token, new.secret):
