@@ -138,7 +138,7 @@ def release(fleet: Fleet, wave: int) -> dict[str, float]:
     app_sid = upload(server, pack(b"firmware of the release" * 100))
     with Watcher(fleet) as idle:
         time.sleep(WATCH_S)
-    form = f"App={app_sid}&Waves={wave}&Soak=86400&OfflineAfter=86400".encode()
+    form = f"App={app_sid}&Selector=*&Waves={wave}&Soak=86400&OfflineAfter=86400".encode()
     sid = json.loads(server.call("/v1/Rollouts", data=form)[0])["sid"]
     with Watcher(fleet) as during:
         started = time.monotonic()

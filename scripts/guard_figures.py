@@ -22,7 +22,7 @@ from scripts.generate_docs import put
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "explanation" / "guards.md"
 COMMAND = "python -m scripts.guard_figures"
 DEVICES = 1000
-FORM = {"App": "v2", "Waves": "1%,4%,20%,100%", "Limit": "2%", "OnUnproven": "stop", "Soak": "60"}
+FORM = {"App": "v2", "Selector": "*", "Waves": "1%,4%,20%,100%", "Limit": "2%", "OnUnproven": "stop", "Soak": "60"}
 TICK_S = 31.0
 TICKS_MAX = 500
 RUNNING = "00" * 32

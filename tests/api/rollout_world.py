@@ -89,7 +89,7 @@ class Fleet:
 
     async def start(self, **form):
         """Draft a rollout of ``v2`` and start it; give its JSON."""
-        wanted = {"App": "v2", "Soak": 0, "MinimumSample": 1} | form
+        wanted = {"App": "v2", "Selector": "*", "Soak": 0, "MinimumSample": 1} | form
         made = (await self.hands.post("/v1/Rollouts", ok=201, **wanted)).json
         await self.act(made, "start")
         return await self.tick(made)

@@ -59,7 +59,7 @@ async def test_unknown_paths_need_credentials_too(server):
 
 
 async def test_an_api_key_stands_for_its_account(server, hands):
-    made = (await hands.post("/v1/Keys", ok=201, FriendlyName="CI")).json
+    made = (await hands.post("/v1/Keys", ok=201, Role="admin", FriendlyName="CI")).json
     assert made["friendly_name"] == "CI"
     assert made["account_sid"] == hands.auth[0]
     key = server.as_account(made["sid"], made["secret"])
@@ -78,7 +78,7 @@ async def test_an_api_key_stands_for_its_account(server, hands):
 async def test_keys_are_listed_newest_first(server, hands):
     made = []
     for _ in range(3):
-        made.append((await hands.post("/v1/Keys", ok=201))["sid"])
+        made.append((await hands.post("/v1/Keys", ok=201, Role="admin"))["sid"])
         server.clock.advance(1)
     pages = await hands.walk("/v1/Keys", "keys", PageSize=2)
     assert [key["sid"] for page in pages for key in page] == made[::-1]
@@ -86,14 +86,14 @@ async def test_keys_are_listed_newest_first(server, hands):
 
 @pytest.mark.parametrize("name", ["n" * 65, "a\nb", "\x1b[31m"])
 async def test_a_bad_key_name_is_refused(hands, name):
-    await hands.post("/v1/Keys", ok=400, FriendlyName=name)
+    await hands.post("/v1/Keys", ok=400, Role="admin", FriendlyName=name)
 
 
 async def test_the_number_of_keys_is_bounded(tmp_path):
     async with serving(memory(), tmp_path, keys_per_account_max=2) as server:
-        await server.hands.post("/v1/Keys", ok=201)
-        await server.hands.post("/v1/Keys", ok=201)
-        await server.hands.post("/v1/Keys", ok=409)
+        await server.hands.post("/v1/Keys", ok=201, Role="admin")
+        await server.hands.post("/v1/Keys", ok=201, Role="admin")
+        await server.hands.post("/v1/Keys", ok=409, Role="admin")
 
 
 async def test_only_the_first_accounts_token_makes_accounts(server, hands):
@@ -105,7 +105,7 @@ async def test_only_the_first_accounts_token_makes_accounts(server, hands):
     other = server.as_account(made["account_sid"], made["auth_token"])
     assert (await other.get("/v1/Devices"))["devices"] == []
     assert (await other.post("/v1/Accounts", ok=403))["code"] == 20006
-    key = (await hands.post("/v1/Keys", ok=201)).json
+    key = (await hands.post("/v1/Keys", ok=201, Role="admin")).json
     assert (await server.as_account(key["sid"], key["secret"]).post("/v1/Accounts", ok=403))["code"] == 20006
 
 
@@ -113,7 +113,7 @@ async def test_another_accounts_things_are_not_found(server, hands):
     """By SID or by name, to read, write or remove: always 404, never 403; and names do not collide."""
     device = await hands.device("d")
     app = await hands.app("v1")
-    key = (await hands.post("/v1/Keys", ok=201)).json
+    key = (await hands.post("/v1/Keys", ok=201, Role="admin")).json
     await hands.post("/v1/Configs", ok=201, Key="k", Value="v")
     await hands.post("/v1/Devices/d/Secrets", ok=201, Key="k", Value="v")
     await hands.post("/v1/Devices/d", TargetApp="v1")

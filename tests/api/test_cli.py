@@ -165,7 +165,7 @@ def test_the_line_end_that_echo_adds_is_not_part_of_a_value_from_stdin(cli, monk
 
 
 def test_an_api_key_opens_its_account_until_it_is_removed(cli, as_somebody, capsys):
-    [key] = cli("keys create ci")
+    [key] = cli("keys create ci --role admin")
     assert "secret" not in cli("keys list")[0]
     as_somebody(key["sid"], key["secret"])
     assert run(["devices", "list", "--limit", "1"]) == 0

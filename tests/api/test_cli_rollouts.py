@@ -238,11 +238,13 @@ def test_a_rollout_is_started_at_a_time(cli, fleet):
 @pytest.mark.parametrize(
     ("line", "status"),
     [
-        ("rollouts create no-such-app", 3),
+        ("rollouts create v2 --start", 2),
+        ("rollouts create v2 -l site=x --all", 2),
+        ("rollouts create no-such-app --all", 3),
         ("rollouts create v2 -l site==x", 1),
-        ("rollouts create v2 --waves 50%,10%", 1),
-        ("rollouts create v2 --on-unproven maybe", 1),
-        ("rollouts create v2 --soak soon", 2),
+        ("rollouts create v2 --all --waves 50%,10%", 1),
+        ("rollouts create v2 --all --on-unproven maybe", 1),
+        ("rollouts create v2 --all --soak soon", 2),
         ("rollouts update RO1", 2),
         ("rollouts", 2),
         ("rollouts rollback RO00000000000000000000000000000000", 3),

@@ -34,22 +34,25 @@ async def test_a_key_may_what_its_role_may(server, hands, role, level):
     for path in FLEET:
         await key.post(path, ok=201 if level >= 1 else 403)
     for path in ADMIN:
-        await key.post(path, ok=201 if level >= 2 else 403)
+        form = {"Role": "viewer"} if path == "/v1/Keys" else {}
+        await key.post(path, ok=201 if level >= 2 else 403, **form)
     await key.delete("/v1/Devices/d", ok=204 if level >= 1 else 403)
     for path in AUTH_TOKEN:
         assert (await key.post(path, ok=403))["code"] == 20006
     await key.delete(f"/v1/Keys/{made['sid']}?Descendants=true", ok=204 if level >= 2 else 403)
 
 
-async def test_a_key_without_a_role_may_all_and_a_wrong_one_is_400(server, hands):
-    assert (await key_hands(server))[1]["role"] == "admin"
-    for form in ({"Role": "root"}, {"Role": "Admin"}, {"Ttl": "x"}, {"Ttl": "-1"}, {"Ttl": "9" * 11}):
+async def test_a_key_needs_a_role_that_there_is(server, hands):
+    await key_hands(server, Role="admin")
+    for form in ({"Role": "root"}, {"Role": "Admin"}, {"Role": ""}, {}, {"role": "viewer"}):
         await hands.post("/v1/Keys", ok=400, **form)
+    for form in ({"Ttl": "x"}, {"Ttl": "-1"}, {"Ttl": "9" * 11}):
+        await hands.post("/v1/Keys", ok=400, Role="viewer", **form)
     assert len((await hands.get("/v1/Keys"))["keys"]) == 1
 
 
 async def test_a_key_ends_by_itself_and_says_when_it_was_used(server, hands):
-    key, made = await key_hands(server, Ttl="100")
+    key, made = await key_hands(server, Role="admin", Ttl="100")
     assert (made["date_expires"], made["date_last_used"]) == ("2026-01-01T00:01:40Z", None)
     await key.get("/v1/Devices")
     await server.world.accounts.flush()
@@ -129,7 +132,8 @@ async def test_every_changing_request_is_an_event(server, hands):
         await one_more(await hands.post(f"{store}/k", Value="w"))
         await one_more(await hands.delete(f"{store}/k"))
     for path in ("/v1/Keys", "/v1/EnrollmentTokens"):
-        made = await one_more(await hands.post(path, ok=201))
+        form = {"Role": "viewer"} if path == "/v1/Keys" else {}
+        made = await one_more(await hands.post(path, ok=201, **form))
         if path != "/v1/Keys":
             await one_more(await hands.post(f"{path}/{made['sid']}", Revoked="true"))
         await one_more(await hands.delete(f"{path}/{made['sid']}"))
@@ -245,7 +249,7 @@ async def test_failures_are_slowed_and_a_right_credential_never_is(strict):
 
 
 async def test_a_key_that_is_too_fast_is_told_so(strict):
-    key, _ = await key_hands(strict)
+    key, _ = await key_hands(strict, Role="viewer")
     for _ in range(5):
         await key.get("/v1/Devices")
     late = await key.get("/v1/Devices", ok=429)

@@ -32,7 +32,7 @@ async def path(request, hands):
     for number in range(3):
         app = await hands.app()
         await hands.post("/v1/Devices/d", TargetApp=app["sid"])
-        await hands.post("/v1/Keys", ok=201)
+        await hands.post("/v1/Keys", ok=201, Role="admin")
         await hands.device("spare" if number == 0 else None)
         for where in ("/v1", "/v1/Devices/d"):
             for store in ("Configs", "Secrets"):

@@ -71,7 +71,9 @@ async def test_a_device_targeted_directly_leaves_the_rollout_and_one_targeted_be
     *_, early, late = sorted(fleet.boards)  # the search goes by age, then by SID
     await fleet.hands.post(f"/v1/Devices/{early}", TargetApp="v1")
     server.clock.advance(1)
-    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="8", Soak=0, MaxConcurrent=2)).json
+    made = (
+        await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*", Waves="8", Soak=0, MaxConcurrent=2)
+    ).json
     await fleet.act(made, "start")
     server.clock.advance(1)
     await fleet.hands.post(f"/v1/Devices/{late}", TargetApp="v1")
@@ -281,7 +283,7 @@ async def test_an_unproven_wave_over_the_limit_is_held_until_an_operator_release
 
 async def test_a_scheduled_rollout_begins_at_its_time(server):
     fleet = await Fleet.make(server, 3)
-    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="100%", Soak=0)).json
+    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*", Waves="100%", Soak=0)).json
     rollout = await fleet.act(made, "start", StartAt="2026-01-01T00:10:00Z")
     assert (rollout["state"], rollout["waits_for"]["until"]) == ("scheduled", "2026-01-01T00:10:00Z")
     assert (await fleet.tick(rollout))["counts"]["updating"] == 0
@@ -295,7 +297,8 @@ async def test_a_large_selection_is_counted_piece_by_piece_while_other_rollouts_
     monkeypatch.setattr(ticker, "PIECES_MAX", 1)
     fleet = await Fleet.make(server, 24)
     form = {"App": "v2", "Soak": 0, "ok": 201}
-    large = (await fleet.hands.post("/v1/Rollouts", Waves="7,100%", **form)).json
+    everything = {"Selector": "*"} | form
+    large = (await fleet.hands.post("/v1/Rollouts", Waves="7,100%", **everything)).json
     small = (await fleet.hands.post("/v1/Rollouts", Waves="100%", Selector="name=d3", **form)).json
     for each in (large, small):
         await fleet.act(each, "start")
@@ -313,7 +316,7 @@ async def test_a_plan_says_whom_each_wave_would_touch_and_who_is_left_out_and_th
     fleet = await Fleet.make(server, 30)
     off, waiting, *_ = fleet.boards
     await fleet.hands.post(f"/v1/Devices/{off}", Access="disabled")
-    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="20%,10,100%", Soak=0)).json
+    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*", Waves="20%,10,100%", Soak=0)).json
     plan = (await fleet.hands.get(f"/v1/Rollouts/{made['sid']}/Plan", Sample=50)).json
     assert plan["selected"] == 30
     assert [(group["reason"], group["sample"]) for group in plan["left_out"]] == [("disabled", [off])]
@@ -339,7 +342,7 @@ async def test_an_empty_selection_completes_with_a_decision_for_each_wave(server
 
 async def test_an_app_that_an_unfinished_rollout_names_cannot_be_removed(server):
     fleet = await Fleet.make(server, 2)
-    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2")).json
+    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
     await fleet.hands.delete("/v1/Apps/v2", ok=409)
     await fleet.hands.delete(f"/v1/Rollouts/{made['sid']}")
     await fleet.hands.get(f"/v1/Rollouts/{made['sid']}", ok=404)
@@ -357,8 +360,12 @@ async def test_bad_parameters_are_refused_with_what_to_do(server):
         {"Kind": "rollback", "RollbackOf": "RO" + "0" * 32}, {"App": "v2", "FriendlyName": "x" * 65},
         {"App": "v2", "RequireProof": "perhaps"}, {"App": "v2", "MaxConcurrent": "1.5"},
     ):  # fmt: skip
-        assert (await hands.post("/v1/Rollouts", ok=400, **form))["code"] == 20001, form
-    made = (await hands.post("/v1/Rollouts", ok=201, App="v2")).json
+        selected = {} if form.get("Kind") == "rollback" else {"Selector": "*"}
+        assert (await hands.post("/v1/Rollouts", ok=400, **selected | form))["code"] == 20001, form
+    for form in ({}, {"Selector": ""}, {"Selector": " "}):
+        detail = (await hands.post("/v1/Rollouts", ok=400, App="v2", **form)).json["detail"]
+        assert "* selects all of them" in detail
+    made = (await hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
     for form in (
         {"Action": "go"},
         {"Action": "pause", "StartAt": "2026-01-01"},

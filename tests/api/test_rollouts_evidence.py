@@ -176,7 +176,7 @@ async def test_in_the_last_wave_whom_an_operator_let_in_counts_and_others_after_
 async def test_a_rollout_from_before_counts_every_device(server):
     fleet = await Fleet.make(server, 0)
     new = await enrolled(fleet, 4)
-    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="100%", Soak=0)).json
+    made = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*", Waves="100%", Soak=0)).json
 
     async def body(tx: Tx) -> None:
         await tx.run("UPDATE rollouts SET known_by = 'none', known_since = NULL", {})
@@ -193,4 +193,4 @@ async def test_a_rollout_from_before_counts_every_device(server):
 @pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "1700000000"])
 async def test_a_known_since_that_is_no_time_is_refused(server, since):
     fleet = await Fleet.make(server, 0)
-    await fleet.hands.post("/v1/Rollouts", ok=400, App="v2", KnownSince=since)
+    await fleet.hands.post("/v1/Rollouts", ok=400, App="v2", Selector="*", KnownSince=since)

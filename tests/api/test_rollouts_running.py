@@ -60,7 +60,7 @@ async def made_fleet(client):
         board = Board((await client.post("/v1/Devices", data={"UniqueName": f"d{number}"})).json(), apps[0])
         await board.report(client)
         boards.append(board)
-    form = {"App": "v2", "Waves": "5,50%,100%", "Soak": 0, "MinimumSample": 1}
+    form = {"App": "v2", "Selector": "*", "Waves": "5,50%,100%", "Soak": 0, "MinimumSample": 1}
     rollout = (await client.post("/v1/Rollouts", data=form)).json()
     assert (await client.post(f"/v1/Rollouts/{rollout['sid']}", data={"Action": "start"})).status_code == 200
     return boards, rollout["sid"]

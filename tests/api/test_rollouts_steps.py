@@ -57,7 +57,9 @@ async def test_a_retry_that_waits_for_the_rate_lets_the_rollout_rest_and_be_deci
 async def test_a_bad_release_is_stopped_while_its_wave_is_still_being_offered(engine, tmp_path):
     async with serving(engine, tmp_path, rollout_chunk=5) as server:
         fleet = await Fleet.make(server, 40)
-        made = await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Waves="100%", Soak=0, MinimumSample=1)
+        made = await fleet.hands.post(
+            "/v1/Rollouts", ok=201, App="v2", Selector="*", Waves="100%", Soak=0, MinimumSample=1
+        )
         rollout = made.json
         await fleet.act(rollout, "start")
         while not rollout["date_ended"]:
@@ -169,7 +171,7 @@ async def test_a_device_that_ends_with_another_upload_of_the_same_bundle_is_not_
 
 async def test_drafts_are_not_read_with_what_is_under_way(server):
     fleet = await Fleet.make(server, 1)
-    draft = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2")).json
+    draft = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
     running = await fleet.start(StartsPerMinute=1, Soak=600)
     under_way = await store.unfinished(server.world.db)
     assert [one.rollout_sid for one in under_way] == [running["sid"]]
@@ -181,7 +183,7 @@ async def test_drafts_are_not_read_with_what_is_under_way(server):
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
 async def test_a_start_beyond_the_calendar_is_refused_and_the_list_stays_readable(server, moment):
     fleet = await Fleet.make(server, 1)
-    rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2")).json
+    rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
     await fleet.act(rollout, "start", ok=400, StartAt=moment)
     assert [row["state"] for row in (await fleet.hands.get("/v1/Rollouts")).json["rollouts"]] == ["draft"]
 

@@ -144,7 +144,7 @@ async def test_counts_by_what_the_api_shows(server):
     on_v1 = [device for device in devices if device["app"]["reported_sid"] == apps["v1"]]
     assert 0 < len(on_v1) < 40
     for by, read in reads.items():
-        for selector, chosen in (("", devices), ("!no-such-label", devices), ("app=v1", on_v1), ("app=v1,site=x", [])):
+        for selector, chosen in (("*", devices), ("!no-such-label", devices), ("app=v1", on_v1), ("app=v1,site=x", [])):
             counts = (await server.hands.get("/v1/DeviceCounts", By=by, Selector=selector)).json
             values = Counter(read(device) for device in chosen)
             assert {group["value"]: group["count"] for group in counts["groups"]} == values, (by, selector)
@@ -153,7 +153,7 @@ async def test_counts_by_what_the_api_shows(server):
         await server.hands.get("/v1/DeviceCounts", ok=400, By=wrong)
 
 
-@pytest.mark.parametrize("selector", ["", "!no-such-label"])
+@pytest.mark.parametrize("selector", ["*", "!no-such-label"])
 async def test_beyond_the_largest_groups_devices_are_counted_as_others(server, selector, monkeypatch):
     await fleet(server, 40, 7)
     devices = await shown(server)

@@ -119,7 +119,7 @@ async def test_what_is_revoked_on_one_node_is_refused_on_the_other_within_a_seco
                     assert time.monotonic() < end
                     await asyncio.sleep(0.02)
 
-        key = await made("/v1/Keys")
+        key = await made("/v1/Keys", Role="admin")
         await refused_within_a_second(
             lambda: here.delete(f"/v1/Keys/{key['sid']}"),
             lambda: there.get("/v1/Devices", auth=(key["sid"], key["secret"])),

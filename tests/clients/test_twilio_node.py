@@ -191,7 +191,7 @@ def test_wrong_credentials_are_refused_and_an_api_key_works(run, rest, server):
         run(code.format(names="process.env.TWILIO_ACCOUNT_SID, 'wrong'"))
     assert (refused.value.status, refused.value.code) == (401, 20003)
     register(rest, "boiler-9")
-    key = rest.post("/v1/Keys", data={"FriendlyName": "ci"}).json()
+    key = rest.post("/v1/Keys", data={"FriendlyName": "ci", "Role": "admin"}).json()
     account = server.auth[0]
     assert run(code.format(names=f"'{key['sid']}', '{key['secret']}', {{accountSid: '{account}'}}")) == 1
 

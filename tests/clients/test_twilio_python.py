@@ -195,7 +195,7 @@ def test_wrong_credentials_are_refused(server):
 
 
 def test_an_api_key_works_as_username_and_password(rest, server):
-    key = rest.post("/v1/Keys", data={"FriendlyName": "ci"}).json()
+    key = rest.post("/v1/Keys", data={"FriendlyName": "ci", "Role": "admin"}).json()
     http = TwilioHttpClient()
     client = Client(key["sid"], key["secret"], server.auth[0], http_client=http)
     client.microvisor.base_url = server.url

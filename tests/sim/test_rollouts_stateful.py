@@ -76,7 +76,7 @@ class Rollouts(RuleBasedStateMachine):
     )
     def release(self, app: int, waves: str, limit: str, unproven: str, most: str, soak: str) -> None:
         form = {"Waves": waves, "Limit": limit, "OnUnproven": unproven, "MaxConcurrent": most, "Soak": soak}
-        self._start(App=self.apps[app], MinimumSample="1", SilentAfter="120", OfflineAfter="600", **form)
+        self._start(App=self.apps[app], Selector="*", MinimumSample="1", SilentAfter="120", OfflineAfter="600", **form)
 
     @precondition(lambda self: self.rollouts)
     @rule(data=st.data())

@@ -4,9 +4,9 @@ import msgspec
 
 from fleetvisor.api import paging
 from fleetvisor.api.account_shapes import KeyShape, NewAccountShape, NewKeyShape, key_shape, new_account_shape
-from fleetvisor.api.forms import find_flag, find_number, find_text
+from fleetvisor.api.forms import find_flag, find_number, find_text, get_text
 from fleetvisor.api.routes import Call, Param, Route
-from fleetvisor.features.accounts.model import WantedKey
+from fleetvisor.features.accounts.model import Caller, WantedKey
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.ground.errors import AccessDenied
 from fleetvisor.ground.limits import Limits
@@ -26,7 +26,7 @@ class AccountHandlers:
     def routes(self) -> list[Route]:
         """Give the operations."""
         name = Param("FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64)
-        role = Param("Role", "viewer, operator or admin (default): what it may do.", extension=True)
+        role = Param("Role", "viewer, operator or admin: what it may do.", required=True, extension=True)
         ttl = Param(
             "Ttl", "Seconds until it ends, 0 is never; by default with the key that makes it, or never.", "integer",
             extension=True,
@@ -41,7 +41,7 @@ class AccountHandlers:
             Route(
                 "POST", "/v1/Accounts", "CreateAccount", "Make another account (first account's Auth Token only).",
                 self._create, NewAccountShape, status=201, params=(whose,), errors=(400, 401, 403, 409, 413, 415, 429),
-                extension=True, tags=tags, admin=True,
+                extension=True, tags=tags, admin=True, judge=_may_make_accounts,
             ),
             Route(
                 "POST", "/v1/Keys", "CreateKey", "Make an API key.", self._create_key, NewKeyShape, status=201,
@@ -62,15 +62,13 @@ class AccountHandlers:
         ]  # fmt: skip
 
     async def _create(self, call: Call) -> Answer:
-        if not call.caller.is_first or call.caller.key_sid is not None:
-            raise AccessDenied("Only the first account's Auth Token may make accounts.")
         name = find_text(call.form, "FriendlyName") or ""
         return json_answer(new_account_shape(await self._accounts.create(name)), 201)
 
     async def _create_key(self, call: Call) -> Answer:
         wanted = WantedKey(
             find_text(call.form, "FriendlyName") or "",
-            find_text(call.form, "Role") or "admin",
+            get_text(call.form, "Role"),
             find_number(call.form, "Ttl", 0) if find_text(call.form, "Ttl") else None,
         )
         made = await self._accounts.create_key(call.caller, wanted)
@@ -91,3 +89,9 @@ class AccountHandlers:
         descendants = find_flag(call.request.query(), "Descendants") or False
         await self._accounts.delete_key(call.caller.account_sid, call.args[0], descendants=descendants)
         return Answer(204)
+
+
+def _may_make_accounts(caller: Caller) -> None:
+    """Raise ``AccessDenied`` unless it is the first account, proven by an Auth Token."""
+    if not caller.is_first or caller.key_sid is not None:
+        raise AccessDenied("Only the first account's Auth Token may make accounts.")

@@ -8,6 +8,7 @@ the published document declares it; no cookie is ever read.
 from typing import Any, Final
 
 from fleetvisor.api.pages import Pages
+from fleetvisor.api.parameters import check_names
 from fleetvisor.api.routes import Call, Route, Routes
 from fleetvisor.features.accounts.model import Caller
 from fleetvisor.features.accounts.service import Accounts
@@ -19,7 +20,7 @@ from fleetvisor.web.answers import Answer, Header
 from fleetvisor.web.auth import BASIC_CHALLENGE, parse_basic
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.problems import Edge, Handler
-from fleetvisor.web.requests import Fields, Receive, Request, Scope, Send
+from fleetvisor.web.requests import FORM, Fields, Receive, Request, Scope, Send, parse_media_type
 from fleetvisor.web.scans import Scans
 from fleetvisor.web.urls import Urls
 
@@ -124,15 +125,24 @@ class Api:
             raise _no_method([*by_method, "OPTIONS"])
         if not caller.may(route.role):
             raise AccessDenied(f"This needs the role {route.role}; the API key has {caller.role}.")
-        form: Fields = await request.form(self._limits.form_bytes_max) if _takes_form(route) else {}
+        if route.judge is not None:
+            route.judge(caller)
+        form: Fields = await request.form(self._limits.form_bytes_max) if _reads_form(route, request) else {}
+        if route.has_extensions:
+            check_names(route, request.query(), form)
         call = Call(request, caller, args, form)
         if route.scans:
             return await self._scans.run(caller.account_sid, request, lambda: route.handler(call))
         return await route.handler(call)
 
 
-def _takes_form(route: Route) -> bool:
-    return route.method == "POST" and not route.upload and route.media is None
+def _reads_form(route: Route, request: Request) -> bool:
+    """Return whether to read the body as a form: a POST's, and what was sent as one where an operation takes none."""
+    if route.upload or route.media is not None:
+        return False
+    if route.method == "POST":
+        return True
+    return route.extension and parse_media_type(request.header(b"content-type"))[0] == FORM
 
 
 _NO_PATH: Final = "No such path; the reference is at /docs."

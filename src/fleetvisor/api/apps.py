@@ -2,26 +2,16 @@
 
 from base64 import b64encode
 from pathlib import Path
-from typing import Final
 
 from fleetvisor.api import paging, uploads
-from fleetvisor.api.routes import Call, Param, Route
+from fleetvisor.api.routes import Call, Route
 from fleetvisor.api.shapes import AppShape, ManifestShape, app_shape
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.ground.clock import Entropy
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
-from fleetvisor.protocol.images import KINDS
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.urls import Urls
-
-_PARAMS: Final = (
-    Param("File", "The bundle, or firmware of another kind.", "file", required=True),
-    Param("UniqueName", "A name for the App."),
-    Param("Kind", f"What the File must be: {', '.join(KINDS)}; by default told by its content, which raw skips."),
-    Param("Version", "The version of a File that states none."),
-    Param("HardwareClass", "The hardware class of a File that states none."),
-)
 
 
 class AppHandlers:
@@ -45,7 +35,7 @@ class AppHandlers:
         return [
             Route(
                 "POST", "/v1/Apps", "CreateApp", "Upload a bundle or other firmware as a new App.", self._create,
-                AppShape, status=201, params=_PARAMS, errors=(400, 401, 409, 413, 415, 429), upload=True,
+                AppShape, status=201, params=uploads.PARAMS, errors=(400, 401, 409, 413, 415, 429), upload=True,
                 extension=True, tags=tags,
             ),
             Route(

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from msgspec import UNSET, UnsetType
 
 from fleetvisor.api import paging
-from fleetvisor.api.forms import all_texts, find_flag, find_text
+from fleetvisor.api.forms import all_texts, find_flag, find_selector, find_text
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.api.shapes import (
     AttributesShape,
@@ -24,6 +24,7 @@ from fleetvisor.api.shapes import (
 )
 from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.model import DeviceChange, Registration
+from fleetvisor.features.devices.selectors import EVERYTHING
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound
@@ -55,7 +56,9 @@ _UPDATE_PARAMS: Final = (
         extension=True,
     ),
 )  # fmt: skip
-_SELECTOR: Final = Param("Selector", "Only Devices that it selects, such as site=graz,seen<5m.", extension=True)
+_SELECTOR: Final = Param(
+    "Selector", "Only Devices that it selects, such as site=graz,seen<5m; * is all.", extension=True
+)
 _BY: Final = Param("By", "status, app, target, hardware, access or a label: count for each value.", extension=True)
 _CREATE_PARAMS: Final = (
     Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
@@ -127,11 +130,11 @@ class DeviceHandlers:
 
     async def _list(self, call: Call) -> Answer:
         account_sid, query = call.caller.account_sid, call.request.query()
-        selector = (find_text(query, "Selector") or "").strip()
+        selector = find_selector(query)
         wanted = f"&{urlencode({'Selector': selector})}" if selector else ""
         name = paging.ListName("/v1/Devices", account_sid, "devices", (int, str), wanted)
         asked = paging.parse_paging(query, name, self._limits)
-        if selector:
+        if selector is not None and selector != EVERYTHING:
             page = await self._devices.select(account_sid, selector, asked.request)
         else:
             page = await self._devices.list(account_sid, asked.request)
@@ -140,7 +143,7 @@ class DeviceHandlers:
 
     async def _count(self, call: Call) -> Answer:
         query = call.request.query()
-        selector, by = (find_text(query, "Selector") or "").strip(), find_text(query, "By") or None
+        selector, by = find_selector(query) or "", find_text(query, "By") or None
         counts = await self._devices.count(call.caller.account_sid, selector, by)
         groups = [DeviceGroupShape(group.value, group.count) for group in counts.groups]
         shape = DeviceCountsShape(call.caller.account_sid, selector, by, counts.total, groups, counts.others)

@@ -1,6 +1,6 @@
 """Form parameters as the API defines them: UpperCamelCase, case-sensitive, each at most once.
 
-Deliberately ignores parameters that it does not know, as the original did. Pure.
+Names that nobody asks for are ``parameters``' to judge. Pure.
 """
 
 from datetime import UTC, datetime
@@ -57,6 +57,14 @@ def find_flag(form: Fields, name: str) -> bool | None:
     if flag is None:
         raise Invalid(f"{name} must be true or false.")
     return flag
+
+
+def find_selector(fields: Fields) -> str | None:
+    """Return Selector, trimmed; ``None`` when it is absent. Raises ``Invalid`` when it is empty."""
+    text = find_text(fields, "Selector")
+    if text is not None and not text.strip():
+        raise Invalid("Selector is empty. Say which Devices, as in site=graz; * selects all of them.")
+    return None if text is None else text.strip()
 
 
 def find_moment(form: Fields, name: str) -> Millis | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from fleetvisor import __version__
 from fleetvisor.api.paging import Meta
+from fleetvisor.api.parameters import in_form
 from fleetvisor.api.routes import Param, Route, Routes
 from fleetvisor.ground import errors
 from fleetvisor.web.problems import ProblemBody
@@ -76,7 +77,7 @@ def _operation(route: Route) -> Json:
     }
     if route.media is not None:
         operation["requestBody"] = {"required": True, "content": {route.media: {"schema": {"type": "string"}}}}
-    elif route.params and route.method == "POST":
+    elif route.params and in_form(route):
         operation["requestBody"] = _body(route)
     if route.extension:
         operation["x-fleetvisor-extension"] = True
@@ -93,11 +94,12 @@ def _parameters(route: Route) -> list[Json]:
         found += [
             {"name": name, "in": "query", "schema": schema, "description": text} for name, schema, text in _PAGING
         ]
-    if route.method in {"GET", "DELETE"}:
+    if not in_form(route):
         found += [
             {
                 "name": param.name,
                 "in": "query",
+                "required": param.required,
                 "schema": {"type": param.kind},
                 "description": param.about,
                 "x-fleetvisor-extension": True,
@@ -138,7 +140,7 @@ def _responses(route: Route) -> Json:
     if route.shape is not None:
         success["content"] = {"application/json": {"schema": _answer_schema(route)}}
     responses: Json = {str(route.status): success}
-    for status in route.errors:
+    for status in sorted({*route.errors, 400} if route.extension else route.errors):
         responses[str(status)] = _error(status)
     responses["default"] = _error(500)
     return responses

@@ -4,7 +4,7 @@ from typing import Final, Literal
 from urllib.parse import urlencode
 
 from fleetvisor.api import paging
-from fleetvisor.api.forms import find_flag, find_moment, find_number, find_text
+from fleetvisor.api.forms import find_flag, find_moment, find_number, find_selector, find_text
 from fleetvisor.api.rollout_shapes import (
     DecisionShape,
     PlanShape,
@@ -42,7 +42,7 @@ _PACE_PARAMS: Final = (
 )  # fmt: skip
 _CREATE: Final = (
     Param("App", "The SID or unique name of the App to release.", extension=True),
-    Param("Selector", "Which Devices, such as site=graz; all without it.", extension=True),
+    Param("Selector", "Which Devices, such as site=graz; * is all. A release needs it.", extension=True),
     Param("Waves", "How far each wave goes, such as 1%,10%,50%,100% or 5,10%,100%.", extension=True),
     Param("FriendlyName", "What it is for; up to 64 characters.", extension=True, chars_max=_NAME_CHARS_MAX),
     Param("Kind", "release (default), or rollback.", extension=True),
@@ -180,7 +180,7 @@ class RolloutHandlers:
         state = find_text(query, "State") or None
         if state is not None and state not in STATES:
             raise Invalid(f"State must be one of {', '.join(STATES)}.")
-        selector = (find_text(query, "Selector") or "").strip()
+        selector = find_selector(query) or ""
         wanted = {name: value for name, value in (("State", state), ("Selector", selector)) if value}
         path = f"/v1/Rollouts/{rollout.rollout_sid}/Devices"
         name = paging.ListName(path, account_sid, "rollout_devices", (str,), f"&{urlencode(wanted)}" if wanted else "")
@@ -193,9 +193,11 @@ class RolloutHandlers:
 def _draft(form: Fields, limits: Limits) -> Draft:
     """Read what a new rollout is to be. Raises ``Invalid``."""
     kind, app, of = _kind(form), find_text(form, "App") or None, find_text(form, "RollbackOf") or None
-    selector = (find_text(form, "Selector") or "").strip()
+    selector = find_selector(form)
     if kind == "release" and (app is None or of is not None):
         raise Invalid("A release needs an App, and no RollbackOf (with Kind=rollback it is the other way round).")
+    if kind == "release" and selector is None:
+        raise Invalid("A release needs a Selector: which Devices, as in site=graz; * selects all of them.")
     if kind == "rollback" and (of is None or app is not None or selector):
         raise Invalid("A rollback needs RollbackOf, and neither App nor Selector: it takes back what that one did.")
     name = find_text(form, "FriendlyName") or ""
@@ -205,7 +207,7 @@ def _draft(form: Fields, limits: Limits) -> Draft:
         kind=kind,
         app=app,
         rollback_of=None if of is None else of[:2] + of[2:].lower(),
-        selector=selector,
+        selector=selector or "",
         friendly_name=name,
         waves=rules.parse_waves(find_text(form, "Waves") or _default_waves(kind), limits),
         guard=_guard(form),

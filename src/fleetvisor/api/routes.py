@@ -32,7 +32,7 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One form parameter, for the OpenAPI document."""
+    """One parameter, in the form of a POST, else in the query. ``extension``: the original does not have it."""
 
     name: str
     about: str
@@ -49,6 +49,7 @@ class Route:
     """One operation. ``shape`` is its answer's struct; ``list_key`` is set when it answers pages of that.
 
     ``media`` is the type of a body that is no form. ``scans``: it looks at a whole fleet, so it waits for its turn.
+    ``judge`` raises ``AccessDenied`` where the role is not enough.
     """
 
     method: str
@@ -67,6 +68,12 @@ class Route:
     tags: tuple[str, ...] = field(default=())
     admin: bool = False
     scans: bool = False
+    judge: Callable[[Caller], None] | None = None
+
+    @property
+    def has_extensions(self) -> bool:
+        """Return whether it, or one of its parameters, is ours and not the original's."""
+        return self.extension or any(param.extension for param in self.params)
 
     @property
     def role(self) -> Role:

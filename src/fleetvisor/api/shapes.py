@@ -168,6 +168,7 @@ class AppShape(msgspec.Struct):
     url: Url
     links: AppLinks
     signed: Annotated[bool, _EXTENSION]
+    bears_signature: Annotated[bool, _EXTENSION]
     kind: Annotated[Kind, _EXTENSION]
     version: Annotated[str | None, _EXTENSION]
     hardware_class: Annotated[str | None, _EXTENSION]
@@ -315,6 +316,7 @@ def app_shape(app: App, urls: Urls) -> AppShape:
         url=url,
         links=AppLinks(urls.app_manifest(app.app_sid)),
         signed=app.signed,
+        bears_signature=app.signed,
         kind=app.kind,
         version=app.version,
         hardware_class=app.hardware_class,

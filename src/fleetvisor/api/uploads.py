@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser
 
+from fleetvisor.api import parameters
+from fleetvisor.api.routes import Param
 from fleetvisor.features.apps.model import Upload
 from fleetvisor.ground.errors import Invalid, TooLarge, UnsupportedMediaType
 from fleetvisor.ground.limits import Limits
@@ -17,12 +19,22 @@ from fleetvisor.ground.names import is_text
 from fleetvisor.ground.offload import Offload
 from fleetvisor.protocol.images import KINDS, ZIP_MAGICS, Kind
 from fleetvisor.web.requests import Request
+from fleetvisor.web.values import parse_options
 
 _OVERHEAD_MAX: Final = 64 << 10
 _FIELD_MAX: Final = 4096
 _PARTS_MAX: Final = 16
 _HEADERS_MAX: Final = 8 << 10
-_FIELDS: Final = frozenset({"UniqueName", "Kind", "Version", "HardwareClass"})
+#: What an upload may say. Other parts are ignored, as the original ignores them, but not a slip of one of these.
+PARAMS: Final = (
+    Param("File", "The bundle, or firmware of another kind.", "file", required=True),
+    Param("UniqueName", "A name for the App."),
+    Param("Kind", f"What the File must be: {', '.join(KINDS)}; by default told by its content, which raw skips."),
+    Param("Version", "The version of a File that states none."),
+    Param("HardwareClass", "The hardware class of a File that states none."),
+)
+_KNOWN: Final = frozenset(param.name for param in PARAMS)
+_FIELDS: Final = _KNOWN - {"File"}
 _MAGIC_BYTES: Final = 4
 
 
@@ -73,7 +85,7 @@ class _Parts:
 
     def on_header_end(self) -> None:
         if self._header_name.lower() == b"content-disposition":
-            kind, options = parse_options_header(self._header_value)
+            kind, options = parse_options(self._header_value)
             if kind == b"form-data":
                 self._name = _decode(options.get(b"name", b""), "A part's name")
         self._header_name = self._header_value = b""
@@ -81,7 +93,9 @@ class _Parts:
     def on_headers_finished(self) -> None:
         if not self._name:
             raise Invalid("A part has no Content-Disposition: form-data with a name.")
-        if self._name in self.names and self._name in {"File", *_FIELDS}:
+        if self._name not in _KNOWN:
+            parameters.refuse_near(self._name, PARAMS)
+        if self._name in self.names and self._name in _KNOWN:
             raise Invalid(f"There is more than one part {self._name}; send one.")
         self.names.append(self._name)
         if len(self.names) > _PARTS_MAX:
@@ -196,7 +210,7 @@ def _create(spooled: Path) -> BinaryIO:
 
 
 def _boundary(request: Request) -> bytes:
-    kind, options = parse_options_header(request.header(b"content-type") or b"")
+    kind, options = parse_options(request.header(b"content-type"))
     if kind != b"multipart/form-data":
         raise UnsupportedMediaType("Upload firmware as multipart/form-data with a part named File.")
     boundary = options.get(b"boundary")

@@ -8,6 +8,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from fleetvisor.web.values import unescaped
+
 # Every repetition is possessive (`++`, `*+`): the grammar needs no second try, and a hostile header gets none.
 _TOKEN: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _WORD: Final = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*+")'
@@ -16,21 +18,25 @@ _PARAMETER: Final = rf"{_TOKEN}(?:{_OWS}={_OWS}{_WORD}?+)?+"
 _PREFERENCE: Final = re.compile(
     rf"{_OWS}({_TOKEN})(?:{_OWS}={_OWS}({_WORD})?+)?+(?:{_OWS};{_OWS}(?:{_PARAMETER})?+)*+{_OWS}(?:,|$)", re.DOTALL
 )
-_EMPTY: Final = re.compile(rf"{_OWS},")
-_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+_EMPTY: Final = re.compile(rf"(?:{_OWS},)++")
 _DIGITS_MAX: Final = 9
+_PREFERENCES_MAX: Final = 100
+_REMEMBERED_BYTES_MAX: Final = 64
 
 
-@lru_cache(maxsize=256)
 def wait_of(prefer: bytes) -> int | None:
-    """Give the seconds of the first ``wait`` in ``prefer`` (several header lines joined by commas).
+    """Return the seconds of the first ``wait`` in ``prefer`` (several header lines joined by commas).
 
     ``None`` when there is none, when its value is not a count of seconds, or when the header breaks its syntax
-    before it: an invalid preference is an ignored one.
+    before it: an invalid preference is an ignored one. Short headers are remembered.
     """
+    return _remembered(prefer) if len(prefer) <= _REMEMBERED_BYTES_MAX else _wait_of(prefer)
+
+
+def _wait_of(prefer: bytes) -> int | None:
     text = prefer.decode("latin-1")
     place = 0
-    while place < len(text):
+    for _ in range(_PREFERENCES_MAX):
         if empty := _EMPTY.match(text, place):
             place = empty.end()
             continue
@@ -43,11 +49,14 @@ def wait_of(prefer: bytes) -> int | None:
     return None
 
 
+_remembered = lru_cache(maxsize=256)(_wait_of)
+
+
 def _seconds(word: str | None) -> int | None:
     if word is None:
         return None
     if word.startswith('"'):
-        word = _ESCAPED.sub(r"\1", word[1:-1])
+        word = unescaped(word[1:-1])
     if not (word.isascii() and word.isdigit()):
         return None
     return int(word[-_DIGITS_MAX:]) if len(word.lstrip("0")) <= _DIGITS_MAX else 10**_DIGITS_MAX - 1

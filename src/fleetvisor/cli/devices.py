@@ -46,6 +46,7 @@ Selector = Annotated[
         show_default=False,
     ),
 ]
+Everything = Annotated[bool, typer.Option("--all", help="Every device.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
@@ -274,7 +275,7 @@ def label_all(
 
 
 def is_blank(selector: str | None) -> bool:
-    """Tell whether a selector was given that says nothing: to the API every device, in a script a variable unset."""
+    """Tell whether a selector was given that says nothing: in a script, a variable that is not set."""
     return selector is not None and not selector.strip()
 
 

@@ -13,11 +13,11 @@ app = group("Make, list and remove API keys.")
 @command(app, "create")
 def create(
     session: Session,
-    name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
     role: Annotated[
-        str | None,
-        typer.Option("--role", metavar="ROLE", help="viewer, operator or admin; admin if absent.", show_default=False),
-    ] = None,
+        str,
+        typer.Option("--role", metavar="ROLE", help="viewer, operator or admin: what it may do.", show_default=False),
+    ],
+    name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
     ttl: Annotated[
         int | None,
         typer.Option(

@@ -13,7 +13,7 @@ from rich.text import Text
 from fleetvisor.cli.devices import reason
 from fleetvisor.cli.durations import spell
 from fleetvisor.cli.output import STYLES, cell, clean
-from fleetvisor.client.rollouts import Decision, Guard, Rollout, RolloutDevice, Wave
+from fleetvisor.client.rollouts import EVERYTHING, Decision, Guard, Rollout, RolloutDevice, Wave
 
 # What a bar is drawn with, in the order of a bar: a glyph for each state, so that it can be read without colours.
 GLYPHS: Final = {
@@ -90,7 +90,7 @@ def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
         "sid": rollout.sid,
         "name": rollout.friendly_name,
         "what": subject(rollout, app),
-        "selector": rollout.selector or "(every device)",
+        "selector": "(every device)" if rollout.selector in {"", EVERYTHING} else rollout.selector,
         "state": rollout.state,
         "wave": place(rollout),
         "devices": counted(rollout.counts),

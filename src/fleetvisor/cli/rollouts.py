@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from fleetvisor.cli import rollout_view as view
-from fleetvisor.cli.devices import AppNames, Selector, is_blank, removed
+from fleetvisor.cli.devices import AppNames, Everything, Selector, is_blank, removed
 from fleetvisor.cli.options import Failure, Session, Usage, command, group
 from fleetvisor.cli.rollout_options import (
     Confidence,
@@ -34,7 +34,7 @@ from fleetvisor.cli.rollout_options import (
 )
 from fleetvisor.cli.rollout_watch import app_name, show_whole, watch
 from fleetvisor.client.answers import ApiProblem, Unreachable
-from fleetvisor.client.rollouts import Action, Rollout
+from fleetvisor.client.rollouts import EVERYTHING, Action, Rollout
 
 app = group("Release an app to devices in waves, under a guard that stops what fails; watch it, end it, take it back.")
 
@@ -44,6 +44,7 @@ def create(
     session: Session,
     app: Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)],
     selector: Selector = None,
+    everything: Everything = False,
     waves: Waves = None,
     name: Name = None,
     limit: Limit = None,
@@ -60,7 +61,9 @@ def create(
     start: Start = False,
     start_at: StartAt = None,
 ) -> None:
-    """Draft a rollout of an app to those that -l selects, or to all. Nothing happens before it is started.
+    """Draft a rollout of an app to those that -l selects, or with --all to every device.
+
+    Nothing happens before it is started.
 
     Times are written 90s, 10m, 2h, 1d, or in seconds. When the draft cannot be started it is kept and shown, and the
     exit status is 1.
@@ -70,9 +73,11 @@ def create(
         require_proof, max_concurrent, starts_per_minute, known_since,
     )  # fmt: skip
     if is_blank(selector):
-        raise Usage("The selector is empty: it would select every device.", "For every device leave -l away.")
+        raise Usage("The selector is empty.", "For every device say --all.")
+    if everything == (selector is not None):
+        raise Usage("Say which devices: either -l SELECTOR or --all.", "See: fleetvisor rollouts create --help")
     session.client.app(app)  # an app that is not there is told as that, and not as a parameter that is refused
-    made = session.rollouts.create(app, selector, wanted)
+    made = session.rollouts.create(app, selector or EVERYTHING, wanted)
     _show_made(session, made, start=start, start_at=start_at)
 
 

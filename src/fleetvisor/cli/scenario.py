@@ -77,7 +77,7 @@ class _Tale:
         faults = Faults(fail=story.fail_rate, seed=story.seed, manifest=_manifest(self._v2))
         stage.stack.enter_context(swarm(fleet, stage.server, faults=faults, ramp_s=story.devices / 200))
         self._say(f"They are registered after {self._spent_s:.0f} s. Rolling out {self._v1.name} to all of them …")
-        form = self._form(FriendlyName="first", App=self._v1.sid, Waves="100%", Soak="0", Limit="2%")
+        form = self._form(FriendlyName="first", App=self._v1.sid, Selector="*", Waves="100%", Soak="0", Limit="2%")
         first = self._run(form, story.setup_s, "completed")
         self._demand_all_run_first()
         if first.counts.get("succeeded") != story.devices:
@@ -156,6 +156,7 @@ class _Tale:
         form = self._form(
             FriendlyName="bad release",
             App=self._v2.sid,
+            Selector="*",
             Waves=story.waves,
             Limit=story.limit,
             OnUnproven="stop",

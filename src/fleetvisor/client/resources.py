@@ -285,7 +285,7 @@ class Client:
 
     # keys and accounts
 
-    def create_key(self, name: str | None = None, *, role: str | None = None, ttl_s: int | None = None) -> Key:
+    def create_key(self, name: str | None = None, *, role: str, ttl_s: int | None = None) -> Key:
         """Make an API key; the answer holds its secret."""
         form = make_form(FriendlyName=name, Role=role, Ttl=None if ttl_s is None else str(ttl_s))
         return read(self._http.post("/v1/Keys", form), Key)

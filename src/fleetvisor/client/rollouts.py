@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fleetvisor.client.http import Form, Http
 
 _ROLLOUTS: Final = "/v1/Rollouts"
+#: The selector that selects every device.
+EVERYTHING: Final = "*"
 Action = Literal["start", "pause", "resume", "abort", "retry", "release"]
 
 
@@ -168,8 +170,8 @@ class Rollouts:
         """Speak through ``http``."""
         self._http = http
 
-    def create(self, app: str, selector: str | None = None, wanted: Wanted | None = None) -> Rollout:
-        """Draft the release of an app, by SID or unique name, to those that ``selector`` selects, or to all."""
+    def create(self, app: str, selector: str, wanted: Wanted | None = None) -> Rollout:
+        """Draft the release of an app, by SID or unique name, to those that ``selector`` selects: ``*`` is all."""
         form = make_form(App=app, Selector=selector)
         return read(self._http.post(_ROLLOUTS, {**form, **_form(wanted or Wanted())}), Rollout)
 

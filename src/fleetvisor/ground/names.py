@@ -4,6 +4,8 @@ Deliberately only form: whether a name is taken is the store's to say. Spec: a n
 nor need escaping in a path that twilio-node would refuse (reference, sections 1 and 4).
 """
 
+from collections.abc import Iterable
+from difflib import SequenceMatcher
 from typing import Final
 from unicodedata import category
 
@@ -12,6 +14,7 @@ from fleetvisor.ground.sids import is_sid
 
 _PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 _PATH_SPECIAL: Final = frozenset("/?")
+_COMPARED_MAX: Final = 100
 
 
 def check_unique_name(text: str, chars_max: int) -> str:
@@ -68,3 +71,24 @@ def check_label(what: str, text: str, chars_max: int) -> str:
     if not 0 < len(text) <= chars_max or not text.isprintable():
         raise Invalid(f"{what} must have 1 to {chars_max} printable characters.")
     return text
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the one of ``known``, which must not be empty, that is spelt most like ``name``."""
+    matcher = SequenceMatcher(b=name[:_COMPARED_MAX].casefold(), autojunk=False)
+
+    def likeness(other: str) -> float:
+        matcher.set_seq1(other[:_COMPARED_MAX].casefold())
+        return matcher.ratio()
+
+    return max(known, key=likeness)
+
+
+def is_near(name: str, other: str) -> bool:
+    """Return whether two words are the same but for case and one letter that is more, missing or another."""
+    first, second = sorted((name.casefold(), other.casefold()), key=len)
+    if len(second) - len(first) > 1:
+        return False
+    same = next((place for place, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), len(first))
+    rest = same + 1 if len(first) == len(second) else same
+    return first[rest:] == second[same + 1 :]

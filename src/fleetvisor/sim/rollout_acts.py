@@ -81,7 +81,7 @@ async def _release(world: "RolloutWorld", *, start: bool) -> None:
     chance = world.chance
     form = {
         "App": chance.choice(world.operator.available).sid,
-        "Selector": chance.choice(["", "", "", "ring=1", "ring in (0,2)"]),
+        "Selector": chance.choice(["*", "*", "*", "ring=1", "ring in (0,2)"]),
         "Waves": chance.choice(_WAVES),
         "Limit": chance.choice(["1%", "10%", "30%", "60%"]),
         "MinimumSample": str(chance.choice([1, 5])),

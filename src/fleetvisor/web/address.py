@@ -12,16 +12,19 @@ from typing import Final
 
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.web.requests import Scope
+from fleetvisor.web.values import unescaped
 
 Network = IPv4Network | IPv6Network
 
 UNKNOWN: Final = "unknown"
 _HEADERS: Final = frozenset({b"forwarded", b"x-forwarded-for"})
 _HOPS_MAX: Final = 64
-_OBFUSCATED: Final = re.compile(r"unknown|_[A-Za-z0-9._-]{1,63}")
-_PORT: Final = r"(?:\d{1,5}|_[A-Za-z0-9._-]+)"
-_WITH_PORT: Final = re.compile(rf"(\d+\.\d+\.\d+\.\d+):{_PORT}|\[([0-9A-Fa-f:.]+)\](?::{_PORT})?")
-_FOR: Final = re.compile(r'\s*for\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"]+))\s*', re.IGNORECASE)
+# Every repetition is possessive: what a header holds is read once, whatever it is.
+_OBFUSCATED: Final = re.compile(r"unknown|_[A-Za-z0-9._-]{1,63}+")
+_PORT: Final = r"(?:[0-9]{1,5}+|_[A-Za-z0-9._-]++)"
+_WITH_PORT: Final = re.compile(rf"([0-9]{{1,3}}+(?:\.[0-9]{{1,3}}+){{3}}):{_PORT}|\[([0-9A-Fa-f:.]++)\](?::{_PORT})?+")
+_FOR: Final = re.compile(r'\s*+for\s*+=\s*+(?:"((?:[^"\\]|\\.)*+)"|([^\s;,"]++))\s*+', re.IGNORECASE)
+_PIECE: Final = {mark: re.compile(rf'(?:[^"{mark}]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))*+', re.DOTALL) for mark in (",", ";")}
 
 
 class Addresses:
@@ -71,7 +74,7 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
 
 def _hops(name: bytes, value: str) -> list[str]:
     """Give the hops that a header names, the client's first."""
-    texts = _forwarded(value) if name == b"forwarded" else [hop.strip() for hop in value.split(",")]
+    texts = _forwarded(value) if name == b"forwarded" else [hop.strip() for hop in value.split(",", _HOPS_MAX)]
     if len(texts) > _HOPS_MAX:
         raise Invalid(f"{name.decode()} names more than {_HOPS_MAX} hops.")
     return [_hop(name, text) for text in texts]
@@ -85,21 +88,23 @@ def _forwarded(value: str) -> list[str]:
         if len(matches) > 1:
             raise Invalid("forwarded has an element with two for= pairs.")
         quoted, plain = matches[0].groups() if matches else (None, UNKNOWN)
-        texts.append(re.sub(r"\\(.)", r"\1", quoted) if quoted is not None else plain)
+        texts.append(unescaped(quoted) if quoted is not None else plain)
     return texts
 
 
 def _split(text: str, separator: str) -> list[str]:
     """Split at a separator outside quotes."""
-    pieces = [""]
-    quoted = escaped = False
-    for char in text:
-        if char == separator and not quoted:
-            pieces.append("")
-            continue
-        quoted ^= char == '"' and not escaped
-        escaped = char == "\\" and quoted and not escaped
-        pieces[-1] += char
+    pieces: list[str] = []
+    place = 0
+    while True:
+        if len(pieces) == _HOPS_MAX + 1:
+            raise Invalid(f"forwarded holds more than {_HOPS_MAX} elements or pairs.")
+        piece = _PIECE[separator].match(text, place)
+        end = piece.end() if piece else place
+        pieces.append(text[place:end])
+        if end >= len(text):
+            break
+        place = end + 1
     return pieces
 
 

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from fleetvisor.ground.errors import RangeNotSatisfiable
 
-_TAG: Final = re.compile(rb'[ \t]*(?:(W/)?"([\x21\x23-\x7e\x80-\xff]*)")?[ \t]*(?:,|$)')
-_RANGE: Final = re.compile(rb"[ \t]*bytes[ \t]*=[ \t]*(\d*)[ \t]*-[ \t]*(\d*)[ \t]*", re.IGNORECASE)
+# Every repetition is possessive (`*+`, `?+`): two neighbours that match the same blanks get no second try.
+_TAG: Final = re.compile(rb'[ \t,]*+(?:(W/)?+"([\x21\x23-\x7e\x80-\xff]*+)"[ \t]*+)?+(?:,|\Z)')
+_RANGE: Final = re.compile(rb"[ \t]*+bytes[ \t]*+=[ \t]*+(\d*+)[ \t]*+-[ \t]*+(\d*+)[ \t]*+", re.IGNORECASE)
 _DIGITS_MAX: Final = 18
 
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote_to_bytes
 
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import Invalid, TooLarge, Unavailable, UnsupportedMediaType
+from fleetvisor.web.values import parse_options
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -59,11 +60,8 @@ class Request:
 
     def header(self, name: bytes) -> bytes | None:
         """Give a header's value by its lower-case name; a header that came twice is joined with a comma."""
-        found: bytes | None = None
-        for key, value in self.scope["headers"]:
-            if key == name:
-                found = value if found is None else found + b", " + value
-        return found
+        found = [value for key, value in self.scope["headers"] if key == name]
+        return b", ".join(found) if found else None
 
     def query(self) -> Fields:
         """Give the query's parameters. Raises ``Invalid`` for what is no text."""
@@ -137,23 +135,19 @@ def parse_fields(raw: bytes, where: str) -> Fields:
     pairs = raw.split(b"&")
     if len(pairs) > _FIELDS_MAX:
         raise Invalid(f"{where} has more than {_FIELDS_MAX} parameters.")
-    fields: dict[str, tuple[str, ...]] = {}
+    fields: dict[str, list[str]] = {}
     for pair in pairs:
         if pair:
             name, _, value = pair.partition(b"=")
             key = _text(unquote_to_bytes(name.replace(b"+", b" ")), where)
-            fields[key] = (*fields.get(key, ()), _text(unquote_to_bytes(value.replace(b"+", b" ")), where))
-    return fields
+            fields.setdefault(key, []).append(_text(unquote_to_bytes(value.replace(b"+", b" ")), where))
+    return {name: tuple(values) for name, values in fields.items()}
 
 
 def parse_media_type(raw: bytes | None) -> tuple[str, dict[str, str]]:
     """Parse a Content-Type into the lower-case type and its parameters; absent is ``""``."""
-    media, *rest = (raw or b"").decode("latin-1").split(";")
-    options: dict[str, str] = {}
-    for item in rest:
-        name, _, value = item.partition("=")
-        options[name.strip().lower()] = value.strip().strip('"')
-    return media.strip().lower(), options
+    media, options = parse_options(raw)
+    return media.decode("latin-1"), {name.decode("latin-1"): value.decode("latin-1") for name, value in options.items()}
 
 
 def _text(raw: bytes, where: str) -> str:

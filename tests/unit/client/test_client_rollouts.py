@@ -61,11 +61,11 @@ def test_an_answer_of_another_shape_is_a_server_not_understood(answering):
 
 def test_only_what_is_given_is_sent(answering, calls):
     rollouts = answering(ROLLOUT)
-    rollouts.create("app-1")
+    rollouts.create("app-1", "*")
     rollouts.create("app-1", "site=graz", Wanted(name="spring", waves="1,100%", soak_s=0, require_proof=False))
     rollouts.create_rollback(SID, Wanted(limit="2%", concurrent_max=0))
     assert [form for _, _, form in calls] == [
-        {"App": ["app-1"]},
+        {"App": ["app-1"], "Selector": ["*"]},
         {
             "App": ["app-1"], "Selector": ["site=graz"], "FriendlyName": ["spring"], "Waves": ["1,100%"],
             "Soak": ["0"], "RequireProof": ["false"],
@@ -100,7 +100,6 @@ def test_every_parameter_of_the_api_can_be_given():
     }  # fmt: skip
     assert {param.name for param in rollouts._CHANGE} == {
         "Action", "StartAt", "Wave", "MaxConcurrent", "StartsPerMinute",
-        "KnownSince",
     }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetvisor.ground.errors import Invalid
-from fleetvisor.ground.names import check_key, check_unique_name, check_value
+from fleetvisor.ground.names import check_key, check_unique_name, check_value, is_near, nearest
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,22 @@ def test_a_value_that_is_too_long_or_no_text_is_refused_without_being_repeated(v
     with pytest.raises(Invalid, match="Value") as refusal:
         check_value(value, 40)
     assert value not in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("selector", True), ("Selectors", True), ("Selctor", True), ("Sclector", True), ("xSelector", True),
+        ("SELECTO", True), ("Selector", True), ("Selct", False), ("Selectorss", False), ("", False), ("elctor", False),
+    ],
+)  # fmt: skip
+def test_a_slip_is_one_letter_or_the_case(name, near):
+    assert is_near(name, "Selector") is near
+    assert is_near("Selector", name) is near
+
+
+def test_the_nearest_word_is_the_one_that_was_meant():
+    known = ("Selector", "Waves", "StartAt", "Action")
+    assert [nearest(name, known) for name in ("selectors", "wave", "StartAfter", "actn", "x" * 10_000)][:4] == [
+        "Selector", "Waves", "StartAt", "Action",
+    ]  # fmt: skip

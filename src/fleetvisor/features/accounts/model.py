@@ -50,7 +50,7 @@ class WantedKey(msgspec.Struct, frozen=True):
     """What an API key is to be made with. ``ttl_s``: 0, it never ends; ``None``, it ends with the key that makes it."""
 
     friendly_name: str = ""
-    role: str = "admin"
+    role: str = "viewer"
     ttl_s: int | None = None
 
 

@@ -61,6 +61,20 @@ def check_classes(app_class: str | None, device_class: str | None) -> None:
         )
 
 
+def lowers_counter(wanted: int | None, running: int | None) -> bool:
+    """Return whether an app's security counter is below that of the app that runs; where one has none, it is not."""
+    return wanted is not None and running is not None and wanted < running
+
+
+def check_counter(wanted: int | None, running: int | None) -> None:
+    """Refuse an app that a device's boot loader would refuse as a downgrade. Raises ``Conflict``."""
+    if lowers_counter(wanted, running):
+        raise Conflict(
+            f"The App's security counter is {wanted}, and the Device runs an App with {running}: "
+            "its boot loader refuses to go back. Build the firmware with a higher counter."
+        )
+
+
 def blob_name(digest: str, generation: str) -> str:
     """Name a layer's bytes. ``generation`` is random: a name is never given again, so a late removal hurts nobody."""
     return f"layers/{digest[:2]}/{digest}-{generation}"

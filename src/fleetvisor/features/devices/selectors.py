@@ -37,6 +37,8 @@ WORD: /[^\s,()"=!<>~]+/
 QUOTED: /"(\\["\\]|[^"\\])*"/
 %ignore /[ \t\r\n]+/
 """
+#: Alone, it selects every device.
+EVERYTHING: Final = "*"
 FIELDS: Final = ("app", "target", "status", "access", "hardware", "seen", "name", "sid")
 STATUSES: Final = ("up-to-date", "pending", "error")
 ACCESSES: Final = ("waiting", "active", "disabled")
@@ -169,8 +171,11 @@ _terms: Final = cast("Any", _Terms())
 
 @lru_cache(maxsize=1024)
 def parse(text: str, limits: Limits) -> tuple[Term, ...]:
-    """Parse a selector; an empty one selects all. Raises ``Invalid``, which points at the character."""
-    if not text.strip():
+    """Parse a selector; ``*`` selects all, and so does an empty one of an older release.
+
+    Raises ``Invalid``, which points at the character.
+    """
+    if _is_everything(text):
         return ()
     if len(text) > limits.selector_chars_max:
         raise Invalid(f"Selector: more than {limits.selector_chars_max} characters.")
@@ -188,9 +193,13 @@ def parse(text: str, limits: Limits) -> tuple[Term, ...]:
     return terms
 
 
+def _is_everything(text: str) -> bool:
+    return text.strip() in {"", EVERYTHING}
+
+
 def apps_named(text: str) -> list[tuple[slice, str]]:
     """Give what a selector that was parsed names as apps, and where in its text."""
-    terms: list[Any] = _parser.parse(text).children if text.strip() else []
+    terms: list[Any] = [] if _is_everything(text) else _parser.parse(text).children
     values = [value for term in terms if term.children[0] in {"app", "target"} for value in term.children[1:]]
     tokens: list[Any] = [value.children[0] for value in values]
     return [(slice(token.start_pos, token.end_pos), _unquoted(token)) for token in tokens]

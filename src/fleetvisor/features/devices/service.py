@@ -244,9 +244,11 @@ class Devices:
             await store.set_class(tx, account_sid, device_sid, change.hardware_class)
             data["hardware_class"] = change.hardware_class
         if isinstance(change.target_app, str) or isinstance(change.hardware_class, str):
-            classes = await store.find_classes(tx, account_sid, device_sid)
-            if classes is not None:
-                apps_rules.check_classes(classes.app_class, classes.device_class)
+            found = await store.find_compatibility(tx, account_sid, device_sid)
+            if found is not None:
+                apps_rules.check_classes(found.app_class, found.device_class)
+            if found is not None and isinstance(change.target_app, str):
+                apps_rules.check_counter(found.app_counter, found.device_counter)
         if change.cancel_update:
             timeout_s = self._limits.cancel_timeout_s
             await targets.cancel(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)

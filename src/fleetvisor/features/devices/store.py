@@ -100,17 +100,24 @@ INSERT INTO devices
 VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, 1, :account_secrets, :now, :now)"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
-_CLASSES: Final = """
-SELECT d.hardware_class AS device_class, r.hardware_class AS app_class
+_COMPATIBILITY: Final = """
+SELECT d.hardware_class AS device_class, r.hardware_class AS app_class, r.security_counter AS app_counter,
+    CASE WHEN a.asks = 0 THEN s.security_counter END AS device_counter
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid LEFT JOIN apps r ON r.app_sid = a.target_sid
+LEFT JOIN apps s ON s.app_sid = a.reported_sid
 WHERE d.account_sid = :account_sid AND d.device_sid = :device_sid"""
 
 
-class Classes(msgspec.Struct, frozen=True):
-    """The hardware classes of a device and of its target app; ``None`` where there is none."""
+class Compatibility(msgspec.Struct, frozen=True):
+    """Hardware classes and security counters of a device and of its target app; ``None`` where there is none.
+
+    ``device_counter`` is that of the app which a native device reports.
+    """
 
     device_class: str | None
     app_class: str | None
+    app_counter: int | None
+    device_counter: int | None
 
 
 class SidRow(msgspec.Struct, frozen=True):
@@ -287,9 +294,9 @@ async def set_class(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, hard
     await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "hardware_class": hardware_class})
 
 
-async def find_classes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Classes | None:
-    """Read the hardware classes of a device and of the app that it should run."""
-    return await tx.one(Classes, _CLASSES, {"account_sid": account_sid, "device_sid": device_sid})
+async def find_compatibility(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> Compatibility | None:
+    """Read what decides whether a device may have the app that it should run."""
+    return await tx.one(Compatibility, _COMPATIBILITY, {"account_sid": account_sid, "device_sid": device_sid})
 
 
 async def set_access(

@@ -185,7 +185,7 @@ class Explainer:
             taken = assignment.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}
         taken = taken and member is None and rollout.date_started is not None
         if member is None and not taken:
-            skip = await self._skip(rollout, app_sid, device, penalties)
+            skip = await self._skip(rollout, app_sid, device, assignment, penalties)
         return Part(
             rollout=rollout,
             member=member,
@@ -198,7 +198,12 @@ class Explainer:
         )
 
     async def _skip(
-        self, rollout: Rollout, app_sid: str | None, device: Device, penalties: Sequence[Penalty]
+        self,
+        rollout: Rollout,
+        app_sid: str | None,
+        device: Device,
+        assignment: Assignment,
+        penalties: Sequence[Penalty],
     ) -> str | None:
         if app_sid is None:
             return "previous_unknown"
@@ -206,8 +211,14 @@ class Explainer:
         if app is None:
             return "previous_removed"
         failures = next((penalty.failures for penalty in penalties if penalty.app_sid == app_sid), 0)
-        candidate = rules.Candidate(device.access, device.hardware_class, failures)
-        return rules.why_skipped(candidate, app.hardware_class, self._limits.penalty_failures)
+        running = None
+        if device.reported_sid is not None and not assignment.asks:
+            running = await apps_store.find_in(self._db, rollout.account_sid, device.reported_sid)
+        counter = None if running is None else running.security_counter
+        candidate = rules.Candidate(device.access, device.hardware_class, failures, counter)
+        return rules.why_skipped(
+            candidate, rules.Wanted(app.hardware_class, app.security_counter), self._limits.penalty_failures
+        )
 
     async def _selects(self, rollout: Rollout, device: Device) -> bool:
         if rollout.rollback_of is not None:

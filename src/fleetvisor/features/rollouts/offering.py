@@ -44,6 +44,7 @@ class _Device(msgspec.Struct, frozen=True):
     hardware_class: str | None
     date_created: Millis
     by_operator: bool
+    counter: int | None
 
     @property
     def origin(self) -> rules.Origin:
@@ -115,8 +116,10 @@ async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
     found = [await apps_store.find_in(tx, account_sid, sid) for sid in sorted(wanted)]
     account = {"account_sid": account_sid}
     # By way of the assignments, which no index leads to by account: SQLite would walk all of the account's devices.
-    sql = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator
+    sql = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator,
+            CASE WHEN a.asks = 0 THEN r.security_counter END AS counter
         FROM assignments a JOIN devices d ON d.device_sid = a.device_sid
+        LEFT JOIN apps r ON r.app_sid = a.reported_sid
         WHERE a.account_sid = :account_sid AND a.device_sid IN (:keys)"""
     failed = """SELECT device_sid, app_sid, failures FROM app_failures
         WHERE account_sid = :account_sid AND device_sid IN (:keys)"""
@@ -181,8 +184,9 @@ def _judge(
         return _with(blank, "left")
     app = seen.apps[str(app_sid)]
     failures = seen.failures.get((sid, app.app_sid), 0)
-    candidate = rules.Candidate(device.access, device.hardware_class, failures)
-    reason = rules.why_skipped(candidate, app.hardware_class, limits.penalty_failures)
+    candidate = rules.Candidate(device.access, device.hardware_class, failures, device.counter)
+    wanted = rules.Wanted(app.hardware_class, app.security_counter)
+    reason = rules.why_skipped(candidate, wanted, limits.penalty_failures)
     if reason is not None:
         return _skipped(blank, known, reason)
     return offers.Offer(assignment, app, seen.open_updates.get(sid))

@@ -19,8 +19,10 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
 _FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
-    a.rollout_sid,    COALESCE(f.failures, 0) AS failures, m.previous_sid
+    a.rollout_sid,    COALESCE(f.failures, 0) AS failures, m.previous_sid,
+    CASE WHEN a.asks = 0 THEN r.security_counter END AS counter
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
+LEFT JOIN apps r ON r.app_sid = a.reported_sid
 LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source
 LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = COALESCE(m.previous_sid, :app_sid)
 WHERE a.account_sid = :account_sid AND a.device_sid IN """
@@ -77,6 +79,7 @@ class _Facts(msgspec.Struct, frozen=True):
     rollout_sid: str | None
     failures: int
     previous_sid: str | None
+    counter: int | None
 
 
 class Planner:
@@ -169,6 +172,6 @@ class Planner:
                 return "left"
             if app is None:
                 return "previous_unknown" if facts.previous_sid is None else "previous_removed"
-        candidate = rules.Candidate(facts.access, facts.hardware_class, facts.failures)
-        app_class = None if app is None else app.hardware_class
-        return rules.why_skipped(candidate, app_class, self._limits.penalty_failures)
+        candidate = rules.Candidate(facts.access, facts.hardware_class, facts.failures, facts.counter)
+        wanted = rules.Wanted(None, None) if app is None else rules.Wanted(app.hardware_class, app.security_counter)
+        return rules.why_skipped(candidate, wanted, self._limits.penalty_failures)

@@ -122,6 +122,7 @@ SENTENCES: Final = {
     "tried": "The rollout {rollout} came to it in wave {wave}: {what}.",
 }
 _WHY: Final = {
+    "security_counter": "the App's security counter is below that of the App that it runs",
     "penalty": "it failed the App too often",
     "disabled": "its access is disabled",
     "waiting": "it waits to be accepted",

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from fleetvisor.features.apps.rules import lowers_counter
 from fleetvisor.features.rollouts.guard import MILLION
 from fleetvisor.features.rollouts.model import (
     FINISHED,
@@ -34,9 +35,13 @@ _PERCENT_DIGITS_MAX: Final = 12
 _SAVED_MS: Final = 1000
 _EARNED_MS: Final = 60_000 + _SAVED_MS  # in which a minute's starts are earned: a minute never has more of them
 _ALWAYS: Final = Millis(0)
-SKIP_REASONS: Final = ("hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed")
+SKIP_REASONS: Final = (
+    "hardware", "security_counter", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed",
+)  # fmt: skip
 
-SkipReason = Literal["hardware", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed"]
+SkipReason = Literal[
+    "hardware", "security_counter", "penalty", "disabled", "waiting", "previous_unknown", "previous_removed"
+]
 
 
 def place(rollout_sid: str, device_sid: str) -> int:
@@ -116,11 +121,22 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A device that a rollout comes to, as far as it matters whether it is taken."""
+    """A device that a rollout comes to, as far as it matters whether it is taken.
+
+    ``counter``: the security counter of the app that it runs; ``None`` where there is none to keep.
+    """
 
     access: str
     hardware_class: str | None
     failures: int
+    counter: int | None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An app that a rollout would offer, as far as it matters who may have it."""
+
+    hardware_class: str | None
+    security_counter: int | None
 
 
 def is_taken(assignment: Assignment, rollout: Rollout) -> bool:
@@ -136,14 +152,17 @@ def is_taken(assignment: Assignment, rollout: Rollout) -> bool:
     return assignment.rollout_sid is None or assignment.rollout_sid > rollout.rollout_sid
 
 
-def why_skipped(candidate: Candidate, app_class: str | None, penalty_failures: int) -> SkipReason | None:
-    """Tell why a device is not offered an app of a hardware class; ``None``: it is."""
+def why_skipped(candidate: Candidate, wanted: Wanted, penalty_failures: int) -> SkipReason | None:
+    """Return why a device is not offered an app; ``None``: it is."""
+    app_class = wanted.hardware_class
     if candidate.access == "disabled":
         return "disabled"
     if candidate.access == "waiting":
         return "waiting"
     if app_class is not None and candidate.hardware_class is not None and app_class != candidate.hardware_class:
         return "hardware"
+    if lowers_counter(wanted.security_counter, candidate.counter):
+        return "security_counter"
     if candidate.failures >= penalty_failures:
         return "penalty"
     return None

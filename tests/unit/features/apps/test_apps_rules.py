@@ -73,3 +73,10 @@ def test_only_two_classes_that_differ_refuse_each_other():
         rules.check_classes(app_class, device_class)
     with pytest.raises(Conflict, match="'a'.*'b'"):
         rules.check_classes("a", "b")
+
+
+def test_only_a_lower_security_counter_is_refused():
+    for wanted, running in ((None, None), (None, 3), (3, None), (3, 3), (4, 3), (0, 0)):
+        rules.check_counter(wanted, running)
+    with pytest.raises(Conflict, match="is 2, .* with 3"):
+        rules.check_counter(2, 3)

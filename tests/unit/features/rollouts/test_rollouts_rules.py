@@ -86,15 +86,16 @@ def test_the_newest_explicit_instruction_wins():
 
 
 def test_a_device_is_left_out_for_a_reason():
-    def why(app_class=None, **fields):
-        return rules.why_skipped(
-            rules.Candidate(**({"access": "active", "hardware_class": "a", "failures": 0} | fields)), app_class, 3
-        )
+    def why(app_class=None, app_counter=None, **fields):
+        device = {"access": "active", "hardware_class": "a", "failures": 0, "counter": 5} | fields
+        return rules.why_skipped(rules.Candidate(**device), rules.Wanted(app_class, app_counter), 3)
 
     assert why() is None
     assert why("a") is None
     assert why("b") == "hardware"
     assert why("b", hardware_class=None) is None
+    assert why(app_counter=4) == "security_counter"
+    assert [why(app_counter=5), why(app_counter=4, counter=None), why(app_counter=None)] == [None] * 3
     assert why(failures=2) is None
     assert why(failures=3) == "penalty"
     assert why(access="disabled") == "disabled"
