@@ -32,6 +32,13 @@ class Fetch:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchManifest:
+    """Get a whole manifest. Answer: Fetched, Failure."""
+
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tell:
     """Send a report. Answer: Taken, Failure."""
 
@@ -87,7 +94,7 @@ class Reboot:
     reason: str
 
 
-Command = Poll | Fetch | Tell | Keep | Program | Verify | SelfTest | AskLeave | Wait | Reboot
+Command = Poll | Fetch | FetchManifest | Tell | Keep | Program | Verify | SelfTest | AskLeave | Wait | Reboot
 
 
 @dataclass(frozen=True, slots=True)

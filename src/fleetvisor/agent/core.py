@@ -18,6 +18,7 @@ from fleetvisor.agent.commands import (
     Failure,
     Fetch,
     Fetched,
+    FetchManifest,
     FlashBroken,
     Program,
     Reboot,
@@ -43,6 +44,7 @@ from fleetvisor.agent.state import (
     Told,
 )
 from fleetvisor.agent.talk import Options, Talk
+from fleetvisor.agent.trust import is_downgrade, judge_manifest
 from fleetvisor.ground.clock import Entropy
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.protocol.lifecycle import State as UpdateState
@@ -189,6 +191,8 @@ class Core:
         """Bring the inactive slot to ``app`` and reboot into it; raise ``_Stopped`` or ``_UpdateFailed``."""
         talk = self._talk
         talk.take_news()
+        if is_downgrade(app, talk.state.security_counter):
+            raise _UpdateFailed(ErrorCode.REFUSED_BY_POLICY)
         layers = flash_layers(app)
         if layers is None:
             raise _UpdateFailed(ErrorCode.INCOMPATIBLE_HARDWARE)
@@ -196,8 +200,12 @@ class Core:
             plan = Plan(layers, self._geometry)
         except Misfit:
             raise _UpdateFailed(ErrorCode.DOES_NOT_FIT) from None
+        raw = yield from self._fetch(app, FetchManifest(app.manifest or ""))
+        refused = judge_manifest(app, layers, raw, self._geometry)
+        if refused is not ErrorCode.NONE:
+            raise _UpdateFailed(refused)
         if talk.state.download is None:
-            yield from talk.keep(Started(number, Image(_identity(app), app.sid)))
+            yield from talk.keep(Started(number, Image(_identity(app), app.sid, app.security_counter)))
         yield from self._download(app, number, plan)
         yield from self._mention(number, UpdateState.INSTALLING)
         match (yield Verify(layers)):
@@ -249,8 +257,8 @@ class Core:
             data[piece.offset : piece.offset + len(part)] = part
         return bytes(data)
 
-    def _fetch(self, app: DesiredApp, fetch: Fetch) -> Script[bytes]:
-        """Fetch one range, through any number of failures, but not through repeated refusals."""
+    def _fetch(self, app: DesiredApp, fetch: Fetch | FetchManifest) -> Script[bytes]:
+        """Fetch one range, or a manifest, through any number of failures, but not through repeated refusals."""
         talk = self._talk
         attempts = refusals = 0
         while True:

@@ -19,6 +19,7 @@ from fleetvisor.agent.commands import (
     Event,
     Failure,
     Fetch,
+    FetchManifest,
     FlashBroken,
     Keep,
     Poll,
@@ -111,7 +112,7 @@ class Device:
 
     async def _do(self, command: Command, slots: Slots) -> Event:
         match command:
-            case Poll() | Fetch() | Tell():
+            case Poll() | Fetch() | FetchManifest() | Tell():
                 return await self._exchange(command)
             case Keep(record):
                 slots.keep(record)
@@ -140,7 +141,7 @@ class Device:
             case _:
                 assert_never(command)
 
-    async def _exchange(self, command: Poll | Fetch | Tell) -> Event:
+    async def _exchange(self, command: Poll | Fetch | FetchManifest | Tell) -> Event:
         request = wire.render(command)
         try:
             async with self._clock.timeout(request.time_s):

@@ -17,10 +17,11 @@ RESERVE: Final = 64
 
 
 class Image(msgspec.Struct, frozen=True, array_like=True):
-    """An app as a slot holds it: its manifest's hash and its SID."""
+    """An app as a slot holds it: its manifest's hash, its SID, and its security counter if it has one."""
 
     manifest: str
     app_sid: str
+    security_counter: int | None = None
 
 
 class Download(msgspec.Struct, frozen=True, array_like=True):
@@ -49,7 +50,10 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 
 
 class State(msgspec.Struct, frozen=True, array_like=True):
-    """All of it. ``sequence_reserved``: no report so far had a higher sequence number."""
+    """All of it. ``sequence_reserved``: no report so far had a higher sequence number.
+
+    ``security_counter``: the highest of the apps that were confirmed.
+    """
 
     journal: str
     sequence_reserved: int = 0
@@ -62,6 +66,7 @@ class State(msgspec.Struct, frozen=True, array_like=True):
     trial: Trial | None = None
     download: Download | None = None
     outcome: Outcome | None = None
+    security_counter: int = 0
 
     @property
     def active(self) -> int | None:
@@ -273,4 +278,5 @@ def _confirm(state: State) -> State:
     if trial is None or image is None or not trial.booted:
         raise Forbidden("there is no app on trial")
     outcome = Outcome(trial.number, image.manifest, ErrorCode.NONE)
-    return msgspec.structs.replace(state, confirmed=trial.slot, trial=None, outcome=outcome)
+    counter = max(state.security_counter, image.security_counter or 0)
+    return msgspec.structs.replace(state, confirmed=trial.slot, trial=None, outcome=outcome, security_counter=counter)

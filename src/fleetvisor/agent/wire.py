@@ -10,13 +10,25 @@ from typing import Final, Protocol, assert_never
 
 import msgspec
 
-from fleetvisor.agent.commands import Event, Failure, Fetch, Fetched, Poll, Polled, Taken, Tell, Unchanged
+from fleetvisor.agent.commands import (
+    Event,
+    Failure,
+    Fetch,
+    Fetched,
+    FetchManifest,
+    Poll,
+    Polled,
+    Taken,
+    Tell,
+    Unchanged,
+)
 from fleetvisor.protocol.native import Desired, ReportAnswer
 
 BASE: Final = "/device/v1"
 _ANSWER_TIME_S: Final = 30.0
 _DETAIL_CHARS_MAX: Final = 200
 _OVERHEAD_BYTES_MAX: Final = 1 << 20
+MANIFEST_BYTES_MAX: Final = 64 << 10
 
 _desired: Final = msgspec.json.Decoder(Desired)
 _report_answer: Final = msgspec.json.Decoder(ReportAnswer)
@@ -57,7 +69,7 @@ class Transport(Protocol):
         ...
 
 
-def render(command: Poll | Fetch | Tell) -> Request:
+def render(command: Poll | Fetch | FetchManifest | Tell) -> Request:
     """Give the HTTP request of a command."""
     match command:
         case Poll(etag, wait_s):
@@ -70,6 +82,8 @@ def render(command: Poll | Fetch | Tell) -> Request:
         case Fetch(sha256, start, end):
             headers = {"range": f"bytes={start}-{end - 1}"}
             return Request("GET", f"{BASE}/layers/{sha256}", headers, b"", end, 2 * _ANSWER_TIME_S)
+        case FetchManifest(sha256):
+            return Request("GET", f"{BASE}/manifests/{sha256}", {}, b"", MANIFEST_BYTES_MAX, _ANSWER_TIME_S)
         case Tell(report):
             headers = {"content-type": "application/json"}
             return Request("POST", f"{BASE}/report", headers, _encoder.encode(report), 4096, _ANSWER_TIME_S)
@@ -77,7 +91,7 @@ def render(command: Poll | Fetch | Tell) -> Request:
             assert_never(command)
 
 
-def parse(command: Poll | Fetch | Tell, response: Response) -> Event:
+def parse(command: Poll | Fetch | FetchManifest | Tell, response: Response) -> Event:
     """Give what an answer means for the command that asked."""
     status = response.status
     try:
@@ -88,6 +102,8 @@ def parse(command: Poll | Fetch | Tell, response: Response) -> Event:
                 return Unchanged(_retry_after(response))
             case Fetch(_, start, end) if status in {200, 206}:
                 return _part(response, start, end)
+            case FetchManifest() if status == 200 and not response.cut:
+                return Fetched(response.body)
             case Tell() if 200 <= status < 300:
                 return Taken(_report_answer.decode(response.body).taken)
             case _:

@@ -41,16 +41,18 @@ class FlashLayer(msgspec.Struct, frozen=True):
     region_size: int
 
 
-class DesiredApp(msgspec.Struct, frozen=True):
+class DesiredApp(msgspec.Struct, frozen=True, omit_defaults=True):
     """The target app. ``update`` is the number of the open update to it; ``None``: there is nothing to do.
 
-    ``manifest`` is ``None`` for firmware that is no Microvisor bundle.
+    ``manifest`` is ``None`` for firmware that is no Microvisor bundle. ``security_counter`` is there for firmware that
+    has one: a device must not install what is below the counter of what it runs.
     """
 
     sid: str
     manifest: Sha256 | None
     update: int | None
     layers: tuple[DesiredLayer, ...]
+    security_counter: int | None = None
 
 
 def flash_layers(app: DesiredApp) -> tuple[FlashLayer, ...] | None:

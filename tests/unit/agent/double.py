@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import msgspec
-from tests.unit.agent.script import GEOMETRY, OPTIONS, app, desired, firmware, manifest
+from tests.unit.agent.script import GEOMETRY, MANIFESTS, OPTIONS, app, desired, firmware, manifest
 
 from fleetvisor.agent.flash import Moment, Operation, PowerCut
 from fleetvisor.agent.runner import Behaviour, Device, memory_flash
@@ -48,6 +48,8 @@ class TinyServer:
             return await self._desired(request)
         if request.path.endswith("/report"):
             return self._report(msgspec.json.decode(request.body, type=Report))
+        if "/manifests/" in request.path:
+            return Response(200, {}, MANIFESTS[request.path.rpartition("/")[2]])
         first, last = (int(part) for part in request.headers["range"].removeprefix("bytes=").split("-"))
         for name in ("v1", "v2", "v3"):
             if request.path.endswith(app(name, 1).layers[0].sha256):

@@ -12,6 +12,7 @@ from fleetvisor.agent.commands import (
     Event,
     Fetch,
     Fetched,
+    FetchManifest,
     Keep,
     Poll,
     Polled,
@@ -36,6 +37,7 @@ from fleetvisor.agent.state import (
     apply,
 )
 from fleetvisor.agent.talk import Options
+from fleetvisor.protocol.manifest import LayerReference, Policies, encode
 from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy, UpdateReport
 from fleetvisor.sim.loop import SeededEntropy
 
@@ -48,9 +50,9 @@ def firmware(name: str, size: int = 300) -> bytes:
     return (hashlib.sha256(name.encode()).digest() * (size // 32 + 1))[:size]
 
 
-def app(name: str, update: int | None, size: int = 300, region: int = 512) -> DesiredApp:
+def layer_of(name: str, size: int, region: int) -> DesiredLayer:
     data = firmware(name, size)
-    layer = DesiredLayer(
+    return DesiredLayer(
         sha256=hashlib.sha256(data).hexdigest(),
         size_bytes=size,
         measurement=hashlib.sha256(data.ljust(region, b"\xff")).hexdigest(),
@@ -58,11 +60,31 @@ def app(name: str, update: int | None, size: int = 300, region: int = 512) -> De
         region_start=0,
         region_size=region,
     )
-    return DesiredApp(sid="KA" + manifest(name)[:32], manifest=manifest(name), update=update, layers=(layer,))
 
 
-def manifest(name: str) -> str:
-    return hashlib.sha256(b"manifest of " + name.encode()).hexdigest()
+def app(name: str, update: int | None, size: int = 300, region: int = 512) -> DesiredApp:
+    digest = manifest(name, size, region)
+    layers = (layer_of(name, size, region),)
+    return DesiredApp(sid="KA" + digest[:32], manifest=digest, update=update, layers=layers)
+
+
+def manifest_bytes(name: str, size: int = 300, region: int = 512) -> bytes:
+    layer = layer_of(name, size, region)
+    reference = LayerReference(
+        digest=layer.sha256, measurement=layer.measurement, region="internal", region_start=0, region_size=region
+    )
+    return encode([reference], Policies())
+
+
+#: The manifests that were made, by hash: what a server answers.
+MANIFESTS: dict[str, bytes] = {}
+
+
+def manifest(name: str, size: int = 300, region: int = 512) -> str:
+    raw = manifest_bytes(name, size, region)
+    digest = hashlib.sha256(raw).hexdigest()
+    MANIFESTS[digest] = raw
+    return digest
 
 
 def desired(
@@ -97,7 +119,8 @@ def running(name: str) -> State:
 class Play:
     """A core, and what it asked so far. ``kept`` are the records, ``told`` the reports' updates."""
 
-    def __init__(self, state: State = FRESH, options: Options = OPTIONS) -> None:
+    def __init__(self, state: State = FRESH, options: Options = OPTIONS, *, manifests: bool = True) -> None:
+        self.manifests = manifests
         self.core = Core(state, GEOMETRY, options, SeededEntropy(1))
         self.now_s = 1000.0
         self.kept: list[Record] = []
@@ -107,11 +130,17 @@ class Play:
         self._step(Boot())
 
     def _step(self, event: Event) -> None:
-        """Go on, answering by itself what every script answers the same: records are kept."""
+        """Go on, answering by itself what every script answers the same: records are kept, manifests are there."""
         self.command = self.core.step(event, self.now_s)
-        while isinstance(self.command, Keep):
-            self.kept.append(self.command.record)
-            self.command = self.core.step(Done(), self.now_s)
+        while True:
+            match self.command:
+                case Keep(record):
+                    self.kept.append(record)
+                    self.command = self.core.step(Done(), self.now_s)
+                case FetchManifest(digest) if self.manifests:
+                    self.command = self.core.step(Fetched(MANIFESTS[digest]), self.now_s)
+                case _:
+                    return
 
     def answer(self, event: Event, *, after_s: float = 0.1) -> Command:
         self.now_s += after_s

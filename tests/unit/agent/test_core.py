@@ -161,7 +161,7 @@ def test_an_app_that_does_not_fit_fails_with_3_and_nothing_is_fetched(size: int,
     play = Play()
     play.boot_report()
     assert isinstance(play.polled(desired(app("big", 1, size, region))), Tell)
-    assert play.kept == [Failed(1, manifest("big"), kept)]
+    assert play.kept == [Failed(1, manifest("big", size, region), kept)]
 
 
 def test_a_slot_that_reads_back_wrong_fails_with_2_and_is_never_armed() -> None:

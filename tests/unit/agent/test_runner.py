@@ -163,7 +163,7 @@ def test_an_agent_that_is_stopped_anywhere_goes_on_from_its_flash_file(tmp_path:
                 options=OPTIONS,
             )
             try:
-                async with clock.timeout(0.28):
+                async with clock.timeout(0.33):
                     await device.run()
             except TimeoutError:
                 flash.close()

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 from tests.unit.agent.script import app, desired
 
-from fleetvisor.agent.commands import Failure, Fetch, Fetched, Poll, Polled, Taken, Tell, Unchanged
+from fleetvisor.agent.commands import Failure, Fetch, Fetched, FetchManifest, Poll, Polled, Taken, Tell, Unchanged
 from fleetvisor.agent.wire import Response, parse, render
 from fleetvisor.protocol.native import Report, Running
 
@@ -86,3 +86,12 @@ def test_other_answers_are_failures_of_their_kind(status: int, refused: bool, un
     event = parse(Poll(None, 0), Response(status, {"retry-after": "Wed, 21 Oct 2015 07:28:00 GMT"}, b"no"))
     assert isinstance(event, Failure)
     assert (event.refused, event.unproven, event.retry_after_s) == (refused, unproven, None)
+
+
+def test_a_manifest_is_taken_whole_or_not_at_all() -> None:
+    command = FetchManifest("a" * 64)
+    request = render(command)
+    assert (request.method, request.path) == ("GET", "/device/v1/manifests/" + "a" * 64)
+    assert parse(command, Response(200, {}, b"manifest")) == Fetched(b"manifest")
+    for response in (Response(206, {}, b"mani"), Response(200, {}, b"m" * request.body_bytes_max, cut=True)):
+        assert isinstance(parse(command, response), Failure)

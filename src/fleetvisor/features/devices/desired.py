@@ -25,12 +25,13 @@ from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, Desire
 
 _SELECT: Final = """
 SELECT d.access, d.restart_count, d.poll_interval_s, a.asks, l.date_expires, a.target_sid, a.target_hash, u.number,
-    r.politeness_s, r.connection_grace_s, r.check_in_s
+    r.politeness_s, r.connection_grace_s, r.check_in_s, t.security_counter
 FROM devices d
 JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN device_logging l ON l.device_sid = d.device_sid
 LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number AND u.open_app_sid = a.target_sid
 LEFT JOIN apps r ON r.app_sid = a.reported_sid AND r.account_sid = d.account_sid
+LEFT JOIN apps t ON t.app_sid = a.target_sid
 WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access <> 'disabled'"""
 
 _ANSWERS_MAX: Final = 1_000_000
@@ -48,6 +49,7 @@ class _Row(msgspec.Struct, frozen=True):
     politeness_s: int | None
     connection_grace_s: int | None
     check_in_s: int | None
+    security_counter: int | None
 
 
 class DesiredAnswer(msgspec.Struct, frozen=True):
@@ -114,7 +116,7 @@ class DesiredCache:
         if row is None:
             raise Unauthenticated("The Device was removed or disabled.")
         if row.access == "waiting":
-            row = _Row("waiting", 0, row.poll_interval_s, False, None, None, None, None, None, None, None)
+            row = _Row("waiting", 0, row.poll_interval_s, False, *[None] * 8)
         expires = logs_rules.judge(row.date_expires, now)
         desired = Desired(
             app=await self._app(identity.account_sid, row),
@@ -153,4 +155,4 @@ class DesiredCache:
         if not layers:  # the app went between the two reads: its target was cleared, so there is none
             return None
         manifest = None if layers[0].region is None else row.target_hash
-        return DesiredApp(row.target_sid, manifest, row.number, layers)
+        return DesiredApp(row.target_sid, manifest, row.number, layers, row.security_counter)
