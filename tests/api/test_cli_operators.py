@@ -164,7 +164,8 @@ def test_a_device_is_explained_and_its_penalties_are_shown_and_lifted(cli, eyes)
     assert cli("devices updates puzzling") == []
     cli("deploy fan-app puzzling")
     (update,) = cli("devices updates puzzling --limit 5")
-    assert (update["number"], update["state"], update["rollout_sid"]) == (1, "pending", None)
+    assert update["number"] > 1
+    assert (update["state"], update["rollout_sid"]) == ("pending", None)
     assert "fan-app" in eyes("devices updates puzzling").out
     assert cli("devices updates nobody", status=3)["hint"]
     assert cli("devices penalties puzzling")[0]["penalties"] == []

@@ -91,7 +91,7 @@ async def test_a_completed_rollout_that_another_is_to_take_back_is_not_tried_aga
     )
     assert (rollout["state"], rollout["counts"]["failed"]) == ("completed", 1)
     back = (await fleet.hands.post("/v1/Rollouts", ok=201, Kind="rollback", RollbackOf=rollout["sid"])).json
-    await fleet.act(back, "start", StartAt="2030-01-01")
+    await fleet.act(back, "start", StartAt="2030-01-01T00:00:00Z")
     assert "take this one back" in (await fleet.act(rollout, "retry", ok=409))["detail"]
     await fleet.act(back, "abort")
     assert (await fleet.act(rollout, "retry"))["state"] == "running"

@@ -11,7 +11,7 @@ from fleetvisor.features.rollouts import population, store, ticker
 async def step(server, rollout):
     """Take one step of one rollout."""
     one = await store.find(server.world.db, server.hands.auth[0], rollout["sid"])
-    await server.world.rollouts._step(one, ticker._Memo())
+    await server.world.rollouts._step(one)
 
 
 async def test_a_node_whose_clock_is_behind_starts_nothing_beyond_the_rate(server):
@@ -176,7 +176,7 @@ async def test_drafts_are_not_read_with_what_is_under_way(server):
     under_way = await store.unfinished(server.world.db)
     assert [one.rollout_sid for one in under_way] == [running["sid"]]
     assert under_way == await store.unfinished_of(server.world.db, fleet.hands.auth[0])
-    await fleet.act(draft, "start", StartAt="2030-01-01")
+    await fleet.act(draft, "start", StartAt="2030-01-01T00:00:00Z")
     assert len(await store.unfinished(server.world.db)) == 2
 
 
@@ -186,6 +186,36 @@ async def test_a_start_beyond_the_calendar_is_refused_and_the_list_stays_readabl
     rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
     await fleet.act(rollout, "start", ok=400, StartAt=moment)
     assert [row["state"] for row in (await fleet.hands.get("/v1/Rollouts")).json["rollouts"]] == ["draft"]
+
+
+@pytest.mark.parametrize(
+    ("moment", "why"),
+    [
+        ("2025-12-31T23:58:59Z", "in the past"),
+        ("2024-11-27T12:00:00Z", "in the past"),
+        ("2026-01-01T00:00:00+00:02", "in the past"),
+        ("2026-01-02", "a day without a time"),
+        ("20260102", "a day without a time"),
+        ("2026-W02-1", "a day without a time"),
+        ("2026-01-02T10:00:00 05:30", "must be a time"),
+        ("1767229200", "must be a time"),
+        ("1767229200000", "must be a time"),
+        ("2026-02-30T10:00:00Z", "must be a time"),
+        ("2026-01-02T23:59:60Z", "must be a time"),
+        ("", "must be a time"),
+    ],
+)
+async def test_a_start_in_the_past_or_on_a_day_without_a_time_starts_nothing(server, moment, why):
+    fleet = await Fleet.make(server, 1)
+    rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
+    assert why in (await fleet.act(rollout, "start", ok=400, StartAt=moment))["detail"]
+    assert (await fleet.get(rollout))["state"] == "draft"
+
+
+async def test_a_start_less_than_a_minute_ago_is_now(server):
+    fleet = await Fleet.make(server, 1)
+    rollout = (await fleet.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
+    assert (await fleet.act(rollout, "start", StartAt="2025-12-31T23:59:01Z"))["state"] == "starting"
 
 
 async def test_of_two_operators_who_release_a_wave_at_once_the_second_does_not_release_the_next(server):

@@ -3,7 +3,7 @@
 Names that nobody asks for are ``parameters``' to judge. Pure.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 from fleetvisor.ground.clock import Millis
@@ -29,9 +29,9 @@ def all_texts(form: Fields, name: str) -> tuple[str, ...]:
 
 
 def find_number(form: Fields, name: str, default: int) -> int:
-    """Give a whole number, not below 0; ``default`` when it is absent or empty. Raises ``Invalid``."""
+    """Give a whole number, not below 0; ``default`` when it is absent. Raises ``Invalid``."""
     text = find_text(form, name)
-    if not text:
+    if text is None:
         return default
     if not (text.isascii() and text.isdigit()):
         raise Invalid(f"{name} must be a whole number, not below 0.")
@@ -67,14 +67,27 @@ def find_selector(fields: Fields) -> str | None:
     return None if text is None else text.strip()
 
 
-def find_moment(form: Fields, name: str) -> Millis | None:
-    """Give a time of the years 1 to 9999 of UTC: ISO 8601, of UTC where it names no zone. Raises ``Invalid``."""
+def find_moment(form: Fields, name: str, *, is_exact: bool = False) -> Millis | None:
+    """Return a time of the years 1 to 9999 of UTC: ISO 8601, of UTC where it names no zone; ``None`` when it is absent.
+
+    A day is its beginning, unless ``is_exact``. Raises ``Invalid``.
+    """
     text = find_text(form, name)
-    if not text:
+    if text is None:
         return None
+    if is_exact and _is_day(text):
+        raise Invalid(f"{name} is a day without a time: write it as 2026-01-31T12:00:00Z.")
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         return Millis(round(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
         raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31.") from None
+
+
+def _is_day(text: str) -> bool:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True

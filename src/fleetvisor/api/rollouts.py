@@ -64,7 +64,8 @@ _CREATE: Final = (
 )  # fmt: skip
 _CHANGE: Final = (
     Param("Action", "start, pause, resume, abort, retry or release.", extension=True),
-    Param("StartAt", "With start: when, such as 2026-01-31T12:00:00Z; at once without it.", extension=True),
+    Param("StartAt", "With start: when, such as 2026-01-31T12:00:00Z, a minute ago at most; at once without it.",
+          extension=True),
     Param("Wave", "With release: the number of the wave to release; refused when another one is open.", "integer",
           extension=True),
     *_PACE_PARAMS,
@@ -142,10 +143,10 @@ class RolloutHandlers:
 
     async def _change(self, call: Call) -> Answer:
         action = _action(call.form)
-        start_at = find_moment(call.form, "StartAt")
+        start_at = find_moment(call.form, "StartAt", is_exact=True)
         if start_at is not None and action != "start":
             raise Invalid("StartAt goes with Action=start.")
-        wave = find_number(call.form, "Wave", 0) if find_text(call.form, "Wave") else None
+        wave = None if find_text(call.form, "Wave") is None else find_number(call.form, "Wave", 0)
         if wave is not None and action != "release":
             raise Invalid("Wave goes with Action=release.")
         pace = Pace(_pace(call.form, "MaxConcurrent"), _pace(call.form, "StartsPerMinute"))
@@ -248,7 +249,7 @@ def _bounded(form: Fields, name: str, default: int, most: int) -> int:
 
 
 def _pace(form: Fields, name: str) -> int | None:
-    return None if not find_text(form, name) else _bounded(form, name, 0, _PACE_MAX)
+    return None if find_text(form, name) is None else _bounded(form, name, 0, _PACE_MAX)
 
 
 def _kind(form: Fields) -> Literal["release", "rollback"]:

@@ -37,10 +37,15 @@ _COLOURS: Final = {
 }
 _COUNTED: Final = ("succeeded", "failed", "silent", "updating", "offline")
 BAR: Final = 30
+_FLOOR: Final = 0.001
 
 
 def percent(rate: float) -> str:
-    """Render a rate with the digits that say something."""
+    """Render a rate with the digits that say something: a thousandth is the least."""
+    if 0 < rate < _FLOOR:
+        return "under 0.1 %"
+    if 1 - _FLOOR < rate < 1:
+        return "over 99.9 %"
     return f"{rate * 100:.3g} %"
 
 
@@ -56,7 +61,7 @@ def rate(rollout: Rollout) -> str:
     guard = rollout.guard
     seen = "none yet" if rollout.failure_rate is None else percent(rollout.failure_rate)
     between = f"{percent(rollout.failure_rate_lower)} to {percent(rollout.failure_rate_upper)}"
-    return f"{seen} ({between} at {percent(guard.confidence)} confidence; limit {percent(guard.limit)})"
+    return f"{seen} ({between} at {guard.confidence * 100:.6g} % confidence; limit {guard.limit * 100:.6g} %)"
 
 
 def place(rollout: Rollout) -> str:

@@ -153,3 +153,9 @@ def test_rows_of_waves_fit_their_columns_and_count_every_device_once():
 )
 def test_why_a_device_is_in_its_state(device, text):
     assert view.outcome(device) == text
+
+
+def test_a_rate_under_a_thousandth_is_told_as_that():
+    assert [view.percent(rate) for rate in (0.0, 0.00000792, 0.001, 0.0313, 0.9999, 1.0)] == [
+        "0 %", "under 0.1 %", "0.1 %", "3.13 %", "over 99.9 %", "100 %",
+    ]  # fmt: skip

@@ -21,6 +21,7 @@ RESERVED: Final = frozenset(("app", "target", "status", "access", "hardware", "s
 KEY_CHARS_MAX: Final = 63
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
+_ANOTHER: Final = re.compile(r"[,;][ ]?([A-Za-z0-9._/-]{1,63})=")
 
 
 _INSERT: Final = """
@@ -43,10 +44,19 @@ def parse(texts: Iterable[str], limits: Limits) -> dict[str, str | None]:
                 raise Invalid(f"Labels: {text[:80]!a} is neither key=value nor key- (to remove it).")
             key = key[:-1]
         check(key, value if equals else "x", limits)
+        if another := _ANOTHER.search(value):
+            raise _crowded(text, f"{key}={value[: another.start()]}"[:80], another[1])
         if key in changes:
             raise Invalid(f"Labels: {key!a} is given more than once.")
         changes[key] = value if equals else None
     return changes
+
+
+def _crowded(text: str, first: str, second: str) -> Invalid:
+    return Invalid(
+        f"Labels: {text[:80]!a} holds more than one label. Give each its own parameter:"
+        f" Labels={first}&Labels={second}=…; on the command line its own --label; in a CSV cell {first};{second}=…"
+    )
 
 
 def check(key: str, value: str, limits: Limits) -> None:

@@ -14,6 +14,8 @@ import msgspec
 
 MILLION: Final = 1_000_000
 _STEPS: Final = 40
+_FLOOR: Final = 0.001
+_UNDER, _OVER = "under 0.1 %", "over 99.9 %"
 _DIGITS, _DIGITS_MAX, _PLACES_MAX = 3, 9, 9
 
 Verdict = Literal["stop", "release", "hold", "unproven"]
@@ -186,7 +188,7 @@ def _decision(
 SENTENCES: Final = {
     "failing": "The failure rate is over the limit of {limit}: it is at least {lower}, at {confidence} confidence."
     " The rollout is stopped.",
-    "proven": "The failure rate is under the limit of {limit}: it is at most {upper}, at {confidence} confidence."
+    "proven": "The failure rate is under the limit of {limit}: it is {at_most}, at {confidence} confidence."
     " The wave has soaked and is released.",
     "soaking": "The wave soaks for {soak} s before anything is made of it.",
     "deciding": "Devices are still deciding; the failure rate lies between {lower} and {upper} (limit {limit}).",
@@ -223,17 +225,23 @@ def seen(evidence: Evidence, settings: GuardSettings) -> str:
 
 
 def _words(between: Bounds, settings: GuardSettings) -> dict[str, str]:
+    upper = _beside(between.upper, settings.limit)
     return {
         "limit": percent(settings.limit, _DIGITS_MAX),
         "lower": _beside(between.lower, settings.limit),
-        "upper": _beside(between.upper, settings.limit),
+        "upper": upper,
+        "at_most": upper if upper == _UNDER else f"at most {upper}",
         "confidence": percent(settings.confidence, _DIGITS_MAX),
         "soak": str(settings.soak_s),
     }
 
 
 def _beside(rate: float, limit: float) -> str:
-    """Render a bound with as many digits as tell it from the limit."""
+    """Render a bound with as many digits as tell it from the limit; a thousandth is the least that says something."""
+    if 0 < rate < _FLOOR <= limit:
+        return _UNDER
+    if limit <= 1 - _FLOOR < rate < 1:
+        return _OVER
     for digits in range(_DIGITS, _DIGITS_MAX):
         text = percent(rate, digits)
         if text != percent(limit, digits):

@@ -17,12 +17,13 @@ from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, V
 from fleetvisor.features.rollouts.planning import Plan, Planner
 from fleetvisor.features.rollouts.population import Population
 from fleetvisor.features.updates.members import Member, MemberState
-from fleetvisor.ground.clock import Clock, Entropy, Millis
+from fleetvisor.ground.clock import Clock, Entropy, Millis, iso
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid, new_rollout_sid
 
+_LATE_MAX_MS: Final = 60_000
 BY_HAND: Final = "An operator released the wave."
 
 
@@ -206,6 +207,8 @@ class Rollouts:
             source = await store.find(tx, rollout.account_sid, rollout.rollback_of)
             if source is not None and source.date_ended is None:
                 raise Conflict("The Rollout to roll back is still under way: abort it first.")
+        if start_at is not None and start_at < now - _LATE_MAX_MS:
+            raise Invalid(f"StartAt is in the past: now it is {iso(now)}. To start at once leave StartAt out.")
         if start_at is not None and start_at > now:
             await store.step(tx, rollout, now, state="scheduled", date_start=start_at)
             await steps.note(tx, rollout, "scheduled", now, date_start=start_at)

@@ -3,9 +3,10 @@
 import pytest
 from msgspec import UNSET
 
-from fleetvisor.features.devices import rules
+from fleetvisor.features.devices import labels, rules
 from fleetvisor.features.devices.model import DeviceChange
 from fleetvisor.ground.errors import Invalid
+from fleetvisor.ground.limits import Limits
 
 
 def test_a_change_that_asks_for_nothing_is_empty():
@@ -29,3 +30,18 @@ def test_a_board_s_own_sid_is_kept_in_lower_case():
 def test_what_is_no_device_sid_is_refused(text):
     with pytest.raises(Invalid, match="32"):
         rules.check_own_sid(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["site=graz,ring=3", "site=graz, ring=3", "site=graz;ring=3", "a=,b=c", "a=b,c=", "a=b;c/d=e=f"]
+)
+def test_two_labels_in_one_text_are_refused_with_the_right_form(text):
+    with pytest.raises(Invalid, match="more than one label|characters") as refused:
+        labels.parse([text], Limits())
+    if "site" in text:
+        assert "Labels=site=graz&Labels=ring=…" in refused.value.detail
+
+
+@pytest.mark.parametrize("value", ["graz, Austria", "a,b", "x=y", "https://host/?a=b&c=d", "1;2"])
+def test_a_value_may_hold_commas_and_equals_signs(value):
+    assert labels.parse([f"site={value}"], Limits()) == {"site": value}

@@ -242,3 +242,16 @@ def wilsons_lower(bad, total):
     return (rate + z * z / 2 / total - z * (rate * (1 - rate) / total + z * z / 4 / total**2) ** 0.5) / (
         1 + z * z / total
     )
+
+
+def test_a_rate_under_a_thousandth_is_told_as_that_and_not_in_digits_that_nobody_knows():
+    said = decide(Evidence(100_000, 0, 0), SOAKED, guard(0.05)).sentence
+    assert "it is under 0.1 %, at 95 % confidence" in said
+    said = decide(Evidence(1500, 1, 0), OVER, guard(0.0011)).sentence
+    assert "anything from under 0.1 % to 0.854 %" in said
+    assert "at least over 99.9 %" in decide(Evidence(0, 100_000, 0), OPEN, guard(0.5)).sentence
+
+
+def test_a_bound_beside_a_limit_under_a_thousandth_keeps_its_digits():
+    said = decide(Evidence(100_000, 0, 0), SOAKED, guard(0.0005)).sentence
+    assert "under the limit of 0.05 %: it is at most 0.0145 %" in said
