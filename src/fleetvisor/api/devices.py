@@ -50,6 +50,9 @@ _UPDATE_PARAMS: Final = (
         "HardwareClass", "What kind of board it is: Apps of another class are refused; empty clears.", extension=True
     ),
     Param("Labels", "key=value sets a label, key- removes it; may be repeated.", extension=True, repeated=True),
+    Param(
+        "ControllerId", "By what its board asks over DDI; empty: by its SID only. A rename leaves it.", extension=True
+    ),
     Param("Access", "active, or disabled: then the Device is refused at once.", extension=True),
     Param(
         "AccountSecrets", "Whether the Device may fetch the account's Secrets; true needs the role admin.", "boolean",
@@ -67,6 +70,10 @@ _CREATE_PARAMS: Final = (
     Param("Labels", "key=value: a label; may be repeated.", extension=True, repeated=True),
     Param(
         "AccountSecrets", "Whether it may fetch the account's Secrets; by default if an admin makes it.", "boolean",
+        extension=True,
+    ),
+    Param(
+        "ControllerId", "By what its board asks over DDI; absent: its UniqueName, if free; empty: its SID only.",
         extension=True,
     ),
 )  # fmt: skip
@@ -168,6 +175,7 @@ class DeviceHandlers:
             find_text(call.form, "HardwareClass") or None,
             all_texts(call.form, "Labels"),
             call.caller.may("admin") if granted is None else granted,
+            _controller(call.form),
         )
         made = await self._devices.create(call.caller.account_sid, wanted)
         return json_answer(new_device_shape(made.device, made.device_token, self._urls), 201)
@@ -221,6 +229,7 @@ def _change(form: Fields) -> DeviceChange:
         hardware_class=UNSET if hardware_class is None else hardware_class or None,
         labels=all_texts(form, "Labels"),
         account_secrets=find_flag(form, "AccountSecrets"),
+        controller_id=_controller(form),
     )
 
 
@@ -230,6 +239,11 @@ def _may_grant(call: Call) -> bool | None:
     if granted and not call.caller.may("admin"):
         raise AccessDenied("AccountSecrets=true needs the role admin: it lets the Device fetch the account's Secrets.")
     return granted
+
+
+def _controller(form: Fields) -> str | UnsetType | None:
+    text = find_text(form, "ControllerId")
+    return UNSET if text is None else text or None
 
 
 def _mode(form: Fields) -> Mode | None:

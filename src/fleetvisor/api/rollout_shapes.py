@@ -171,6 +171,7 @@ class ExplanationShape(msgspec.Struct):
 
     device_sid: DeviceSidText
     unique_name: str | None
+    controller_id: str | None
     reported_sid: AppSidText | None
     target_sid: AppSidText | None
     update_status: str
@@ -354,6 +355,7 @@ def explanation_shape(explanation: Explanation) -> ExplanationShape:
     return ExplanationShape(
         device_sid=device.device_sid,
         unique_name=device.unique_name,
+        controller_id=device.controller_id,
         reported_sid=device.reported_sid,
         target_sid=device.target_sid,
         update_status=device.update_status,

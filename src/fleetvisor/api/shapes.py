@@ -124,6 +124,7 @@ class DeviceShape(msgspec.Struct, gc=False):
     hardware_class: Annotated[str | None, _EXTENSION]
     account_secrets: Annotated[bool, _EXTENSION]
     labels: Annotated[dict[str, str], _EXTENSION]
+    controller_id: Annotated[str | None, _EXTENSION]
 
 
 class DeviceGroupShape(msgspec.Struct):
@@ -293,6 +294,7 @@ def device_shape(device: Device, urls: Urls) -> DeviceShape:
         hardware_class=device.hardware_class,
         account_secrets=device.account_secrets,
         labels=_labels.decode(device.labels),
+        controller_id=device.controller_id,
     )
 
 

@@ -301,18 +301,10 @@ class Ddi:
         tenant, _, _, controller, *rest = request.segments()
         is_default = tenant.upper() == _DEFAULT
         account_sid = await self._tenant(tenant)
-        if account_sid != identity.account_sid or not await self._is(identity, controller):
+        if account_sid != identity.account_sid or not await self._devices.answers_to(identity, controller):
             raise Unauthenticated("The token belongs to another device.")
         base = f"{self._urls.base}/{_DEFAULT if is_default else tenant}/controller/v1/{segment(controller)}"
         return _Place(identity, base, tuple(rest))
-
-    async def _is(self, identity: DeviceIdentity, controller: str) -> bool:
-        if controller == identity.device_sid:
-            return True
-        try:
-            return await self._devices.resolve(identity.account_sid, controller) == identity.device_sid
-        except NotFound:
-            return False
 
     async def _body(self, request: Request) -> bytes:
         return await request.body(self._limits.device_body_bytes_max)

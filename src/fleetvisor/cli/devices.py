@@ -1,4 +1,4 @@
-"""``fleetvisor devices``: register, list, show, change, accept and remove devices.
+"""``fleetvisor devices``: register, list, show, label, accept and remove devices; changes are in ``device_changes``.
 
 Deliberately thin: every rule is the server's.
 """
@@ -53,10 +53,13 @@ Labels = Annotated[
         "--label", metavar="KEY=VALUE", help="A label of it (of each of them); may be repeated.", show_default=False
     ),
 ]
-Changes = Annotated[
-    list[str] | None,
+Controller = Annotated[
+    str | None,
     typer.Option(
-        "--label", metavar="KEY=VALUE", help="Set a label, or with KEY- remove it; may be repeated.", show_default=False
+        "--controller-id",
+        metavar="ID",
+        help="By what its board asks over DDI; '' is by its SID only. A rename leaves it.",
+        show_default=False,
     ),
 ]
 Access = Annotated[
@@ -137,6 +140,7 @@ def create(
     hardware_class: Class = None,
     label: Labels = None,
     account_secrets: AccountSecrets = None,
+    controller_id: Controller = None,
 ) -> None:
     """Register devices. Each one's token is shown this once: it is what the device proves itself with.
 
@@ -145,14 +149,17 @@ def create(
     """
     if sid is not None and count is not None:
         raise Usage("--sid names one board, so it cannot go with --count.")
+    if controller_id and count is not None:
+        raise Usage("--controller-id names one board, so it cannot go with --count.")
     total = 1 if count is None else count
+    board = {} if controller_id is None else {"controller_id": controller_id}
     made: list[Device] = []
     try:
         with session.out.counter("Registering devices", total) as progress:
             for number in range(1, total + 1):
                 numbered = name if name is None or count is None else f"{name}-{number}"
                 device = session.client.create_device(
-                    numbered, sid, hardware_class, label or (), account_secrets=account_secrets
+                    numbered, sid, hardware_class, label or (), account_secrets=account_secrets, **board
                 )
                 made.append(device)
                 if session.out.json:
@@ -304,68 +311,6 @@ def show_table(session: Session, devices: list[Device]) -> None:
 def show(session: Session, device: Ref) -> None:
     """Show one device."""
     session.out.record(session.client.device(device).document, hidden=REPEATED)
-
-
-@command(app, "update")
-def update(
-    session: Session,
-    device: Ref,
-    name: Annotated[
-        str | None, typer.Option("--name", help="Its new unique name; '' takes it away.", show_default=False)
-    ] = None,
-    target: Annotated[
-        str | None,
-        typer.Option("--target", metavar="APP", help="The app it should run; '' clears it.", show_default=False),
-    ] = None,
-    logging: Annotated[
-        bool | None,
-        typer.Option("--logging/--no-logging", help="Let it send logs for 24 hours, or stop.", show_default=False),
-    ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Restart its app, once.")] = False,
-    cancel_update: Annotated[
-        bool, typer.Option("--cancel-update", help="Stop the update under way; what runs stays.")
-    ] = False,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            "--mode", metavar="forced|attempt|skip", help="How --target is offered over DDI.", show_default=False
-        ),
-    ] = None,
-    confirm: Annotated[
-        bool | None,
-        typer.Option("--confirm/--no-confirm", help="Let --target wait for consent there (DDI).", show_default=False),
-    ] = None,
-    poll_interval: Annotated[
-        str | None,
-        typer.Option(
-            "--poll-interval", metavar="S", help="Seconds between its polls; '' takes the server's.", show_default=False
-        ),
-    ] = None,
-    access: Access = None,
-    hardware_class: Class = None,
-    label: Changes = None,
-    account_secrets: AccountSecrets = None,
-) -> None:
-    """Change a device: all of what is given, or nothing."""
-    options = (name, target, logging, mode, confirm, poll_interval, access, hardware_class, account_secrets)
-    if all(option is None for option in options) and not (restart or cancel_update or label):
-        raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
-    changed = session.client.update_device(
-        device,
-        name=name,
-        target=target,
-        logging=logging,
-        restart=restart,
-        cancel_update=cancel_update,
-        mode=mode,
-        confirm=confirm,
-        poll_interval_s=poll_interval,
-        access=access,
-        hardware_class=hardware_class,
-        labels=label or (),
-        account_secrets=account_secrets,
-    )
-    session.out.record(changed.document, hidden=REPEATED)
 
 
 @command(app, "accept")

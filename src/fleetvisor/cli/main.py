@@ -23,6 +23,7 @@ from fleetvisor.cli import (
     credentials,
     demo,
     deploy,
+    device_changes,
     devices,
     doctor,
     enrollment,
@@ -98,6 +99,7 @@ command(app, "env", rich_help_panel=_SERVER)(env.env)
 app.add_typer(seal.app, name="seal", rich_help_panel=_SERVER)
 
 _FLEET = "The fleet"
+command(devices.app, "update")(device_changes.update)
 command(devices.app, "explain")(explain.explain)
 command(devices.app, "updates")(explain.updates)
 command(devices.app, "penalties")(explain.penalties)

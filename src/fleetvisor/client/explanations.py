@@ -29,6 +29,7 @@ class Explanation(Resource, kw_only=True):
 
     device_sid: str
     unique_name: str | None = None
+    controller_id: str | None = None
     update_status: str = "up-to-date"
     reasons: list[Reason]
 

@@ -69,6 +69,7 @@ class Device(Resource, kw_only=True):
 
     sid: str
     unique_name: str | None = None
+    controller_id: str | None = None
     access: str = "active"
     app: DeviceApp
     logging: DeviceLogging
@@ -164,10 +165,17 @@ class Client:
         labels: Sequence[str] = (),
         *,
         account_secrets: bool | None = None,
+        controller_id: str | None = None,
     ) -> Device:
         """Register a device; the answer holds its token. A label is ``key=value``."""
-        secrets = _flag(account_secrets)
-        form = make_form(UniqueName=name, Sid=sid, HardwareClass=hardware_class, Labels=labels, AccountSecrets=secrets)
+        form = make_form(
+            UniqueName=name,
+            Sid=sid,
+            HardwareClass=hardware_class,
+            Labels=labels,
+            AccountSecrets=_flag(account_secrets),
+            ControllerId=controller_id,
+        )
         return read(self._http.post("/v1/Devices", form), Device)
 
     def devices(self, selector: str | None = None) -> Iterator[Device]:
@@ -199,6 +207,7 @@ class Client:
         hardware_class: str | None = None,
         labels: Sequence[str] = (),
         account_secrets: bool | None = None,
+        controller_id: str | None = None,
     ) -> Device:
         """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none.
 
@@ -217,6 +226,7 @@ class Client:
             Access=access,
             HardwareClass=hardware_class,
             Labels=labels,
+            ControllerId=controller_id,
         )
         return read(self._http.post(device_path(ref), form), Device)
 

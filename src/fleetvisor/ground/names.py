@@ -34,6 +34,22 @@ def check_unique_name(text: str, chars_max: int) -> str:
     return text
 
 
+def check_controller_id(text: str, chars_max: int) -> str:
+    """Return ``text`` when a board may ask by it over DDI. Raises ``Invalid`` with the rule it breaks.
+
+    NOTE: boards in the field have these ids already, so what was allowed once stays so; rules of names may grow.
+    """
+    if not 0 < len(text) <= chars_max:
+        raise Invalid(f"ControllerId must have 1 to {chars_max} characters.")
+    if _PATH_SPECIAL.intersection(text) or text in {".", ".."}:
+        raise Invalid("ControllerId must not contain / or ?, nor be . or .. .")
+    if is_sid(text):
+        raise Invalid("ControllerId must not have the form of a SID: a board may always ask by its SID.")
+    if has_control(text):
+        raise Invalid("ControllerId must not contain control characters or lone surrogates.")
+    return text
+
+
 def check_key(text: str, chars_max: int) -> str:
     """Give ``text`` back when it may be a config or secret key. Raises ``Invalid`` with the rule it breaks."""
     if not text:

@@ -38,10 +38,11 @@ class Device(msgspec.Struct, frozen=True, gc=False):
     hardware_class: str | None = None
     labels: str = "{}"
     account_secrets: bool = False
+    controller_id: str | None = None
 
 
 class DeviceChange(msgspec.Struct, frozen=True):
-    """What one POST asks for. ``None`` as name, target, interval or class clears it; ``UNSET`` leaves it alone.
+    """What one POST asks for. ``None`` as name, id, target, interval or class clears it; ``UNSET`` leaves it alone.
 
     ``labels`` are changes: ``key=value``, ``key-``. ``mode`` and ``confirm`` go with a target: how a device is told
     whose protocol knows them.
@@ -59,12 +60,14 @@ class DeviceChange(msgspec.Struct, frozen=True):
     hardware_class: str | UnsetType | None = UNSET
     labels: tuple[str, ...] = ()
     account_secrets: bool | None = None
+    controller_id: str | UnsetType | None = UNSET
 
 
 class Registration(msgspec.Struct, frozen=True):
     """What a new device is registered with; ``sid`` is the one that the board has already, if it has one.
 
     ``account_secrets``: whether it may fetch its account's Secrets. Only an admin may say so.
+    ``controller_id``: by what it asks over DDI; ``UNSET``: by its name, ``None``: by its SID only.
     """
 
     unique_name: str | None = None
@@ -72,6 +75,7 @@ class Registration(msgspec.Struct, frozen=True):
     hardware_class: str | None = None
     labels: tuple[str, ...] = ()
     account_secrets: bool = False
+    controller_id: str | UnsetType | None = UNSET
 
 
 class NewDevice(msgspec.Struct, frozen=True):

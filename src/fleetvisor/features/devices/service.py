@@ -16,7 +16,7 @@ from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
-from fleetvisor.features.devices import counting, credentials, labels, rules, selectors, store
+from fleetvisor.features.devices import controllers, counting, credentials, labels, rules, selectors, store
 from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
@@ -27,7 +27,7 @@ from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.names import check_label, check_unique_name
+from fleetvisor.ground.names import check_controller_id, check_label, check_unique_name
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
 from fleetvisor.pki.identity import new_token, token_hash
@@ -60,6 +60,8 @@ class Devices:
         name = wanted.unique_name or None
         if name is not None:
             check_unique_name(name, self._limits.device_name_chars_max)
+        if isinstance(wanted.controller_id, str):
+            check_controller_id(wanted.controller_id, self._limits.device_name_chars_max)
         device_sid = rules.check_own_sid(wanted.sid) if wanted.sid else new_device_sid(self._entropy)
         if wanted.hardware_class is not None:
             check_label("HardwareClass", wanted.hardware_class, self._limits.label_chars_max)
@@ -75,6 +77,10 @@ class Devices:
                 tx, account_sid, device_sid, name, now, by_operator=True, account_secrets=secrets
             ):
                 raise Conflict("A Device with this UniqueName or Sid exists already.")
+            if wanted.controller_id is UNSET:
+                await controllers.adopt(tx, account_sid, device_sid, name)
+            elif wanted.controller_id is not None:
+                await controllers.give(tx, account_sid, device_sid, wanted.controller_id)
             await credentials.insert_token(tx, device_sid, token_hash(token), now)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
             await store.set_class(tx, account_sid, device_sid, wanted.hardware_class)
@@ -169,6 +175,18 @@ class Devices:
         """Give the SID of the device that ``ref`` (a SID or unique name) names. Raises ``NotFound``."""
         return await self._resolve(self._db, account_sid, ref)
 
+    async def answers_to(self, identity: DeviceIdentity, controller: str) -> bool:
+        """Tell whether a board that is proven to be this device may ask by ``controller``.
+
+        By its SID, by its controller id, or by its name where that is no other device's controller id.
+        """
+        if is_sid(controller, "UV"):
+            return _canonical(controller) == identity.device_sid
+        device_sid = await controllers.find(self._db, identity.account_sid, controller)
+        if device_sid is None:
+            device_sid = await store.resolve(self._db, identity.account_sid, controller, by_sid=False)
+        return device_sid == identity.device_sid
+
     async def delete(self, account_sid: AccountSid, ref: str) -> None:
         """Remove a device with its tokens, configs, secrets and updates; its keys are refused. Raises ``NotFound``."""
         now = self._clock.now()
@@ -200,6 +218,8 @@ class Devices:
         changes = labels.parse(change.labels, self._limits)
         if isinstance(change.unique_name, str):
             check_unique_name(change.unique_name, self._limits.device_name_chars_max)
+        if isinstance(change.controller_id, str):
+            check_controller_id(change.controller_id, self._limits.device_name_chars_max)
         if rules.is_empty(change):
             return await self.get(account_sid, ref)
         now = self._clock.now()
@@ -234,6 +254,11 @@ class Devices:
         if change.unique_name is not UNSET:
             await store.rename(tx, account_sid, device_sid, change.unique_name)
             data["unique_name"] = change.unique_name
+        if change.controller_id is not UNSET:
+            await controllers.give(tx, account_sid, device_sid, change.controller_id)
+            data["controller_id"] = change.controller_id
+        elif isinstance(change.unique_name, str):
+            await controllers.adopt(tx, account_sid, device_sid, change.unique_name)
         if change.target_app is not UNSET:
             app = await _app(tx, account_sid, change.target_app)
             wanted = Wanted(app, change.mode or "forced", confirm=change.confirm or False)

@@ -24,6 +24,7 @@ class DeviceRow(msgspec.Struct, frozen=True, gc=False):
     device_sid: DeviceSid
     account_sid: AccountSid
     unique_name: str | None
+    controller_id: str | None
     access: str
     poll_interval_s: int | None
     hardware_class: str | None
@@ -58,8 +59,8 @@ class DeviceRow(msgspec.Struct, frozen=True, gc=False):
 
 
 COLUMNS: Final = """
-SELECT d.device_sid, d.account_sid, d.unique_name, d.access, d.poll_interval_s, d.hardware_class, d.labels,
-    d.date_created, d.date_updated,
+SELECT d.device_sid, d.account_sid, d.unique_name, d.controller_id, d.access, d.poll_interval_s, d.hardware_class,
+    d.labels, d.date_created, d.date_updated,
     a.target_sid, a.target_hash, a.date_targeted, a.target_reached, a.reported_sid, a.reported_hash, a.date_reported,
     l.date_expires AS logging_expires, p.date_seen,
     u.number, u.app_sid, u.app_hash, u.state, u.cancel_requested, u.bytes_done, u.bytes_total, u.error_code,
@@ -95,9 +96,11 @@ UPDATE accounts SET device_count = device_count + :count
 WHERE account_sid = :account_sid AND device_count + :count <= :devices_max"""
 _INSERT_MANY: Final = """
 INSERT INTO devices
-    (device_sid, account_sid, unique_name, hardware_class, labels, by_operator, account_secrets, date_created,
-    date_updated)
-VALUES (:device_sid, :account_sid, :unique_name, :hardware_class, :labels, 1, :account_secrets, :now, :now)"""
+    (device_sid, account_sid, unique_name, controller_id, hardware_class, labels, by_operator, account_secrets,
+    date_created, date_updated)
+VALUES (:device_sid, :account_sid, :unique_name, CASE WHEN EXISTS (
+        SELECT 1 FROM devices o WHERE o.account_sid = :account_sid AND o.controller_id = :unique_name)
+    THEN NULL ELSE :unique_name END, :hardware_class, :labels, 1, :account_secrets, :now, :now)"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
 _COMPATIBILITY: Final = """
@@ -163,6 +166,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
         device_sid=row.device_sid,
         account_sid=row.account_sid,
         unique_name=row.unique_name,
+        controller_id=row.controller_id,
         access=row.access,
         target_sid=row.target_sid,
         target_hash=row.target_hash,
@@ -222,7 +226,7 @@ async def insert_many(
     *,
     account_secrets: bool,
 ) -> None:
-    """Make devices of (SID, unique name, hardware class, labels as JSON)."""
+    """Make devices of (SID, unique name, hardware class, labels as JSON); a name is the controller id, where free."""
     names = ("device_sid", "unique_name", "hardware_class", "labels")
     common = {"account_sid": account_sid, "account_secrets": int(account_secrets), "now": now}
     await tx.write_many(_INSERT_MANY, [{**dict(zip(names, device, strict=True)), **common} for device in devices])

@@ -10,6 +10,7 @@ import msgspec
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.devices import controllers
 from fleetvisor.features.devices import store as devices_store
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.events import store as events
@@ -19,7 +20,7 @@ from fleetvisor.features.updates import store as updates_store
 from fleetvisor.ground.clock import Clock, Entropy, Millis
 from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.names import check_unique_name
+from fleetvisor.ground.names import check_controller_id, check_unique_name
 from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
 from fleetvisor.pki.identity import new_token, token_hash
 
@@ -109,16 +110,17 @@ class Gateway:
             raise Unauthenticated("The Device is unknown or disabled, or has a credential of its own.")
         return GatewayIdentity(DeviceIdentity(device.device_sid, account_sid, device.access == "waiting"))
 
-    async def _register(self, account_sid: AccountSid, name: str) -> store.GatewayDevice | None:
-        """Make a device that waits, unless it was made meanwhile."""
+    async def _register(self, account_sid: AccountSid, controller_id: str) -> store.GatewayDevice | None:
+        """Make a device that waits, unless it was made meanwhile; its id is its name too, where that may be."""
         try:
-            check_unique_name(name, self._limits.device_name_chars_max)
+            check_controller_id(controller_id, self._limits.device_name_chars_max)
         except Invalid as error:
-            raise Unauthenticated(f"The controller id cannot name a Device: {error.detail}") from error
+            raise Unauthenticated(f"No Device can have this controller id: {error.detail}") from error
+        name = _name_of(controller_id, self._limits)
         device_sid, now = new_device_sid(self._entropy), self._clock.now()
 
         async def body(tx: Tx) -> store.GatewayDevice | None:
-            present = await store.find_gateway_device(tx, account_sid, name, by_sid=False)
+            present = await store.find_gateway_device(tx, account_sid, controller_id, by_sid=False)
             if present is not None:
                 return present
             if await store.count_waiting(tx, account_sid) >= self._limits.waiting_devices_max:
@@ -127,23 +129,29 @@ class Gateway:
                 )
             if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max):
                 raise AccessDenied("The account has as many Devices as it may have.")
-            await devices_store.insert(tx, account_sid, device_sid, name, now)
+            named = name
+            if not await devices_store.insert(tx, account_sid, device_sid, named, now):
+                named = None  # people gave the name to another device
+                await devices_store.insert(tx, account_sid, device_sid, named, now)
+            await controllers.give(tx, account_sid, device_sid, controller_id)
             await store.set_waiting(tx, device_sid, by_gateway=True)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
-            await self._note_waiting(tx, account_sid, device_sid, name, now)
-            return await store.find_gateway_device(tx, account_sid, name, by_sid=False)
+            await self._note_waiting(tx, account_sid, device_sid, named, controller_id, now)
+            return await store.find_gateway_device(tx, account_sid, controller_id, by_sid=False)
 
         return await self._db.write(body)
 
     @staticmethod
-    async def _note_waiting(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, name: str, now: Millis) -> None:
+    async def _note_waiting(
+        tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, name: str | None, controller: str, now: Millis
+    ) -> None:
         await events.append(
             tx,
             account_sid=account_sid,
             type="device.waiting",
             subject_sid=device_sid,
             device_sid=device_sid,
-            data={"unique_name": name},
+            data={"unique_name": name, "controller_id": controller},
             now=now,
         )
 
@@ -162,3 +170,11 @@ class Gateway:
                 return
             for place in self._places.pop(sid, ()):
                 self._proven.pop(place, None)
+
+
+def _name_of(controller_id: str, limits: Limits) -> str | None:
+    """Return the unique name of a device that registers itself: its controller id, if that may be one."""
+    try:
+        return check_unique_name(controller_id, limits.device_name_chars_max)
+    except Invalid:
+        return None

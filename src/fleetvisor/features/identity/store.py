@@ -139,8 +139,8 @@ async def find_gateway_by_token(source: Tx | Database, token_hash: bytes) -> Gat
 async def find_gateway_device(
     source: Tx | Database, account_sid: AccountSid, ref: str, *, by_sid: bool
 ) -> GatewayDevice | None:
-    """Read a device as a gateway's token finds it, by SID or unique name."""
-    column = "device_sid" if by_sid else "unique_name"
+    """Read a device as a gateway's token finds it, by SID or controller id."""
+    column = "device_sid" if by_sid else "controller_id"
     sql = f"""SELECT device_sid, access, by_gateway FROM devices
         WHERE account_sid = :account_sid AND {column} = :ref"""
     return await source.one(GatewayDevice, sql, {"account_sid": account_sid, "ref": ref})

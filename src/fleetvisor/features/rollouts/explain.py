@@ -11,7 +11,7 @@ import msgspec
 
 from fleetvisor.db.database import Database
 from fleetvisor.features.apps import store as apps_store
-from fleetvisor.features.devices import selection
+from fleetvisor.features.devices import controllers, selection
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
@@ -70,7 +70,7 @@ class _Claim(msgspec.Struct, frozen=True):
                 device.account_sid.upper(),
             }:
                 controller = unquote(name)
-                return controller in {device.device_sid, device.unique_name}
+                return controller in {device.device_sid, device.controller_id, device.unique_name}
             case _:
                 return False
 
@@ -127,6 +127,7 @@ class Explainer:
             refused=await self._refused(device, now),
             penalties=tuple(penalties),
             parts=parts,
+            namesake=await self._namesake(device),
         )
 
     async def _policy(self, device: Device) -> _Policy:
@@ -138,6 +139,12 @@ class Explainer:
         sql = """SELECT key FROM configs
             WHERE owner_sid = :account_sid AND account_sid = :account_sid AND store = 'secret' LIMIT 1"""
         return await self._db.one(_Key, sql, {"account_sid": account_sid}) is not None
+
+    async def _namesake(self, device: Device) -> str | None:
+        if device.unique_name is None:
+            return None
+        other = await controllers.find(self._db, device.account_sid, device.unique_name)
+        return other if other != device.device_sid else None
 
     async def _provable(self, device: Device, now: Millis) -> bool:
         """Tell whether anything proves the device: a token or a key of its own, or its account's gateway token."""

@@ -54,6 +54,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     ``patience_s``: how long it may be away before it counts as offline. ``provable``: whether it has a credential.
     ``secrets_withheld``: whether its account has Secrets that it may not fetch.
+    ``namesake``: the other device by whose controller id this one is named.
     """
 
     device: Device
@@ -71,6 +72,7 @@ class Facts(msgspec.Struct, frozen=True):
     refused: Millis | None
     penalties: tuple[Penalty, ...]
     parts: tuple[Part, ...]
+    namesake: str | None = None
 
     def name(self, app_sid: str | None) -> str:
         """Give the name by which people know an app."""
@@ -81,6 +83,8 @@ SENTENCES: Final = {
     "runs": "It reports that it runs {app}, last at {date}.",
     "runs_unknown": "It reports an image that no App of this account is.",
     "never_reported": "It never reported what it runs.",
+    "controller": "Its board asks over DDI by the controller id {controller}, whatever its name is.",
+    "namesake": "A board that asks over DDI by {name} means the Device {other}, which has this controller id.",
     "no_target": "It has no target: it is left to run what it runs.",
     "target_direct": "Its target is {app}, set directly at {date}.",
     "target_rollout": "Its target is {app}, set by the rollout {rollout} at {date}.",
@@ -150,6 +154,7 @@ def explain(facts: Facts, now: Millis) -> tuple[Reason, ...]:
     """Give the reasons, in the order in which a person asks: what runs, what should, how far, what is waited for."""
     return (
         _running(facts),
+        *_identified(facts),
         *_targeted(facts),
         *_progress(facts),
         *_obstacles(facts, now),
@@ -168,6 +173,14 @@ def _running(facts: Facts) -> Reason:
         date = iso(device.date_reported or Millis(0))
         return _say("runs", device.reported_sid, app=facts.name(device.reported_sid), date=date)
     return _say("runs_unknown") if facts.reported_unknown else _say("never_reported")
+
+
+def _identified(facts: Facts) -> Iterator[Reason]:
+    device = facts.device
+    if facts.asks and device.controller_id is not None and device.controller_id != device.unique_name:
+        yield _say("controller", device.controller_id, controller=device.controller_id)
+    if facts.namesake is not None:
+        yield _say("namesake", facts.namesake, name=device.unique_name or "", other=facts.namesake)
 
 
 def _targeted(facts: Facts) -> Iterator[Reason]:

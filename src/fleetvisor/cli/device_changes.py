@@ -1,0 +1,94 @@
+"""``fleetvisor devices update`` and its kin: change one device, all or nothing.
+
+Deliberately thin: every rule is the server's.
+"""
+
+from typing import Annotated
+
+import typer
+
+from fleetvisor.cli.devices import REPEATED, Access, AccountSecrets, Class, Controller, Ref
+from fleetvisor.cli.options import Session, Usage
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--label", metavar="KEY=VALUE", help="Set a label, or with KEY- remove it; may be repeated.", show_default=False
+    ),
+]
+
+Mode = Annotated[
+    str | None,
+    typer.Option("--mode", metavar="forced|attempt|skip", help="How --target is offered over DDI.", show_default=False),
+]
+Confirm = Annotated[
+    bool | None,
+    typer.Option("--confirm/--no-confirm", help="Let --target wait for consent there (DDI).", show_default=False),
+]
+PollInterval = Annotated[
+    str | None,
+    typer.Option(
+        "--poll-interval", metavar="S", help="Seconds between its polls; '' takes the server's.", show_default=False
+    ),
+]
+
+
+def update(
+    session: Session,
+    device: Ref,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Its new unique name; '' takes it away.", show_default=False)
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="APP", help="The app it should run; '' clears it.", show_default=False),
+    ] = None,
+    logging: Annotated[
+        bool | None,
+        typer.Option("--logging/--no-logging", help="Let it send logs for 24 hours, or stop.", show_default=False),
+    ] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart its app, once.")] = False,
+    cancel_update: Annotated[
+        bool, typer.Option("--cancel-update", help="Stop the update under way; what runs stays.")
+    ] = False,
+    mode: Mode = None,
+    confirm: Confirm = None,
+    poll_interval: PollInterval = None,
+    access: Access = None,
+    hardware_class: Class = None,
+    label: Changes = None,
+    account_secrets: AccountSecrets = None,
+    controller_id: Controller = None,
+) -> None:
+    """Change a device: all of what is given, or nothing."""
+    options = (
+        name,
+        target,
+        logging,
+        mode,
+        confirm,
+        poll_interval,
+        access,
+        hardware_class,
+        account_secrets,
+        controller_id,
+    )
+    if all(option is None for option in options) and not (restart or cancel_update or label):
+        raise Usage("Nothing to change was given.", "See: fleetvisor devices update --help")
+    changed = session.client.update_device(
+        device,
+        name=name,
+        target=target,
+        logging=logging,
+        restart=restart,
+        cancel_update=cancel_update,
+        mode=mode,
+        confirm=confirm,
+        poll_interval_s=poll_interval,
+        access=access,
+        hardware_class=hardware_class,
+        labels=label or (),
+        account_secrets=account_secrets,
+        controller_id=controller_id,
+    )
+    session.out.record(changed.document, hidden=REPEATED)
