@@ -5,17 +5,22 @@ index by age of every device that the account has. PostgreSQL has none of a tabl
 """
 
 import asyncio
+import itertools
 import re
 from typing import Any, cast
 
 import apsw
 import asyncpg
 import pytest
+from tests.api.rollout_world import Fleet
+from tests.api.world import serving
 
 from fleetvisor.db.portable import numbered
 from fleetvisor.db.postgres import open_postgres
-from fleetvisor.db.sqlite import MemoryDatabase
+from fleetvisor.db.sqlite import MemoryDatabase, memory
 from fleetvisor.features.devices import counting, selection, selectors
+from fleetvisor.features.events import store as events
+from fleetvisor.features.events.store import Filter
 from fleetvisor.features.rollouts import store
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
@@ -136,3 +141,97 @@ async def test_devices_that_are_named_are_looked_up(selector: str) -> None:
         steps = [step for step in _plan(connection, sql) if re.match(r"(SEARCH|SCAN) (s|devices)\b", step)]
         assert steps
         assert all("(device_sid=?)" in step or "unique_name=?" in step for step in steps), steps
+
+
+def _events_statement(wanted: Filter, key: tuple[int, int] | None, *, newer: bool) -> str:
+    noted = _Noted()
+    asyncio.run(events.page(cast("Any", noted), AccountSid("AC"), wanted, key=key, limit=5, newer=newer))
+    return noted.said[0][0]
+
+
+def test_events_are_found_along_an_index_of_all_that_is_asked_for() -> None:
+    """Whatever is asked together: another index would walk by all events of the account, on the event loop."""
+    connection = cast("Any", MemoryDatabase())._connection
+    sides = itertools.product((None, "a"), (None, "UV1"), (None, 1), (None, 9), (None, (5, 5)), (False, True))
+    for kind, device_sid, since, until, key, newer in sides:
+        sql = _events_statement(Filter(kind, device_sid, since, until), key, newer=newer)
+        (step,) = _plan(connection, sql)
+        assert "date_created<?" in step or "date_created>?" in step, (sql, step)
+        for column in ["type"] * (kind is not None) + ["device_sid"] * (device_sid is not None):
+            assert f"{column}=?" in step, (sql, step)
+
+
+_MANY = 4000
+_STEPS_MAX = 20_000  # of SQLite's machine: a page of 50 rows takes some 5,000, a look at each of many rows 40,000
+_FILL = (
+    """INSERT INTO devices (device_sid, account_sid, hardware_class, date_created, date_updated)
+    SELECT 'UV' || printf('%032x', value), :account, 'many', value, value FROM numbers""",
+    """INSERT INTO assignments (device_sid, account_sid, target_sid, reported_sid)
+    SELECT 'UV' || printf('%032x', value), :account, :app, :app FROM numbers""",
+    """INSERT INTO device_labels (device_sid, account_sid, key, value, date_created)
+    SELECT 'UV' || printf('%032x', value), :account, 'site', 'many', value FROM numbers""",
+    """INSERT INTO events (writer, account_sid, type, subject_sid, device_sid, data, date_created)
+    SELECT 0, :account, CASE value % 2 WHEN 0 THEN 'many' ELSE 'other' END, 'x', :device, '{}', value FROM numbers""",
+)
+
+
+async def test_what_is_read_on_the_event_loop_looks_at_few_rows(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every statement that ``one`` or ``all`` runs while each list and resource is read from an account that has much."""
+    db = memory()
+    async with serving(db, tmp_path) as server:
+        fleet = await Fleet.make(server, 3, Labels="site=graz")
+        rollout = await fleet.start(Waves="1,100%")
+        draft = (await server.hands.post("/v1/Rollouts", ok=201, App="v2", Selector="site=graz")).json
+        board = next(iter(fleet.boards.values()))
+        numbers = f"WITH RECURSIVE numbers(value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM numbers LIMIT {_MANY})"
+        connection = cast("Any", db)._connection
+        for sql in _FILL:
+            head, select = sql.split("SELECT", 1)
+            names = {"account": server.hands.auth[0], "app": fleet.v1["sid"], "device": board.sid}
+            connection.execute(f"{head}{numbers} SELECT{select}", names)
+        looked = _watch(monkeypatch, connection)
+        sids = {"Devices": board.sid, "Apps": fleet.v1["sid"], "Rollouts": rollout["sid"]}
+        for path in (
+            "/v1/Devices", "/v1/Apps", "/v1/Rollouts", "/v1/Events", "/v1/Keys", "/v1/EnrollmentTokens",
+            *(f"/v1/{name}/{sid}" for name, sid in sids.items()),
+            *(f"/v1/Devices/{board.sid}/{name}" for name in ("Configs", "Secrets", "Updates", "Credentials")),
+            *(f"/v1/Rollouts/{rollout['sid']}/{name}" for name in ("Devices", "Decisions")),
+            f"/v1/Devices/{board.sid}/Explain", f"/v1/Devices/{board.sid}/Penalties", f"/v1/Rollouts/{draft['sid']}",
+        ):  # fmt: skip
+            await server.hands.get(path)
+        for selector in ("site=many", "site=graz", "hardware=many", f"app={fleet.v1['sid']}", "!site", "status=error"):
+            await server.hands.get("/v1/Devices", Selector=selector)
+        for asked in itertools.product((None, "many", "device.created"), (None, board.sid), (None, "2020-01-01")):
+            named = zip(("Type", "DeviceSid", "StartDate"), asked, strict=True)
+            await server.hands.call("GET", "/v1/Events", params={name: value for name, value in named if value})
+        await board.desired()
+        await board.report()
+        await server.world.rollouts.tick()
+    assert len(looked) > 30
+    many = {sql: steps for sql, steps in looked.items() if steps > _STEPS_MAX}
+    assert not many, many
+
+
+def _watch(monkeypatch: pytest.MonkeyPatch, connection: Any) -> dict[str, int]:
+    """Note how many steps each statement takes that is run by the port's ``one`` and ``all``, outside transactions."""
+    looked: dict[str, int] = {}
+    reading: list[bool] = []
+
+    def profiled(event: dict[str, Any]) -> None:
+        if reading:
+            steps = event["stmt_status"]["SQLITE_STMTSTATUS_VM_STEP"]
+            looked[event["sql"]] = max(steps, looked.get(event["sql"], 0))
+
+    for name in ("one", "all"):
+        wrapped = getattr(MemoryDatabase, name)
+
+        async def read(self: MemoryDatabase, row: Any, sql: str, params: Any, wrapped: Any = wrapped) -> Any:
+            reading.append(True)
+            try:
+                return await wrapped(self, row, sql, params)
+            finally:
+                reading.pop()
+
+        monkeypatch.setattr(MemoryDatabase, name, read)
+    connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, profiled)
+    return looked

@@ -21,6 +21,8 @@ INSERT INTO events
 VALUES (current_writer(), :account_sid, :type, :subject_sid, :device_sid, :actor_sid, :address, :request_sid, :data,
     :now)"""
 
+_NEVER: Final = (1 << 63) - 1
+
 
 class Event(msgspec.Struct, frozen=True):
     """One thing that happened; ``data`` is a JSON object."""
@@ -119,26 +121,28 @@ class Filter(msgspec.Struct, frozen=True):
 async def page(
     db: Database, account_sid: AccountSid, wanted: Filter, *, key: tuple[int, int] | None, limit: int, newer: bool
 ) -> list[Listed]:
-    """Read events beside ``key`` (date_created, event_id): older ones, newest first, or (``newer``) the reverse."""
+    """Read events beside ``key`` (date_created, event_id): older ones, newest first, or (``newer``) the reverse.
+
+    The statement names only the bound at which the page begins; what lies beyond the other one is cut off afterwards.
+    With two bounds of the date SQLite would walk along the dates of all events, of whatever type.
+    """
+    lowest = (-1, -1) if wanted.since is None else (wanted.since, -1)
+    highest = (_NEVER, 0) if wanted.until is None else (wanted.until, 0)
+    if key is not None:
+        lowest, highest = (max(lowest, key), highest) if newer else (lowest, min(highest, key))
     sign, order = (">", "ASC") if newer else ("<", "DESC")
-    params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit}
-    where = ["account_sid = :account_sid"]
-    for column, name, value in (
-        ("type =", "type", wanted.type),
-        ("device_sid =", "device_sid", wanted.device_sid),
-        ("date_created >=", "since", wanted.since),
-        ("date_created <", "until", wanted.until),
-    ):
+    created, number = lowest if newer else highest
+    params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit, "created": created, "number": number}
+    where = ["account_sid = :account_sid", f"(date_created, event_id) {sign} (:created, :number)"]
+    for column, value in (("type", wanted.type), ("device_sid", wanted.device_sid)):
         if value is not None:
-            where.append(f"{column} :{name}")
-            params[name] = value
-    if key:
-        where.append(f"(date_created, event_id) {sign} (:created, :id)")
-        params |= {"created": key[0], "id": key[1]}
+            where.append(f"{column} = :{column}")
+            params[column] = value
     sql = f"""SELECT event_id, account_sid, type, subject_sid, device_sid, actor_sid, address, request_sid, data,
         date_created FROM events WHERE {" AND ".join(where)}
         ORDER BY date_created {order}, event_id {order} LIMIT :limit"""
-    return await db.all(Listed, sql, params)
+    found = await db.all(Listed, sql, params)
+    return [event for event in found if lowest < (event.date_created, event.event_id) < highest]
 
 
 async def forget(db: Database, before: Millis, limit: int) -> int:
