@@ -12,6 +12,7 @@ import stamina
 from fleetvisor.db.database import ConstraintViolated, DatabaseBusy, DatabaseFault, DatabaseUnfit, UniqueViolated
 from fleetvisor.db.migrate import migrations
 from fleetvisor.db.postgres import open_postgres
+from fleetvisor.db.postgres_statements import fault
 from fleetvisor.features.events.tail import Reader
 
 BUMP = """INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, 1)
@@ -263,6 +264,46 @@ async def test_a_reader_misses_nothing_whatever_the_order_of_commits(database, u
     assert missing == set()
     for connection in writers:
         await connection.close()
+
+
+async def test_backends_that_are_terminated_at_any_moment_are_told_as_busy(database, other):
+    """asyncpg has several families of errors for it, its own internal one among them: none may come out as a fault."""
+    told, stop = [], False
+
+    async def use(number):
+        while not stop:
+            try:
+                if number % 2:
+                    await bump(database, f"UV{number}")
+                else:
+                    await database.scan(Number, READ, {"sid": f"UV{number}"})
+            except Exception as error:
+                told.append(error)
+            await asyncio.sleep(0)
+
+    users = [asyncio.ensure_future(use(number)) for number in range(8)]
+    for _ in range(25):
+        await disconnect(other)
+        await asyncio.sleep(0.02)
+    stop = True
+    await asyncio.gather(*users)
+    assert {type(error) for error in told} <= {DatabaseBusy}
+    assert await bump(database, "UV1") > 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        asyncpg.InternalClientError("got result for unknown protocol state 3"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        asyncpg.InterfaceError("connection is closed"),
+        asyncpg.AdminShutdownError("terminating connection due to administrator command"),
+        ConnectionResetError(),
+        TimeoutError(),
+    ],
+)
+def test_a_lost_connection_is_busy(error):
+    assert type(fault(error)) is DatabaseBusy
 
 
 async def test_nodes_that_start_at_once_migrate_once(url, other):

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import threading
 import time
 
@@ -184,6 +185,33 @@ async def test_a_database_that_may_not_be_written_says_so_until_it_may(database)
 
 async def _nothing(_tx):
     return None
+
+
+async def test_a_log_that_a_foreign_reader_let_grow_is_cut_back_when_it_left(tmp_path, monkeypatch):
+    monkeypatch.setattr("fleetvisor.db.sqlite_writer._TIDY_S", 0.05)
+    monkeypatch.setattr("fleetvisor.db.sqlite_writer._LOG_BYTES_MAX", 1_000_000)
+    db, log = await open_sqlite(tmp_path / "x.db"), tmp_path / "x.db-wal"
+    foreign = apsw.Connection(str(tmp_path / "x.db"))
+    foreign.execute("BEGIN")
+    foreign.execute("SELECT count(*) FROM accounts").fetchall()
+
+    async def big(tx):
+        sql = (
+            "INSERT INTO keepsakes (name, value) VALUES ('big', :value) ON CONFLICT (name) DO UPDATE SET value = :value"
+        )
+        await tx.run(sql, {"value": os.urandom(500_000)})
+
+    for _ in range(30):
+        await db.write(big)
+    await asyncio.sleep(0.3)
+    assert log.stat().st_size > 10_000_000
+    foreign.execute("ROLLBACK")
+    async with asyncio.timeout(10):
+        while log.stat().st_size > 1_000_000:
+            await asyncio.sleep(0.05)
+    assert await bump(db) == 1
+    foreign.close()
+    await db.close()
 
 
 async def test_a_reader_never_sees_what_is_not_committed(database):

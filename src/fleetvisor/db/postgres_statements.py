@@ -21,12 +21,12 @@ from fleetvisor.db.database import (
     ReferenceViolated,
     UniqueViolated,
 )
+from fleetvisor.db.kept import Kept
 from fleetvisor.db.portable import numbered, with_keys
 from fleetvisor.ground.disk import Fault
 
 R = TypeVar("R", bound=msgspec.Struct)
 
-_TEXTS_MAX: Final = 2000
 _CHANGED: Final = re.compile(r"(?:INSERT 0|UPDATE|DELETE) (\d+)")
 
 Connection = Any  # asyncpg's connection and its pool's proxy share no type
@@ -79,20 +79,18 @@ def fault(error: Exception) -> DatabaseFault:
 
 
 class Texts:
-    """Statements respelled for asyncpg, with the order of their parameters; kept for each text."""
+    """Statements respelled for asyncpg, with the order of their parameters; kept for each text, bounded in bytes."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[str, tuple[str, ...]]] = {}
-        self._plans: dict[tuple[str, type], rows.Plan] = {}
+        self._known: Kept[tuple[str, tuple[str, ...]]] = Kept()
+        self._plans: Kept[rows.Plan] = Kept()
 
     def respell(self, sql: str) -> tuple[str, tuple[str, ...]]:
         """Give the text with ``$n`` and the names in that order; a name used twice has one number."""
         known = self._known.get(sql)
         if known is None:
-            if len(self._known) >= _TEXTS_MAX:  # selectors make texts of their own
-                self._known.clear()
-                self._plans.clear()
-            known = self._known[sql] = numbered(sql)
+            text, names = numbered(sql)
+            known = self._known.put(sql, (text, names), sql, text, *names)
         return known
 
     def find(self, sql: str, row: type) -> rows.Plan | None:
@@ -101,8 +99,7 @@ class Texts:
 
     def learn(self, sql: str, row: type[msgspec.Struct], columns: Sequence[str]) -> rows.Plan:
         """Make that function. Raises ``TypeError`` when the columns are not those of ``row``."""
-        made = self._plans[sql, row] = rows.plan(row, columns)
-        return made
+        return self._plans.put((sql, row), rows.plan(row, columns), sql)
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain
 from fleetvisor.db.sqlite_writer import Job, Writer
 from fleetvisor.ground.disk import Condition, Fault
 
+_STATEMENTS: Final = 32  # of a thread that reads: selectors make statements of their own
 _READERS: Final[dict[Lane, int]] = {"requests": 1, "jobs": 1, "scans": 2}
 
 T = TypeVar("T")
@@ -127,7 +128,7 @@ class SqliteDatabase:
 
 
 def _readers(path: Path, lane: Lane, vfs: str | None) -> Readers:
-    opened = (connect(str(path), writer=False, vfs=vfs) for _ in range(_READERS[lane]))
+    opened = (connect(str(path), writer=False, vfs=vfs, statements=_STATEMENTS) for _ in range(_READERS[lane]))
     return Readers(tuple(Reader(one, f"sqlite-{lane}", nice=lane == "scans") for one in opened))
 
 

@@ -20,6 +20,7 @@ from fleetvisor.db.database import (
     ReferenceViolated,
     UniqueViolated,
 )
+from fleetvisor.db.kept import Kept
 from fleetvisor.db.migrate import pending
 from fleetvisor.db.portable import with_keys
 from fleetvisor.ground.disk import Fault
@@ -28,7 +29,8 @@ T = TypeVar("T")
 R = TypeVar("R", bound=msgspec.Struct)
 
 _AMONG_KEYS: Final = "IN (SELECT value FROM json_each(:keys))"
-_BUSY_MS: Final = 5_000
+BUSY_MS: Final = 5_000
+_STATEMENTS: Final = 128
 _UNIQUE: Final = {apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID}
 # SQLite carries out ON DELETE RESTRICT as a trigger of its own, and says so; the schema has no other triggers.
 _REFERENCE: Final = {apsw.SQLITE_CONSTRAINT_FOREIGNKEY, apsw.SQLITE_CONSTRAINT_TRIGGER}
@@ -71,11 +73,14 @@ def fault(error: BaseException) -> DatabaseFault:
     return DatabaseFault(f"{type(error).__name__}: {error}")
 
 
-def connect(path: str, *, writer: bool, vfs: str | None = None) -> apsw.Connection:
-    """Open a connection with the pragmas of its part; ``vfs`` is for tests that count syncs."""
+def connect(path: str, *, writer: bool, vfs: str | None = None, statements: int = _STATEMENTS) -> apsw.Connection:
+    """Open a connection with the pragmas of its part; ``vfs`` is for tests that count syncs.
+
+    apsw keeps up to so many prepared ``statements``, none of them longer than 16 KiB.
+    """
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-    connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=256)
-    connection.setbusytimeout(_BUSY_MS)
+    connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=statements)
+    connection.setbusytimeout(BUSY_MS)
     for pragma in ("foreign_keys = ON", "trusted_schema = OFF", "temp_store = MEMORY", "cache_size = -32768"):
         drain(connection, f"PRAGMA {pragma}")
     if writer:
@@ -124,7 +129,7 @@ class Statements:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self._plans: dict[tuple[str, type], rows.Plan] = {}
+        self._plans: Kept[rows.Plan] = Kept()
 
     def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Run a statement that returns rows; give them all."""
@@ -148,7 +153,7 @@ class Statements:
         cursor = cast("Any", self.connection.cursor())
         cursor.exec_trace = trace
         found = _execute(cursor, sql, params).fetchall()
-        make = self._plans[sql, row] = rows.plan(row, columns)
+        make = self._plans.put((sql, row), rows.plan(row, columns), sql)
         return [make(values) for values in found]
 
     def one(self, row: type[R], sql: str, params: Params) -> R | None:

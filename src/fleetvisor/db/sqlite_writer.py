@@ -8,16 +8,20 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from contextvars import copy_context
+from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
 from fleetvisor.db.database import Body, DatabaseUnfit
-from fleetvisor.db.sqlite_statements import SqliteTx, Statements, drain, fault, finish
+from fleetvisor.db.sqlite_statements import BUSY_MS, SqliteTx, Statements, drain, fault, finish
 from fleetvisor.ground.disk import Condition
 
 _BATCH_MAX: Final = 512
+_TIDY_S: Final = 10.0
+_LOG_BYTES_MAX: Final = 32 << 20
 
 
 class Job:
@@ -55,18 +59,42 @@ class Writer(threading.Thread):
         self._connection = connection
         self._loop = loop
         self._condition = condition
+        self._tidied = time.monotonic()
         self._tx = SqliteTx(Statements(connection))
 
     def run(self) -> None:
         """Take, commit and answer batches until the end of the queue."""
         while (batch := self._take()) is not None:
+            if time.monotonic() - self._tidied > _TIDY_S:
+                self._tidy()
+            if not batch:
+                continue
             self._commit(batch)
             # A loop that was closed without closing the database has nobody left to answer.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._answer, batch)
 
+    def _tidy(self) -> None:
+        """Cut the write-ahead log back when somebody else's long read let it grow; while anybody reads it, later."""
+        self._tidied = time.monotonic()
+        try:
+            if Path(f"{self._connection.filename}-wal").stat().st_size <= _LOG_BYTES_MAX:
+                return
+            self._connection.setbusytimeout(0)
+            try:
+                drain(self._connection, "PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._connection.setbusytimeout(BUSY_MS)
+        except (OSError, apsw.Error) as error:  # no log yet, or a disk that is full: a write will meet that as well
+            translated = fault(error)
+            if isinstance(translated, DatabaseUnfit):
+                self._condition.note(translated.fault)
+
     def _take(self) -> list[Job] | None:
-        first = self.jobs.get()
+        try:
+            first = self.jobs.get(timeout=_TIDY_S)
+        except queue.Empty:
+            return []
         if first is None:
             return None
         batch = [first]
