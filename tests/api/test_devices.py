@@ -8,7 +8,9 @@ from tests.api.world import BASE, FIRST_NUMBER
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 NESTED = {"sid", "unique_name", "account_sid", "app", "logging", "date_created", "date_updated", "url", "links"}
 FLAT = {"logging_enabled", "date_logging_expires", "app_update", "info", "status"}
-EXTENSIONS = {"access", "date_last_seen", "update", "poll_interval_s", "hardware_class", "labels", "controller_id"}
+EXTENSIONS = {"access", "date_last_seen", "update", "poll_interval_s", "hardware_class", "labels", "controller_id"} | {
+    "account_secrets"
+}
 
 
 async def test_a_registered_device_has_every_field_of_every_generation(hands):
@@ -52,6 +54,7 @@ async def test_a_registered_device_has_every_field_of_every_generation(hands):
         "hardware_class": None,
         "labels": {},
         "controller_id": "boiler-7",
+        "account_secrets": True,
     }
 
 

@@ -72,7 +72,9 @@ async def test_a_native_device_is_offered_the_file_without_a_manifest(hands, ser
     desired = (await hands.http.get("https://mv.example.com/device/v1/desired", headers=headers)).json()["app"]
     digest = app["hash"].removeprefix("sha256:")
     nothing = {"measurement": None, "region": None, "region_start": None, "region_size": None}
-    assert (desired["sid"], desired["manifest"], desired["update"]) == (app["sid"], None, 1)
+    number = (await hands.get(f"/v1/Devices/{device['sid']}"))["update"]["number"]
+    assert (desired["sid"], desired["manifest"], desired["update"]) == (app["sid"], None, number)
+    assert desired["security_counter"] == 4
     assert desired["layers"] == [{"sha256": digest, "size_bytes": app["size_bytes"], **nothing}]
     file = await hands.http.get(f"https://mv.example.com/device/v1/layers/{digest}", headers=headers)
     assert file.content == FILES["mcuboot"][0]

@@ -58,6 +58,7 @@ async def test_an_uploaded_bundle_is_an_app(hands):
         "date_updated": "2026-01-01T00:00:00Z",
         "url": url,
         "links": {"app_manifests": f"{url}/Manifest"},
+        "bears_signature": False,
         "signed": False,
         "kind": "bundle",
         "version": None,
