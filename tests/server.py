@@ -46,12 +46,16 @@ class RunningServer:
         return self.process.wait(20)
 
 
-def launch(data: Path, *options: str, env: dict[str, str] | None = None) -> RunningServer:
-    """Start ``fleetvisor serve`` and wait until it is ready."""
+def launch(
+    data: Path, *options: str, env: dict[str, str] | None = None, descriptors: int | None = None
+) -> RunningServer:
+    """Start ``fleetvisor serve``, with a limit of open files if one is given, and wait until it is ready."""
     credentials = data / "credentials.json"
     before = credentials.stat().st_mtime_ns if credentials.exists() else 0
     log = data.with_name(data.name + ".log")
     command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0", *options]
+    if descriptors is not None:
+        command = ["sh", "-c", f'ulimit -n {descriptors}; exec "$@"', "sh", *command]
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env={**os.environ, **(env or {})})
     deadline = time.monotonic() + START_S
@@ -77,9 +81,11 @@ def _is_ready(credentials: dict) -> bool:
 
 
 @contextlib.contextmanager
-def running(data: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[RunningServer]:
+def running(
+    data: Path, *options: str, env: dict[str, str] | None = None, descriptors: int | None = None
+) -> Iterator[RunningServer]:
     """Run a server for the block; it is stopped by its process id."""
-    server = launch(data, *options, env=env)
+    server = launch(data, *options, env=env, descriptors=descriptors)
     try:
         yield server
     finally:

@@ -80,7 +80,7 @@ class Client:
 
 @pytest.fixture
 async def doors():
-    made = Doors(address="127.0.0.1", connections_max=100, header_bytes_max=16_384)
+    made = Doors(address="127.0.0.1", connections_max=100, backlog=64, header_bytes_max=16_384)
     yield made
     await made.close(10)
 
@@ -140,7 +140,7 @@ def test_a_device_that_polls_every_minute_keeps_its_connection():
 async def test_a_port_that_is_taken_is_refused_and_a_free_one_is_found(certificate, doors):
     port, file = doors.take(0), certificate("only")
     await doors.open(App(), file, file)
-    other = Doors(address="127.0.0.1", connections_max=100, header_bytes_max=16_384)
+    other = Doors(address="127.0.0.1", connections_max=100, backlog=64, header_bytes_max=16_384)
     with pytest.raises(Occupied, match="in use"):
         other.take(port)
     assert other.take(0) != port

@@ -236,7 +236,8 @@ def test_two_thousand_idle_tls_connections_leave_healthz_answering_in_under_a_se
 
 def test_connections_over_the_bound_wait_until_there_is_room(tmp_path):
     """The bound is a setting; what is over it is not refused, it is accepted later."""
-    with running(tmp_path / "data", env={"FLEETVISOR_LIMIT_CONNECTIONS_MAX": "70"}) as server:
+    bounds = {"FLEETVISOR_LIMIT_CONNECTIONS_MAX": "70", "FLEETVISOR_LIMIT_CONNECTIONS_PER_ADDRESS_MAX": "0"}
+    with running(tmp_path / "data", env=bounds) as server:
         made = context(server)
         idle = [connect(server, made) for _ in range(70)]
         with pytest.raises(OSError, match="timed out"):

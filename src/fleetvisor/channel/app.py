@@ -72,7 +72,7 @@ class Channel:
         self._urls = urls
         self._log = log
         self._date = DateHeader()
-        self._hub = Hub(bus=bus, held_max=limits.held_polls_max)
+        self._hub = Hub(bus=bus, held_max=limits.held_polls_max, per_device_max=limits.held_polls_per_device_max)
         self._native = Native(
             proofs=proofs,
             enrollment=enrollment,

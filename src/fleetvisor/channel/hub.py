@@ -83,11 +83,12 @@ class Held:
 
 
 class Hub:
-    """All held polls of this process, by device; bounded."""
+    """All held polls of this process, by device; bounded in all and for each device."""
 
-    def __init__(self, *, bus: Bus, held_max: int) -> None:
+    def __init__(self, *, bus: Bus, held_max: int, per_device_max: int) -> None:
         """Listen to the bells."""
         self._held_max = held_max
+        self._per_device_max = per_device_max
         self._by_device: dict[str, dict[Held, None]] = {}
         self._count = 0
         self._closing = False
@@ -106,6 +107,8 @@ class Hub:
     def hold(self, device_sid: str, receive: Receive) -> Held | None:
         """Register one more poll of the device; ``None`` when there is no place. ``leave`` must follow."""
         if self._closing or self._count >= self._held_max:
+            return None
+        if len(self._by_device.get(device_sid, ())) >= self._per_device_max:
             return None
         held = Held(device_sid, receive)
         self._by_device.setdefault(device_sid, {})[held] = None

@@ -77,8 +77,15 @@ class Limits:
     parse_wait_s: int = _bound(600, "503, 20503", "time for which an upload waits to be read")
     wait_s_max: int = _bound(300, "clamped", "time a poll may be held")
     held_polls_max: int = _bound(100_000, "answered at once", "polls held at one time by one server")
+    held_polls_per_device_max: int = _bound(4, "answered at once", "polls of one device held at one time")
     layer_cache_bytes: int = _bound(256 << 20, "read from disk", "memory for layers that devices download")
     connections_max: int = _bound(0, "the connection waits", "open connections (0: from the descriptor limit)")
+    connections_per_address_max: int = _bound(
+        10_000,
+        "the connection is closed",
+        "connections that one address (IPv6: /64) keeps while fewer than a tenth of the places are free and it holds"
+        " more than a quarter of them; at most that quarter (0: no share; trusted proxies have none)",
+    )
     update_retries_max: int = _bound(3, "update_status error", "new updates after a device left its target by itself")
     report_timeout_s: int = _bound(3600, "update error 9", "time from a device's fetch of an update to its report")
     cancel_timeout_s: int = _bound(600, "the update closes", "time in which a device must answer whether it cancels")

@@ -4,21 +4,21 @@ TLS 1.2 and up (Mbed TLS and Zephyr devices), HTTP/1.1 only (its answers carry `
 a connection that never sends a request), no WebSockets. Deliberately knows no route.
 Spec: ``docs/explanation/keys-and-certificates.md``.
 
-Granian binds with SO_REUSEPORT, so that two servers can share the port while one replaces the other, which is how a
-new certificate comes in. But a stranger's server could share it as well: ``Doors`` therefore takes the port without
-that option first, so that a port in use is noticed, and keeps it bound as long as the process lives.
+The listening socket is ours, and each Granian accepts from a copy of it. So whoever waits in the kernel's queue loses
+nothing when one Granian takes the place of another, which is how a new certificate comes in; nobody else can share
+the port; and ``server/gate`` can hold new connections back.
 """
 
 import asyncio
 import errno
 import os
-import resource
 import socket
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces, SSLProtocols
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -26,10 +26,7 @@ from granian.server.embed import Server
 from fleetvisor.server.files import Occupied, StartFault
 from fleetvisor.web.requests import Receive, Scope, Send
 
-RESERVE: Final = 256
 KEEP_ALIVE_S: Final = 75  # longer than the 60 s between polls, so that a device keeps its TLS connection
-DESCRIPTORS_MAX: Final = 1 << 20
-_BACKLOG: Final = 4096
 _BUFFER_MIN: Final = 8192  # hyper refuses less
 _RUNTIME_THREADS_MAX: Final = 4
 _START_S: Final = 10.0
@@ -40,21 +37,6 @@ _ADVICE: Final = {
 }
 
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-
-def raise_descriptors() -> int:
-    """Raise the limit of open files to the hard one, and give it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = DESCRIPTORS_MAX if hard == resource.RLIM_INFINITY else hard
-    if soft != wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
-
-
-def connections_bound(asked: int, descriptors: int) -> int:
-    """Give how many connections to allow: what is ``asked`` (0: all), as far as files are left for everything else."""
-    most = max(64, descriptors - RESERVE)
-    return min(asked, most) if asked else most
 
 
 def resolve(host: str) -> str:
@@ -70,11 +52,12 @@ def resolve(host: str) -> str:
 class Doors:
     """One port of one address, and the Granian server behind it."""
 
-    def __init__(self, *, address: str, connections_max: int, header_bytes_max: int) -> None:
-        """Keep what serving needs; opens nothing yet. ``broken`` is set when a server ends that was not told to."""
+    def __init__(self, *, address: str, connections_max: int, backlog: int, header_bytes_max: int) -> None:
+        """Keep what serving needs; open nothing yet. ``broken`` is set when a server ends that was not told to."""
         self.broken = asyncio.Event()
         self._address = address
         self._connections_max = connections_max
+        self._backlog = backlog
         self._buffer_bytes = max(_BUFFER_MIN, header_bytes_max)
         self._taken: socket.socket | None = None
         self._listener: _Listener | None = None
@@ -85,8 +68,8 @@ class Doors:
         taken = socket.socket(socket.AF_INET6 if ":" in self._address else socket.AF_INET, socket.SOCK_STREAM)
         try:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections have it from here
             taken.bind((self._address, port))  # without SO_REUSEPORT: fails while anybody listens there
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         except OSError as error:
             taken.close()
             if error.errno == errno.EADDRINUSE:
@@ -97,14 +80,19 @@ class Doors:
         self._taken = taken
         return int(taken.getsockname()[1])
 
+    @property
+    def taken(self) -> socket.socket:
+        """Return the socket that was taken."""
+        if self._taken is None:
+            raise AssertionError("take comes first")
+        return self._taken
+
     async def open(self, app: Asgi, cert: Path, key: Path) -> None:
         """Serve with this certificate from now on. A server before it answers what it has, then ends.
 
         Raises ``StartFault``.
         """
-        if self._taken is None:
-            raise AssertionError("take comes first")
-        fresh = _Listener(self._server(app, cert, key, int(self._taken.getsockname()[1])), self.broken)
+        fresh = _Listener(self._server(app, cert, key), self.broken)
         await fresh.start()
         old, self._listener = self._listener, fresh
         if old is not None:
@@ -119,28 +107,36 @@ class Doors:
             leaving.add(asyncio.create_task(self._listener.stop(), name="listener"))
         pending: set[asyncio.Task[None]] = set()
         if leaving:
+            await asyncio.sleep(_PAUSE_S)  # each of them is told first: a socket that is shut is an error to it
+            self._refuse()
             _, pending = await asyncio.wait(leaving, timeout=drain_s)
         self.release()
         return not pending
+
+    def _refuse(self) -> None:
+        """Refuse whoever comes from now on, and whoever waits to be accepted."""
+        if self._taken is not None and self._taken.fileno() >= 0 and self._listener is not None:
+            self._taken.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
         """Give the port back; harmless when it is given back already."""
         if self._taken is not None:
             self._taken.close()
 
-    def _server(self, app: Asgi, cert: Path, key: Path, port: int) -> Any:  # noqa: ANN401  (Granian's types are incomplete)
+    def _server(self, app: Asgi, cert: Path, key: Path) -> Any:  # noqa: ANN401  (Granian's types are incomplete)
         try:
-            return Server(
+            return _OnSocket(
+                self.taken,
                 app,
                 address=self._address,
-                port=port,
+                port=int(self.taken.getsockname()[1]),
                 interface=Interfaces.ASGINL,
                 http=HTTPModes.http1,
                 http1_settings=HTTP1Settings(
                     header_read_timeout=KEEP_ALIVE_S * 1000, max_buffer_size=self._buffer_bytes
                 ),
                 websockets=False,
-                backlog=_BACKLOG,
+                backlog=self._backlog,
                 backpressure=self._connections_max,
                 runtime_threads=max(1, min(_RUNTIME_THREADS_MAX, (os.cpu_count() or 1) - 1)),
                 log_enabled=False,
@@ -150,6 +146,20 @@ class Doors:
             )
         except (OSError, ValueError) as error:
             raise StartFault(f"The certificate {cert} cannot be served with: {error}.") from error
+
+
+class _OnSocket(Server):
+    """An embedded Granian that accepts from a copy of a socket that somebody else keeps."""
+
+    def __init__(self, taken: socket.socket, app: Asgi, **settings: Any) -> None:  # noqa: ANN401  (passed on)
+        super().__init__(app, **settings)
+        self.backlog = settings["backlog"]  # Granian takes no less than 128
+        self._taken = taken
+
+    def _init_shared_socket(self) -> None:
+        holder: Any = SocketHolder  # its stub does not show how it is made
+        self._ssp = None
+        self._shd = holder(os.dup(self._taken.fileno()), False, self.backlog)
 
 
 class _Listener:

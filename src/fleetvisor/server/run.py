@@ -12,7 +12,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -30,17 +30,21 @@ from fleetvisor.obs.sink import Sink
 from fleetvisor.pki.ca import Authority
 from fleetvisor.pki.seal import Seal, SealFault
 from fleetvisor.reality import RealClock, RealEntropy, Threads
-from fleetvisor.server import shared
+from fleetvisor.server import descriptors, shared
 from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import Asgi, World, build
 from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate
 from fleetvisor.server.databases import open_local, open_shared
+from fleetvisor.server.descriptors import Shares
 from fleetvisor.server.ending import first, leave_now, tell
 from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
-from fleetvisor.server.listener import Doors, connections_bound, raise_descriptors, resolve
+from fleetvisor.server.gate import LOOK_S, Gate, give_way
+from fleetvisor.server.listener import Doors, resolve
 from fleetvisor.server.parsing import Parsers
+from fleetvisor.server.shedding import Shedding
 from fleetvisor.server.telemetry import Telemetry
 from fleetvisor.settings import Settings
+from fleetvisor.web.address import Addresses
 
 DRAIN_S: Final = 10.0
 _FOLLOW_S: Final = 0.5
@@ -48,7 +52,6 @@ _LEFTOVERS_S: Final = 24 * 3600  # no upload takes so long
 _RENEWAL_S: Final = 3600.0
 _TAIL_S: Final = 0.5
 _THREADS_MAX: Final = 8  # of each kind of blocking work
-_HELD_SHARE: Final = 0.9  # of the connections: there is always room for whoever does not wait
 _log = structlog.get_logger()
 
 
@@ -73,8 +76,10 @@ def serve(settings: Settings, limits: Limits, announce: Callable[[Started], None
     data.hold()
     try:
         data.clear_leftovers()
+        shares = descriptors.share_out(descriptors.hard_limit(), limits.connections_max)
+        descriptors.set_soft_limit(shares.soft)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_Process(settings, named, _bounded(limits), data, announce, sink).run())
+            return runner.run(_Process(settings, named, limits, shares, data, announce, sink).run())
     except OSError as error:
         if (fault := fault_of(error)) is None:
             raise
@@ -117,13 +122,15 @@ class _Process:
         settings: Settings,
         named: _Named,
         limits: Limits,
+        shares: Shares,
         data: DataDirectory,
         announce: Callable[[Started], None],
         sink: Sink,
     ) -> None:
         self._settings = settings
         self._named = named
-        self._limits = limits
+        self._limits = descriptors.within(limits, shares)
+        self._shares = shares
         self._data = data
         self._announce = announce
         self._sink = sink
@@ -143,7 +150,8 @@ class _Process:
             loop.add_signal_handler(number, tell, told, number)
         doors = Doors(
             address=self._named.address,
-            connections_max=self._limits.connections_max,
+            connections_max=self._shares.connections,
+            backlog=self._shares.backlog,
             header_bytes_max=self._limits.header_bytes_max,
         )
         port = doors.take(self._settings.port)
@@ -192,16 +200,19 @@ class _Process:
         )
         account = await world.accounts.ensure_first()
         certificate = self._certificate(authority)
-        telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port, self._sink)
+        gate = self._gate(doors, port)
+        telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port, self._sink, gate)
+        app = give_way(telemetry.app, gate)
         try:
             jobs = (
                 *world.jobs,
                 *telemetry.jobs,
-                *await self._jobs(world, doors, certificate, telemetry.app),
+                *await self._jobs(world, doors, certificate, app),
+                Job("gate", LOOK_S, gate.look),
                 self._follow(world, account, authority, port),
             )
             self._write_credentials(account, authority, port)
-            await doors.open(telemetry.app, *certificate.files)
+            await doors.open(app, *certificate.files)
         except BaseException:
             telemetry.close()
             raise
@@ -216,6 +227,7 @@ class _Process:
         finally:
             world.begin_shutdown()
             drained = await doors.close(DRAIN_S)
+            gate.release()
             running.cancel()
             _, pending = await asyncio.wait({running}, timeout=DRAIN_S)
             telemetry.close()
@@ -268,6 +280,18 @@ class _Process:
         own = OwnCertificate(self._data, authority, self._settings.certificate_names(), self._clock)
         own.refresh()
         return own
+
+    def _gate(self, doors: Doors, port: int) -> Gate:
+        shedding = Shedding(
+            port=port,
+            places=self._shares.connections,
+            most=self._limits.connections_per_address_max,
+            base=descriptors.in_use(),
+            addresses=Addresses(self._settings.proxies),
+            clock=self._clock,
+            offload=self._work,
+        )
+        return Gate(doors.taken, self._shares, doors.broken, shedding)
 
     def _blobs(self) -> Blobs:
         directory = self._settings.blobs or self._data.blobs
@@ -356,15 +380,6 @@ class _Process:
         except TimeoutError:
             return False
         return True
-
-
-def _bounded(limits: Limits) -> Limits:
-    """Give the limits, with the bounds that this machine sets."""
-    connections = connections_bound(limits.connections_max, raise_descriptors())
-    if limits.connections_max > connections:
-        _log.warning("connections.bound", asked=limits.connections_max, allowed=connections)
-    held = min(limits.held_polls_max, int(connections * _HELD_SHARE))
-    return replace(limits, connections_max=connections, held_polls_max=held)
 
 
 def _load_seal(files: Sequence[Path], entropy: RealEntropy) -> Seal:

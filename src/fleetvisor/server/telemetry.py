@@ -14,8 +14,10 @@ from fleetvisor.obs.metrics import Metrics
 from fleetvisor.obs.sink import Sink
 from fleetvisor.server.background import Job
 from fleetvisor.server.build import Asgi, World
+from fleetvisor.server.descriptors import in_use
 from fleetvisor.server.disks import STORES
 from fleetvisor.server.files import StartFault
+from fleetvisor.server.gate import Gate
 from fleetvisor.web.requests import Message, Receive, Scope, Send
 
 _COUNT_S: Final = 5.0
@@ -29,7 +31,7 @@ class _Last(msgspec.Struct, frozen=True):
 class Telemetry:
     """The metrics of one server, served on 127.0.0.1 while ``port`` is not ``None``."""
 
-    def __init__(self, world: World, days_left: Callable[[], float], port: int | None, sink: Sink) -> None:
+    def __init__(self, world: World, days_left: Callable[[], float], port: int | None, sink: Sink, gate: Gate) -> None:
         """Begin to serve. Raises ``StartFault`` when the port cannot be used."""
         self.metrics = Metrics(world.resources)
         self.app: Asgi = world.app
@@ -43,6 +45,7 @@ class Telemetry:
         self.app = counted(world.app, self.metrics)
         self.jobs = (Job("count", _COUNT_S, self._count),)
         self._watch(days_left, sink)
+        self._watch_doors(gate)
         try:
             self._stop = self.metrics.serve(port)
         except OSError as error:
@@ -70,6 +73,14 @@ class Telemetry:
         self.metrics.watch_each("degraded", about, "store", lambda: _degraded(world))
         about = "Rollouts under way, by what they wait for (counted each five seconds)."
         self.metrics.watch_each("rollouts", about, "waits_for", lambda: self._rollouts)
+
+    def _watch_doors(self, gate: Gate) -> None:
+        watch = self.metrics.watch
+        watch("descriptors", "Open files, connections among them.", in_use)
+        watch("descriptors_max", "Open files at which no new connection is accepted.", lambda: gate.shares.in_use_max)
+        watch("doors_shut_total", "Times that accepting paused for want of places.", lambda: gate.times_shut)
+        watch("descriptors_exhausted_total", "Times that open files ran out.", lambda: gate.times_exhausted)
+        watch("connections_shed_total", "Connections ended beyond an address' share.", lambda: gate.shedding.ended)
 
     async def _count(self) -> None:
         await self._world.health.look()

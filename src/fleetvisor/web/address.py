@@ -40,8 +40,8 @@ class Addresses:
         Raises ``Invalid`` for a header of a trusted proxy that came twice, contradicts the other, or cannot be read.
         """
         client = scope.get("client")
-        peer = str(client[0]) if client else UNKNOWN
-        if not self._proxies or not self._trusts(peer):
+        peer = plain(str(client[0])) if client else UNKNOWN
+        if not self._proxies or not self.trusts(peer):
             return peer
         given = {name: value for name, value in scope["headers"] if name in _HEADERS}
         if sum(name in _HEADERS for name, _ in scope["headers"]) != len(given):
@@ -54,13 +54,30 @@ class Addresses:
     def _client(self, hops: list[str], peer: str) -> str:
         """Give the last hop that is no proxy of ours; when all are, the first."""
         for hop in reversed(hops):
-            if not self._trusts(hop):
+            if not self.trusts(hop):
                 return hop
         return hops[0] if hops else peer
 
-    def _trusts(self, text: str) -> bool:
+    def trusts(self, text: str) -> bool:
+        """Return whether an address, as text, is a trusted proxy's."""
         address = _parsed(text)
         return address is not None and any(address in network for network in self._proxies)
+
+
+def plain(text: str) -> str:
+    """Return an address with an IPv4 client's own form, where a socket of both families shows it as ``::ffff:…``."""
+    if not text.lower().startswith("::ffff:"):
+        return text
+    address = _parsed(text)
+    return text if address is None else str(address)
+
+
+def network_of(text: str) -> str:
+    """Return what counts as one address: of IPv6 the first 64 bits, since the rest is the client's to choose."""
+    address = _parsed(text)
+    if address is None:
+        return text
+    return str(address) if address.version == 4 else address.exploded[:19]
 
 
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:

@@ -6,14 +6,13 @@ the same address. Spec: ``docs/explanation/threat-model.md``.
 
 from collections.abc import Callable
 from hashlib import sha256
-from ipaddress import ip_address
 from typing import Final
 
 from fleetvisor.features.events.denials import Refusal
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import Problem, TooManyRequests, Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.web.address import Addresses
+from fleetvisor.web.address import Addresses, network_of
 from fleetvisor.web.auth import NoCredentials
 from fleetvisor.web.rates import Buckets, Windows
 from fleetvisor.web.requests import Request, Scope
@@ -65,7 +64,7 @@ class Guard:
         return problem
 
     def _slowed(self, address: str, identity: str, problem: Problem) -> Problem:
-        network = _network(address)
+        network = network_of(address)
         many, left_s = self._by_identity.count((network, identity))
         all_many, all_left_s = self._by_address.count(network)
         if many > self._limits.failed_proofs_max:
@@ -86,12 +85,3 @@ def _claimed(request: Request, problem: Problem) -> str:
         return problem.identity
     authorization = request.header(b"authorization") if "headers" in request.scope else None
     return "" if authorization is None else sha256(authorization).hexdigest()[:32]
-
-
-def _network(address: str) -> str:
-    """Give what counts as one address: of IPv6 the first 64 bits, since the rest is the client's to choose."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return address
-    return address if parsed.version == 4 else parsed.exploded[:19]

@@ -33,7 +33,7 @@ def bus():
 
 @pytest.fixture
 def hub(bus):
-    return Hub(bus=bus, held_max=3)
+    return Hub(bus=bus, held_max=3, per_device_max=2)
 
 
 async def test_a_bell_of_the_device_ends_the_wait(hub, bus):
@@ -87,7 +87,7 @@ async def test_a_bell_does_not_hide_the_release(hub, bus):
 
 
 async def test_above_its_bound_nothing_is_held(hub):
-    polls = [hub.hold(DEVICE, Client().receive) for _ in range(4)]
+    polls = [hub.hold(sid, Client().receive) for sid in (DEVICE, DEVICE, OTHER, OTHER)]
     assert [held is not None for held in polls] == [True, True, True, False]
     hub.leave(polls[1])
     assert hub.held == 2
@@ -105,3 +105,14 @@ async def test_leaving_stops_the_watching_of_the_client(hub):
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+async def test_one_device_takes_no_more_than_its_share_of_places(hub):
+    polls = [hub.hold(DEVICE, Client().receive) for _ in range(2)]
+    assert hub.hold(DEVICE, Client().receive) is None
+    assert (other := hub.hold(OTHER, Client().receive)) is not None
+    hub.leave(polls[0])
+    hub.leave(other)
+    assert (again := hub.hold(DEVICE, Client().receive)) is not None
+    for held in (polls[1], again):
+        hub.leave(held)

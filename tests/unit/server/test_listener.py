@@ -1,17 +1,9 @@
-"""How many connections a machine allows, and what a host name is bound to."""
+"""What a host name is bound to."""
 
 import pytest
 
 from fleetvisor.server.files import StartFault
-from fleetvisor.server.listener import RESERVE, connections_bound, resolve
-
-
-@pytest.mark.parametrize(
-    ("asked", "descriptors", "allowed"),
-    [(0, 20_000, 20_000 - RESERVE), (1000, 20_000, 1000), (50_000, 20_000, 20_000 - RESERVE), (0, 100, 64)],
-)
-def test_connections_leave_descriptors_for_everything_else(asked, descriptors, allowed):
-    assert connections_bound(asked, descriptors) == allowed
+from fleetvisor.server.listener import resolve
 
 
 def test_an_address_is_bound_as_it_is_and_a_name_as_ipv4_first():
