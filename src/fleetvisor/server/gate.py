@@ -12,14 +12,20 @@ import asyncio
 import ctypes
 import socket
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
 
+from fleetvisor.ground.clock import Clock
+from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.offload import Offload
 from fleetvisor.server import descriptors
 from fleetvisor.server.build import Asgi
 from fleetvisor.server.descriptors import Shares
+from fleetvisor.server.listener import Doors
 from fleetvisor.server.shedding import Shedding
+from fleetvisor.web.address import Addresses, Network
 from fleetvisor.web.requests import Message, Receive, Scope, Send
 
 LOOK_S: Final = 0.05
@@ -105,6 +111,22 @@ class Gate:
     def release(self) -> None:
         """Give back the descriptors that were kept in reserve, for whatever the end of the process needs."""
         descriptors.set_soft_limit(self.shares.hard)
+
+
+def gate_before(
+    doors: Doors, shares: Shares, limits: Limits, proxies: Sequence[Network], clock: Clock, offload: Offload
+) -> Gate:
+    """Return the gate before doors whose port is taken; call it before they open, since it counts what is open now."""
+    shedding = Shedding(
+        port=int(doors.taken.getsockname()[1]),
+        places=shares.connections,
+        most=limits.connections_per_address_max,
+        base=descriptors.in_use(),
+        addresses=Addresses(proxies),
+        clock=clock,
+        offload=offload,
+    )
+    return Gate(doors.taken, shares, doors.broken, shedding)
 
 
 def give_way(app: Asgi, gate: Gate) -> Asgi:

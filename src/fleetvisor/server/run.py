@@ -38,13 +38,11 @@ from fleetvisor.server.databases import open_local, open_shared
 from fleetvisor.server.descriptors import Shares
 from fleetvisor.server.ending import first, leave_now, tell
 from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
-from fleetvisor.server.gate import LOOK_S, Gate, give_way
+from fleetvisor.server.gate import LOOK_S, gate_before, give_way
 from fleetvisor.server.listener import Doors, resolve
 from fleetvisor.server.parsing import Parsers
-from fleetvisor.server.shedding import Shedding
 from fleetvisor.server.telemetry import Telemetry
 from fleetvisor.settings import Settings
-from fleetvisor.web.address import Addresses
 
 DRAIN_S: Final = 10.0
 _FOLLOW_S: Final = 0.5
@@ -182,25 +180,10 @@ class _Process:
         authority: Authority | None,
         told: asyncio.Future[signal.Signals],
     ) -> signal.Signals:
-        world = build(
-            db=db,
-            blobs=blobs,
-            seal=seal,
-            limits=self._limits,
-            clock=self._clock,
-            entropy=self._entropy,
-            offload=self._work,
-            spooling=self._uploads,
-            reader=self._parsers,
-            spool=self._data.spool,
-            base_url=self._settings.base_url(port),
-            audiences=self._settings.audiences,
-            proxies=self._settings.proxies,
-            ca_pem=authority.pem if authority else None,
-        )
+        world = self._build(db, blobs, seal, authority, port)
         account = await world.accounts.ensure_first()
         certificate = self._certificate(authority)
-        gate = self._gate(doors, port)
+        gate = gate_before(doors, self._shares, self._limits, self._settings.proxies, self._clock, self._work)
         telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port, self._sink, gate)
         app = give_way(telemetry.app, gate)
         try:
@@ -236,6 +219,24 @@ class _Process:
             _log.info("server.stopped", drained=drained, closed=closed)
             if not (drained and closed):  # what still goes on would hold the process for as long as it likes
                 leave_now(told)
+
+    def _build(self, db: Database, blobs: Blobs, seal: Seal, authority: Authority | None, port: int) -> World:
+        return build(
+            db=db,
+            blobs=blobs,
+            seal=seal,
+            limits=self._limits,
+            clock=self._clock,
+            entropy=self._entropy,
+            offload=self._work,
+            spooling=self._uploads,
+            reader=self._parsers,
+            spool=self._data.spool,
+            base_url=self._settings.base_url(port),
+            audiences=self._settings.audiences,
+            proxies=self._settings.proxies,
+            ca_pem=authority.pem if authority else None,
+        )
 
     async def _open_database(self) -> Database:
         if self._settings.database is not None:
@@ -280,18 +281,6 @@ class _Process:
         own = OwnCertificate(self._data, authority, self._settings.certificate_names(), self._clock)
         own.refresh()
         return own
-
-    def _gate(self, doors: Doors, port: int) -> Gate:
-        shedding = Shedding(
-            port=port,
-            places=self._shares.connections,
-            most=self._limits.connections_per_address_max,
-            base=descriptors.in_use(),
-            addresses=Addresses(self._settings.proxies),
-            clock=self._clock,
-            offload=self._work,
-        )
-        return Gate(doors.taken, self._shares, doors.broken, shedding)
 
     def _blobs(self) -> Blobs:
         directory = self._settings.blobs or self._data.blobs
