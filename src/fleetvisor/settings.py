@@ -52,6 +52,10 @@ class Settings(BaseSettings):
     blobs: Path | None = Field(
         None, description="the directory of firmware bytes; with database one that all nodes share"
     )
+    blobs_lost: bool = Field(
+        False,
+        description="start although firmware bytes are lost: the Apps concerned are damaged until uploaded again",
+    )
     trusted_proxy: tuple[str, ...] = Field(
         (),
         description="an address or network (10.0.0.0/8) of a proxy whose word about clients' addresses is taken;"

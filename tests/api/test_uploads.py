@@ -65,6 +65,7 @@ async def test_an_uploaded_bundle_is_an_app(hands):
         "hardware_class": None,
         "hardware_compatibility": [],
         "security_counter": None,
+        "damaged": False,
         "size_bytes": app["size_bytes"],
     }
     assert "location" not in reply.headers

@@ -69,6 +69,7 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
     20503: (
         "The server is starting or stopping.",
         "The database is busy or out of reach.",
+        "The stored bytes of a firmware are damaged or missing: uploading the same file again mends them.",
         "The server's disk is full, read-only or failing, or its database is damaged; the detail says which.",
         "The body did not arrive in the time that the limits page gives.",
     ),

@@ -175,6 +175,7 @@ class AppShape(msgspec.Struct):
     hardware_class: Annotated[str | None, _EXTENSION]
     hardware_compatibility: Annotated[list[str], _EXTENSION]
     security_counter: Annotated[int | None, _EXTENSION]
+    damaged: Annotated[bool, _EXTENSION]
     size_bytes: Annotated[int, _EXTENSION]
 
 
@@ -305,7 +306,7 @@ def new_device_shape(device: Device, device_token: str, urls: Urls) -> NewDevice
 
 
 def app_shape(app: App, urls: Urls) -> AppShape:
-    """Render an App, which never changes after its upload."""
+    """Render an App; after its upload only ``damaged`` changes."""
     url = urls.app(app.app_sid)
     created = iso(app.date_created)
     return AppShape(
@@ -324,6 +325,7 @@ def app_shape(app: App, urls: Urls) -> AppShape:
         hardware_class=app.hardware_class,
         hardware_compatibility=msgspec.json.decode(app.hardware_compatibility, type=list[str]),
         security_counter=app.security_counter,
+        damaged=app.damaged,
         size_bytes=app.size_bytes,
     )
 

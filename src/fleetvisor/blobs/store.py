@@ -1,16 +1,16 @@
 """Bytes by name, through obstore: a local directory here, an object store later.
 
 What ``put_file`` returned from is on the disk: obstore's LocalStore writes by rename or link and never fsyncs, so the
-file and its directories are fsynced here, before the row that names them commits. Deliberately no meaning: names
-and their life are ``features/apps``'s. Each name is given to one content only; what blocks for a disk goes through
-``offload``.
+file and its directories are fsynced here, before the row that names them commits. What is read whole is proved by its
+SHA-256. Deliberately no meaning: names and their life are ``features/apps``'s. Each name is given to one content only;
+what blocks for a disk goes through ``offload``.
 """
 
 import os
-from collections.abc import Callable
-from hashlib import file_digest
+from collections.abc import Callable, Sequence
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
@@ -37,6 +37,19 @@ class BlobsUnfit(BlobFault):
         """Keep which of these it is."""
         super().__init__(f"{reason}. {SENTENCES[fault]}")
         self.fault: Fault = fault
+
+
+class BlobDamaged(BlobFault):
+    """A blob is not there, or its bytes are not those that were stored."""
+
+
+class BlobMark(NamedTuple):
+    """What changes when somebody writes a file anew: how a blob is recognised that was proved before."""
+
+    inode: int
+    size_bytes: int
+    modified_ns: int
+    changed_ns: int
 
 
 class Blobs:
@@ -91,6 +104,26 @@ class Blobs:
         """Read the bytes from ``start`` to before ``end``. Raises ``BlobFault`` when they are not all there."""
         return await self._offload(lambda: self._get(name, start, end))
 
+    async def get_whole(self, name: str, *, digest: str, size_bytes: int) -> bytes:
+        """Read a blob and prove it. Raises ``BlobDamaged`` for one that is not what was stored, ``BlobFault``."""
+        return await self._offload(lambda: self._get_whole(name, digest, size_bytes))
+
+    async def prove(self, name: str, *, digest: str, size_bytes: int) -> bool:
+        """Read a blob piece by piece; return whether it is there and is what was stored. Raises ``BlobFault``."""
+        return await self._offload(lambda: self._prove(name, digest, size_bytes))
+
+    async def check_size(self, name: str, size_bytes: int) -> None:
+        """Raise ``BlobDamaged`` unless a blob of this size is there; ``BlobFault`` when no blob at all is there."""
+        await self._offload(lambda: self._check_size(name, size_bytes))
+
+    async def mark(self, name: str) -> BlobMark | None:
+        """Return the mark of a blob's file; ``None`` when it is not there. Raises ``BlobFault``."""
+        return await self._offload(lambda: self._mark(name))
+
+    async def is_lost(self, names: Sequence[str]) -> bool:
+        """Return whether none of these blobs is there: then the directory is empty, new, or another one."""
+        return bool(names) and await self._offload(lambda: not any((self._directory / name).exists() for name in names))
+
     async def delete(self, name: str) -> None:
         """Remove a blob, durably; one that is not there is removed already. Raises ``BlobFault``."""
         await self._writing(lambda: self._delete(name))
@@ -134,8 +167,44 @@ class Blobs:
         except _FAULTS as error:
             raise self._fault(f"read {name}", error) from error
         if len(data) != end - start:
-            raise BlobFault(f"cannot read {name}: it ends {end - start - len(data)} bytes too early")
+            raise BlobDamaged(f"cannot read {name}: it ends {end - start - len(data)} bytes too early")
         return data
+
+    def _check_size(self, name: str, size_bytes: int) -> None:
+        mark = self._mark(name)
+        if mark is None or mark.size_bytes != size_bytes:
+            raise self._damage(name, mark, size_bytes)
+
+    def _get_whole(self, name: str, digest: str, size_bytes: int) -> bytes:
+        self._check_size(name, size_bytes)
+        data = self._get(name, 0, size_bytes)
+        if sha256(data).hexdigest() != digest:
+            raise BlobDamaged(f"the bytes of {name} do not have its SHA-256")
+        return data
+
+    def _damage(self, name: str, mark: BlobMark | None, size_bytes: int) -> BlobFault:
+        """Return what is wrong with a blob by its file; while no blob at all is there, nothing is said of this one."""
+        if mark is not None:
+            return BlobDamaged(f"{name} has {mark.size_bytes} bytes in place of {size_bytes}")
+        folder = self._directory / Path(name).parts[0]
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return BlobFault(f"cannot read {name}: {self._directory} holds no blobs; is it mounted?")
+        return BlobDamaged(f"{name} is missing")
+
+    def _mark(self, name: str) -> BlobMark | None:
+        try:
+            found = (self._directory / name).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._fault(f"read {name}", error) from error
+        return BlobMark(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def _prove(self, name: str, digest: str, size_bytes: int) -> bool:
+        try:
+            return self._holds(name, digest, size_bytes)
+        except OSError as error:
+            raise self._fault(f"read {name}", error) from error
 
     def _delete(self, name: str) -> None:
         try:

@@ -90,7 +90,7 @@ class Channel:
         self.download = Download(
             proofs=proofs,
             apps=apps,
-            cache=LayerCache(blobs=blobs, bytes_max=limits.layer_cache_bytes),
+            cache=LayerCache(blobs=blobs, damage=apps.damage, bytes_max=limits.layer_cache_bytes),
             presence=presence,
             bus=bus,
             clock=clock,

@@ -14,6 +14,7 @@ import msgspec
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.date import DateHeader
 from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
+from fleetvisor.features.apps.damage import Damaged
 from fleetvisor.features.apps.model import LayerBlob
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.devices.model import DeviceIdentity
@@ -122,6 +123,8 @@ class Download:
             return known
         with self._bus.watch() as rung:
             found = await self._apps.find_layer(account_sid, digest)
+        if found is not None and found.damaged:
+            raise Damaged
         if found is not None and not _names_an_app(rung):
             if len(self._places) >= _PLACES_MAX:
                 self._places.clear()

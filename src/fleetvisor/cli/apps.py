@@ -148,6 +148,9 @@ def list_all(session: Session) -> None:
         (a.unique_name, a.sid, a.kind, a.version, a.hash.removeprefix("sha256:")[:12], a.date_created) for a in found
     ]
     session.out.table(("name", "sid", "kind", "version", "hash", "created"), rows)
+    damaged = [a.unique_name or a.sid for a in found if a.damaged]
+    if damaged:
+        session.out.warn(f"The stored bytes of {', '.join(damaged)} are damaged: upload the same firmware again.")
 
 
 Ref = Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)]

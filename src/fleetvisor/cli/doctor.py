@@ -14,14 +14,16 @@ import stat
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
+import typer
 
+from fleetvisor.cli.checks import Check, Verdict
+from fleetvisor.cli.doctor_blobs import blob_check, count_layers
 from fleetvisor.cli.options import Failure, Session
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.credentials import NoServer, Server
@@ -39,35 +41,23 @@ CLOCK_FAIL_S: Final = 60
 _TIMEOUT_S: Final = 10
 
 
-class Verdict(StrEnum):
-    """How grave a finding is."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-class Check(msgspec.Struct, frozen=True):
-    """One thing looked at: what was found, and what to do when it is not well."""
-
-    check: str
-    verdict: Verdict
-    finding: str
-    advice: str | None = None
-
-
 class _Health(msgspec.Struct, frozen=True):
     status: str
     degraded: dict[str, str] = {}
 
 
-def doctor(session: Session) -> None:
-    """Look at a server's lock, certificate, clock, name, key files, descriptors and disk; say what to do.
+def doctor(
+    session: Session,
+    blobs: Annotated[
+        bool, typer.Option("--blobs", help="Read and prove all stored firmware, not a sample (with --data).")
+    ] = False,
+) -> None:
+    """Look at a server's lock, certificate, clock, name, key files, descriptors, disk and firmware; say what to do.
 
     Each is ok, warn or fail; the exit status is 1 when one is fail.
     """
     checks: list[Check] = []
-    for check in _examine(session):
+    for check in _examine(session, blobs):
         checks.append(check)
         if session.out.json:
             session.out.line(msgspec.json.encode(check))
@@ -81,12 +71,15 @@ def doctor(session: Session) -> None:
         raise Failure(f"Not well: {', '.join(bad)}.", None)
 
 
-def _examine(session: Session) -> Iterator[Check]:
+def _examine(session: Session, blobs: bool) -> Iterator[Check]:
     if session.data is not None:
         try:
             yield from directory_checks(session.data)
             if session.data.is_dir():
                 yield judge_disk(shutil.disk_usage(session.data).free)
+                total = count_layers(session.data / "fleetvisor.db") if blobs else 0
+                with session.out.counter("Proving firmware", total) as progress:
+                    yield from list(blob_check(session.data, every=blobs, progress=progress))
         except OSError as error:
             finding, advice = f"{error.filename}: {error.strerror}", "Run doctor as the user who runs the server."
             yield Check("data directory", Verdict.FAIL, finding, advice)

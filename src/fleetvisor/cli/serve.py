@@ -45,6 +45,12 @@ _SealKeyFile = Annotated[
 _BlobDirectory = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Where firmware bytes are kept; all nodes share it.")
 ]
+_BlobsLost = Annotated[
+    bool,
+    typer.Option(
+        "--blobs-lost", help="Start although firmware bytes are lost; upload the Apps that are damaged again."
+    ),
+]
 _TrustedProxy = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,6 +80,7 @@ def serve(
     database: _DatabaseUrl = None,
     seal_key_file: _SealKeyFile = None,
     blobs: _BlobDirectory = None,
+    blobs_lost: _BlobsLost = False,
     trusted_proxy: _TrustedProxy = None,
     audiences: _Audiences = None,
     metrics_port: _MetricsPort = None,
@@ -97,6 +104,7 @@ def serve(
         "database": database,
         "seal_key_file": tuple(seal_key_file) if seal_key_file else None,
         "blobs": blobs,
+        "blobs_lost": blobs_lost or None,
         "trusted_proxy": tuple(trusted_proxy) if trusted_proxy else None,
         "audiences": tuple(audiences) if audiences else None,
         "metrics_port": metrics_port,

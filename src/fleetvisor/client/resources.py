@@ -107,6 +107,7 @@ class App(Resource, kw_only=True):
     unique_name: str | None = None
     hash: str
     kind: str = "bundle"
+    damaged: bool = False
     version: str | None = None
     date_created: str | None = None
 

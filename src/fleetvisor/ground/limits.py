@@ -97,4 +97,8 @@ class Limits:
     poll_interval_s_max: int = _bound(24 * 3600, "400, 20001", "time between polls of one device (PollInterval)")
     logging_s: int = _bound(24 * 3600, "logging ends", "time for which LoggingEnabled=true holds")
     poll_interval_s: int = _bound(60, "none", "time between polls that devices are asked for")
+    layer_check_s: int = _bound(
+        7 * 24 * 3600, "none", "time after which a stored layer is read and proved again (0: never)"
+    )
+    layer_check_bytes_per_s: int = _bound(8 << 20, "none", "bytes of stored layers that are proved again each second")
     layer_grace_s: int = _bound(3600, "none", "time for which bytes that no app uses are kept")

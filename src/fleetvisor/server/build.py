@@ -34,6 +34,7 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.auth_tokens import AuthTokens
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps.artifacts import Artifacts
+from fleetvisor.features.apps.checking import CHECK_S, Checks
 from fleetvisor.features.apps.reading import Reader
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
@@ -96,6 +97,7 @@ class World:
     resources: frozenset[str]
     disks: Disks
     health: Health
+    checks: Checks
     ready: bool = False
 
     def begin_shutdown(self) -> None:
@@ -155,6 +157,7 @@ def build(
         spool=spool,
         reader=reader,
     )
+    checks = Checks(db=db, blobs=blobs, damage=apps.damage, clock=clock, limits=limits)
     configs = Configs(db=db, clock=clock, seal=seal, limits=limits)
     fetches = Fetches(limits)
     updates = Updates(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches)
@@ -228,6 +231,7 @@ def build(
     )
     health = Health(clock=clock, check=db.check)
     health.listen(disks.degraded)
+    health.listen(lambda: {"layers": "damaged"} if checks.damaged else {})
     document = partial(openapi.document, routes, urls.base)
     pages = Pages(urls=urls, document=document, ca_pem=ca_pem, ready=lambda: world.ready, health=health)
     api = Api(
@@ -252,6 +256,7 @@ def build(
             Job("overdue", 5.0, updates.expire),
             Job("rollouts", 0.5, ticker.tick),
             Job("disk", LOOK_S, disks.look),
+            Job("layers", CHECK_S, checks.step),
             Job("sweep", 60.0, partial(sweep, db, blobs, clock, limits)),
         ),
         db=db,
@@ -269,6 +274,7 @@ def build(
         resources=routes.resources,
         disks=disks,
         health=health,
+        checks=checks,
     )
     return world
 

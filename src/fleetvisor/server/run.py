@@ -181,7 +181,7 @@ class _Process:
         told: asyncio.Future[signal.Signals],
     ) -> signal.Signals:
         world = self._build(db, blobs, seal, authority, port)
-        account = await world.accounts.ensure_first()
+        account = await self._first_account(world)
         certificate = self._certificate(authority)
         gate = gate_before(doors, self._shares, self._limits, self._settings.proxies, self._clock, self._work)
         telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port, self._sink, gate)
@@ -293,6 +293,25 @@ class _Process:
             advice = "give --blobs a directory that the server may write"
             raise StartFault(f"The blob directory {directory} cannot be used ({error.strerror}): {advice}.") from error
         return blobs
+
+    async def _first_account(self, world: World) -> NewAccount:
+        """Return the first account, made if need be, once it is known that the firmware is there."""
+        await self._check_blobs(world)
+        return await world.accounts.ensure_first()
+
+    async def _check_blobs(self, world: World) -> None:
+        """Refuse to start without the firmware bytes, unless that is asked for. Raises ``StartFault``."""
+        damage = world.apps.damage
+        if self._settings.blobs_lost:
+            missing = await damage.note_missing()
+            _log.warning("blobs.lost", missing=missing)
+        elif await damage.lost_directory():
+            directory = self._settings.blobs or self._data.blobs
+            raise StartFault(
+                f"The blob directory {directory} holds none of the firmware that the database names: mount it, restore"
+                " it from a backup, or give the right --blobs. To start without it, give --blobs-lost: the Apps"
+                " concerned are damaged then, and uploading the same files again mends them."
+            )
 
     async def _jobs(self, world: World, doors: Doors, certificate: Certificate, app: Asgi) -> tuple[Job, ...]:
         due = False

@@ -63,6 +63,7 @@ class Telemetry:
         watch("certificate_days_left", "Days for which the server's certificate is still good.", days_left)
         watch("ready", "1 while /healthz answers 200.", lambda: int(world.ready and world.health.well))
         watch("log_lines_lost_total", "Log lines that could not be written.", lambda: sink.lost)
+        watch("layers_damaged", "Stored layers that are damaged or missing.", lambda: world.checks.damaged)
         about = "Time since each background job last came round."
         self.metrics.watch_each("job_heartbeat_age_seconds", about, "job", world.health.ages)
         watch("database_writes_total", "Write bodies committed.", lambda: world.db.tally.writes)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from fleetvisor.blobs.store import BlobsUnfit
+from fleetvisor.blobs.store import BlobFault, BlobsUnfit
 from fleetvisor.db.database import DatabaseBusy, DatabaseUnfit
 from fleetvisor.features.events import actor
 from fleetvisor.ground.clock import Clock, Entropy
@@ -71,6 +71,8 @@ def problem_of(error: Exception) -> Problem:
         return Unavailable(SENTENCES[fault], retry_after_s=_DISK_RETRY_S)
     if isinstance(error, FileNotFoundError):  # somebody removed the folder of uploads on their way
         return Unavailable("A folder of the server is missing.", retry_after_s=_DISK_RETRY_S)
+    if isinstance(error, BlobFault):
+        return Unavailable("The server's firmware store cannot be read.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, DatabaseBusy):
         return Unavailable("The database is busy.", retry_after_s=_BUSY_RETRY_S)
     return InternalFault()

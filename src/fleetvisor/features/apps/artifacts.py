@@ -7,12 +7,13 @@ URLs.
 
 import asyncio
 from collections import OrderedDict
-from hashlib import md5, sha1
+from hashlib import md5, sha1, sha256
 from typing import Final
 
 import msgspec
 
 from fleetvisor.blobs.store import Blobs
+from fleetvisor.features.apps.damage import Damaged
 from fleetvisor.features.apps.model import AppLayer
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.ground.errors import NotFound
@@ -80,9 +81,13 @@ class Artifacts:
         layer = await self._apps.find_layer(account_sid, digest)
         if layer is None:
             raise NotFound("No App of this account has this layer.")
-        first, second = sha1(usedforsecurity=False), md5(usedforsecurity=False)
+        first, second, proof = sha1(usedforsecurity=False), md5(usedforsecurity=False), sha256()
         for start in range(0, layer.size_bytes, _CHUNK_BYTES):
             piece = await self._blobs.get_range(layer.blob, start, min(start + _CHUNK_BYTES, layer.size_bytes))
             first.update(piece)
             second.update(piece)
+            proof.update(piece)
+        if proof.hexdigest() != digest:
+            await self._apps.damage.note(layer, f"the bytes of {layer.blob} do not have its SHA-256")
+            raise Damaged
         return first.hexdigest(), second.hexdigest()

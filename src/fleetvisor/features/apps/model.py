@@ -15,7 +15,8 @@ class App(msgspec.Struct, frozen=True):
     """One uploaded bundle, or firmware file of another ``kind``.
 
     ``manifest_hash`` is the lower-case hex SHA-256 of the ``manifest`` entry as uploaded; of the file, where there is
-    no manifest. ``hardware_compatibility`` is a JSON list of texts, as the file states them.
+    no manifest. ``hardware_compatibility`` is a JSON list of texts, as the file states them. ``damaged``: stored bytes
+    of it were found damaged or missing, and nobody uploaded them anew since.
     """
 
     app_sid: AppSid
@@ -33,6 +34,7 @@ class App(msgspec.Struct, frozen=True):
     hardware_class: str | None = None
     hardware_compatibility: str = "[]"
     security_counter: int | None = None
+    damaged: bool = False
 
 
 class Upload(msgspec.Struct, frozen=True):
@@ -77,8 +79,9 @@ class Content:
 
 
 class LayerBlob(msgspec.Struct, frozen=True):
-    """Where a layer's bytes lie in the blob store."""
+    """Where a layer's bytes lie in the blob store; ``damaged``: they were found to be other bytes, or missing."""
 
     digest: str
     blob: str
     size_bytes: int
+    damaged: bool = False

@@ -14,6 +14,7 @@ from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Body, Database, ReferenceViolated, Tx
 from fleetvisor.features.apps import rules, store
+from fleetvisor.features.apps.damage import Damage
 from fleetvisor.features.apps.model import App, AppLayer, Content, LayerBlob, Manifest, Upload
 from fleetvisor.features.apps.reading import Inline, Parsed, Reader, Reading
 from fleetvisor.features.events import store as events
@@ -59,6 +60,7 @@ class Apps:
         self._spool = spool
         self._reader = reader or Inline(offload, limits)
         self._layers: OrderedDict[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = OrderedDict()
+        self.damage = Damage(db=db, blobs=blobs, clock=clock, bus=bus)
 
     async def create(self, account_sid: AccountSid, file: Path, upload: Upload) -> App:
         """Make an app of the bundle or other firmware in ``file``, which stays the caller's.
@@ -152,14 +154,18 @@ class Apps:
         self._bus.ring((account_sid, app_sid))
 
     async def _store_layers(self, contents: tuple[Content, ...]) -> dict[str, str]:
-        """Put each distinct layer where its row says; give the blob names by digest."""
+        """Put each distinct layer where its row says; give the blob names by digest.
+
+        Also one that is stored: what is there is proved, and replaced if it is not what it should be.
+        """
         placed: dict[str, str] = {}
         for content in contents:
             layer = content.layer
             if layer.digest not in placed:
                 row = await self._db.write(_renewal(content, self._entropy.token(8).hex(), self._clock.now()))
-                if not row.stored:
-                    await self._blobs.put_file(row.blob, content.path, digest=layer.digest, size_bytes=layer.size_bytes)
+                await self._blobs.put_file(row.blob, content.path, digest=layer.digest, size_bytes=layer.size_bytes)
+                if row.damaged:  # now, because the app itself may yet be refused: its name may be taken
+                    await self.damage.mend(layer.digest, row.blob)
                 placed[layer.digest] = row.blob
         return placed
 

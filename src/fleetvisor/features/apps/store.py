@@ -4,6 +4,7 @@ Deliberately decides nothing, and touches no bytes: ``service`` and ``sweep`` do
 rows of ``app_layers``; every statement that adds or removes those rows moves it in the same transaction.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -15,7 +16,8 @@ from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
 
 _COLUMNS: Final = """app_sid, account_sid, unique_name, manifest_hash, signed, size_bytes, politeness_s,
     connection_grace_s, check_in_s, date_created, kind, version, hardware_class, hardware_compatibility,
-    security_counter"""
+    security_counter, CASE WHEN EXISTS (SELECT 1 FROM app_layers u JOIN layers b ON b.digest = u.digest
+        WHERE u.app_sid = apps.app_sid AND b.date_damaged IS NOT NULL) THEN 1 ELSE 0 END AS damaged"""
 _BY_SID: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND app_sid = :ref"
 _BY_NAME: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND unique_name = :ref"
 _BY_HASH: Final = f"SELECT {_COLUMNS} FROM apps WHERE account_sid = :account_sid AND manifest_hash = :hash"
@@ -36,7 +38,8 @@ _INSERT_LAYER: Final = """
 INSERT INTO app_layers (app_sid, position, account_sid, digest, measurement, region, region_start, region_size)
 VALUES (:app_sid, :position, :account_sid, :digest, :measurement, :region, :region_start, :region_size)"""
 _LAYER: Final = """
-SELECT digest, blob, size_bytes FROM layers WHERE digest = :digest AND stored = 1
+SELECT digest, blob, size_bytes, CASE WHEN date_damaged IS NULL THEN 0 ELSE 1 END AS damaged
+    FROM layers WHERE digest = :digest AND stored = 1
     AND EXISTS (SELECT 1 FROM app_layers a WHERE a.account_sid = :account_sid AND a.digest = layers.digest)"""
 _RENEW: Final = """
 INSERT INTO layers (digest, blob, size_bytes, date_renewed, sha1, md5)
@@ -44,9 +47,10 @@ VALUES (:digest, :blob, :size_bytes, :now, :sha1, :md5)
 ON CONFLICT (digest) DO UPDATE SET date_renewed =
     CASE WHEN excluded.date_renewed > layers.date_renewed THEN excluded.date_renewed ELSE layers.date_renewed END,
     sha1 = COALESCE(excluded.sha1, layers.sha1), md5 = COALESCE(excluded.md5, layers.md5)
-RETURNING digest, blob, size_bytes, stored"""
+RETURNING digest, blob, size_bytes, stored, CASE WHEN date_damaged IS NULL THEN 0 ELSE 1 END AS damaged"""
 _USE: Final = """
-UPDATE layers SET uses = uses + 1, stored = 1 WHERE digest = :digest AND blob = :blob"""
+UPDATE layers SET uses = uses + 1, stored = 1, date_damaged = NULL, date_checked = :now
+WHERE digest = :digest AND blob = :blob"""
 _USED: Final = """
 SELECT digest, count(*) AS count FROM app_layers WHERE account_sid = :account_sid AND app_sid = :app_sid
 GROUP BY digest ORDER BY digest"""
@@ -85,12 +89,13 @@ class _Used(msgspec.Struct, frozen=True):
 
 
 class LayerRow(msgspec.Struct, frozen=True):
-    """A layer's place in the blob store; ``stored``: its bytes are there, durable and proven."""
+    """A layer's place in the blob store; ``stored``: its bytes were durable once; ``damaged``: they no longer are."""
 
     digest: str
     blob: str
     size_bytes: int
     stored: bool
+    damaged: bool
 
 
 class UnusedLayer(msgspec.Struct, frozen=True):
@@ -152,6 +157,16 @@ async def find_layer(db: Database, account_sid: AccountSid, digest: str) -> Laye
     return await db.one(LayerBlob, _LAYER, {"account_sid": account_sid, "digest": digest})
 
 
+async def damaged(source: Tx | Database, app_sids: Sequence[str]) -> set[str]:
+    """Return which of these apps have a layer whose stored bytes are damaged or missing."""
+    if not app_sids:
+        return set()
+    params = {f"a{place}": sid for place, sid in enumerate(dict.fromkeys(app_sids))}
+    sql = f"""SELECT DISTINCT u.app_sid AS sid FROM app_layers u JOIN layers b ON b.digest = u.digest
+        WHERE b.date_damaged IS NOT NULL AND u.app_sid IN ({", ".join(f":{name}" for name in params)})"""
+    return {row.sid for row in await source.all(_Sid, sql, params)}
+
+
 async def layers(db: Database, account_sid: AccountSid, app_sid: AppSid) -> list[AppLayer]:
     """Read an app's layers, in manifest order."""
     return await db.all(AppLayer, _LAYERS, {"account_sid": account_sid, "app_sid": app_sid})
@@ -182,6 +197,7 @@ async def count(tx: Tx, account_sid: AccountSid) -> int:
 async def insert(tx: Tx, app: App, manifest: bytes) -> bool:
     """Make an app; false when its name is taken."""
     row = msgspec.structs.asdict(app) | {"manifest": manifest, "signed": int(app.signed)}
+    del row["damaged"]  # it is its layers'
     return await tx.one(_Sid, _INSERT, row) is not None
 
 
@@ -193,7 +209,7 @@ async def has_layer(tx: Tx, digest: str, blob: str) -> bool:
 
 async def use_layer(tx: Tx, app: App, position: int, layer: AppLayer, blob: str) -> None:
     """Add a layer, whose bytes are durable under ``blob``, to an app, and count its use."""
-    await tx.run(_USE, {"digest": layer.digest, "blob": blob})
+    await tx.run(_USE, {"digest": layer.digest, "blob": blob, "now": app.date_created})
     await tx.run(
         _INSERT_LAYER,
         {

@@ -217,6 +217,8 @@ class Explainer:
         app = await apps_store.find_in(self._db, rollout.account_sid, app_sid)
         if app is None:
             return "previous_removed"
+        if app.damaged and rollout.kind == "rollback":
+            return "damaged"
         failures = next((penalty.failures for penalty in penalties if penalty.app_sid == app_sid), 0)
         running = None
         if device.reported_sid is not None and not assignment.asks:

@@ -41,6 +41,10 @@ class Judgement(msgspec.Struct, frozen=True):
         goes_on = rollout.state == "running" and (self.empty or self.decision.proceeds)
         return self.moves_times or goes_on or self.decision.stops or self._is_new(rollout, ruling)
 
+    def proceeds(self, rollout: Rollout) -> bool:
+        """Return whether applying it would release the open wave."""
+        return rollout.state == "running" and not self.decision.stops and (self.empty or self.decision.proceeds)
+
     def _is_new(self, rollout: Rollout, ruling: Ruling | None) -> bool:
         if self.decision.proceeds and rollout.state != "running":
             return False  # what releases the wave is said when it does: it may be something else by then

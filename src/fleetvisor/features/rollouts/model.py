@@ -172,9 +172,10 @@ class Ruling(msgspec.Struct, frozen=True):
 
 
 class View(msgspec.Struct, frozen=True):
-    """A rollout with all that the API shows of it: ``ruling`` is the newest decision."""
+    """A rollout with all that the API shows of it: ``ruling`` is the newest decision; ``damaged``: its app is."""
 
     rollout: Rollout
     waves: tuple[Wave, ...]
     counted: Counted
     ruling: Ruling | None
+    damaged: bool = False

@@ -11,7 +11,7 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
-from fleetvisor.features.rollouts import rules, store
+from fleetvisor.features.rollouts import holding, rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.population import Spot
 from fleetvisor.features.updates import members, offers
@@ -76,6 +76,8 @@ def offer(rollout: Rollout, chunk: Chunk, limits: Limits, now: Millis) -> Callab
         current = await store.find(tx, rollout.account_sid, rollout.rollout_sid)
         if current is None or current.version != rollout.version:
             return None
+        if await holding.is_held(tx, rollout):
+            return Offered((), whole=False)
         seen = await _look(tx, rollout, [DeviceSid(spot.device_sid) for spot, _ in chunk.devices])
         updating = rules.total((await store.counted(tx, rollout.rollout_sid)).counts)["updating"]
         room = rules.allowance(rollout, updating, now)
@@ -180,6 +182,8 @@ def _judge(
             return _skipped(blank, known, "previous_unknown")
         if app_sid not in seen.apps:
             return _skipped(blank, known, "previous_removed")
+        if seen.apps[app_sid].damaged:
+            return _skipped(blank, known, "damaged")
     elif rules.is_taken(assignment, rollout):
         return _with(blank, "left")
     app = seen.apps[str(app_sid)]

@@ -172,6 +172,8 @@ class Planner:
                 return "left"
             if app is None:
                 return "previous_unknown" if facts.previous_sid is None else "previous_removed"
+            if app.damaged:
+                return "damaged"
         candidate = rules.Candidate(facts.access, facts.hardware_class, facts.failures, facts.counter)
         wanted = rules.Wanted(None, None) if app is None else rules.Wanted(app.hardware_class, app.security_counter)
         return rules.why_skipped(candidate, wanted, self._limits.penalty_failures)

@@ -130,6 +130,7 @@ _WHY: Final = {
     "penalty": "it failed the App too often",
     "disabled": "its access is disabled",
     "waiting": "it waits to be accepted",
+    "damaged": "the stored bytes of the App that it ran before are damaged",
     "previous_unknown": "what it ran before is not known",
     "previous_removed": "the App that it ran before was removed",
 }

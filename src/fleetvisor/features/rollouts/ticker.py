@@ -13,7 +13,7 @@ from typing import Final
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.rollouts import judging, offering, repair, rules, steps, store, views
+from fleetvisor.features.rollouts import holding, judging, offering, repair, rules, steps, store, views
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
 from fleetvisor.features.rollouts.population import PAUSE_S, PIECES_MAX, Census, Population, Spot
@@ -68,6 +68,7 @@ class _Memo:
     looked: float | None = None
     looks_again: int = 0
     found: _Found | None = None
+    held: Millis | None = None
 
 
 class Ticker:
@@ -188,7 +189,7 @@ class Ticker:
         chunk = found.take(self._limits.rollout_chunk)
         if chunk.devices:
             updating = rules.total((await store.counted(self._db, rollout.rollout_sid)).counts)["updating"]
-            if rules.allowance(rollout, updating, now) == 0:
+            if rules.allowance(rollout, updating, now) == 0 or await holding.is_held(self._db, rollout):
                 return False
         offered = await self._db.write(offering.offer(rollout, chunk, self._limits, now))
         if offered is None:
@@ -250,6 +251,9 @@ class Ticker:
                 return True
             waves = await store.waves(tx, rollout.rollout_sid)
             judged = judging.judge(current, waves, await store.counted(tx, rollout.rollout_sid), now)
+            last = rollout.wave == len(waves)
+            if judged.proceeds(current) and not await holding.may_proceed(tx, current, now, last=last):
+                return False
             return await judged.apply(tx, current, waves, await store.last_ruling(tx, rollout.rollout_sid), now)
 
         changed = await self._db.write(body)
@@ -279,6 +283,11 @@ class Ticker:
         pause_s = min(rollout.silent_s, rollout.offline_s) / _OVERDUE_SHARE
         pause_s = min(max(pause_s, _OVERDUE_PAUSE_S[0]), _OVERDUE_PAUSE_S[1])
         if memo.looked is not None and now - memo.looked < pause_s * 1000:
+            return False
+        if await holding.is_held(self._db, rollout):  # a device that cannot download is silent for no fault of the app
+            memo.looked = memo.held = now
+            return False
+        if memo.held is not None and now - memo.held < rollout.silent_s * 1000:
             return False
         found = await store.overdue(self._db, rollout, now, self._limits.rollout_chunk)
         if len(found) < self._limits.rollout_chunk:

@@ -1,10 +1,10 @@
-"""What is shown of rollouts beside their own rows: waves, counts and newest decisions, in three reads for a page."""
+"""What is shown of rollouts beside their own rows: waves, counts and newest decisions, in four reads for a page."""
 
 from collections.abc import Sequence
 from typing import Final
 
 from fleetvisor.db.database import Database
-from fleetvisor.features.rollouts import store
+from fleetvisor.features.rollouts import holding, store
 from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, View, Wave
 from fleetvisor.ground.sids import RolloutSid
 
@@ -50,8 +50,9 @@ async def views(db: Database, rollouts: Sequence[Rollout]) -> list[View]:
     for row in await read(_Count, _COUNTS.format(sids=sids), params):
         counts.setdefault(row.rollout_sid, []).append(row)
     rulings = {ruling.rollout_sid: ruling for ruling in await read(_Ruling, _RULINGS.format(sids=sids), params)}
+    held = await holding.held(db, rollouts)
     return [
-        View(each, tuple(waves.get(sid, ())), Counted.of(counts.get(sid, ())), rulings.get(sid))
+        View(each, tuple(waves.get(sid, ())), Counted.of(counts.get(sid, ())), rulings.get(sid), sid in held)
         for each in rollouts
         for sid in (each.rollout_sid,)
     ]

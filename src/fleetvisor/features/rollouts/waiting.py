@@ -26,6 +26,7 @@ CODES: Final = {
     "start_time": "It waits for its time.",
     "selection": "The devices selected are being counted.",
     "resume": "It is paused: nothing is offered until it is resumed.",
+    "damaged": "The stored bytes of the app are damaged: nothing is offered until the same firmware is uploaded again.",
     "offering": "Devices of the open wave are being offered the app.",
     "concurrency": "It waits for open updates to end: the most at one time are open.",
     "rate": "It waits until more updates may be started in this minute.",
@@ -59,6 +60,8 @@ def waits_for(view: View, now: Millis) -> Wait | None:
 
 def _wave(view: View, now: Millis) -> Wait:
     rollout = view.rollout
+    if view.damaged and rollout.kind == "release":
+        return _wait("damaged")
     wave = view.waves[rollout.wave - 1]
     every = rules.total(view.counted.counts)
     if (rollout.date_scanned is None and wave.date_offered is None) or rollout.date_retry is not None:
@@ -76,6 +79,8 @@ def _wave(view: View, now: Millis) -> Wait:
     over = later(wave.date_settled or now, rollout.soak_s)
     if over > now:
         return _wait("soak", over)
+    if view.damaged and wave.position == len(view.waves):
+        return _wait("damaged")
     return _wait("operator") if view.ruling is not None and view.ruling.code in HELD else _wait("decision")
 
 

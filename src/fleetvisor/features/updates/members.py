@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from fleetvisor.db.database import Tx
+from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.updates import store
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Millis
@@ -154,7 +155,8 @@ def shard_of(device_sid: str) -> int:
 async def follow(tx: Tx, update: Update, state: State, now: Millis, error_code: int) -> None:
     """Move the row of the device whose update moved to ``state``, or was heard of in it, if a rollout made it."""
     excused = error_code == ErrorCode.NO_REPORT and await _is_excused(tx, update)
-    if state == State.FAILED and not excused:
+    blameless = state == State.FAILED and bool(await apps_store.damaged(tx, (update.app_sid,)))
+    if state == State.FAILED and not excused and not blameless:
         keys = {"device_sid": update.device_sid, "app_sid": update.app_sid, "account_sid": update.account_sid}
         await tx.run(_FAIL, {**keys, "now": now})
     if update.cancel_requested and state in {State.SUCCEEDED, State.FAILED}:
@@ -163,8 +165,11 @@ async def follow(tx: Tx, update: Update, state: State, now: Millis, error_code: 
     if member is None:
         return
     became = "left" if excused else _state_of(member.state, state, error_code)
+    reason = member.reason if excused else ""
+    if blameless and became in {"failed", "silent"}:  # nobody could download it: it is offered again once it is mended
+        became, reason = "skipped", "damaged"
     if became != member.state:
-        await move(tx, member, became, now, reason=member.reason if excused else "", error_code=error_code)
+        await move(tx, member, became, now, reason=reason, error_code=error_code)
 
 
 async def _member_of(tx: Tx, update: Update) -> Member | None:
