@@ -50,6 +50,9 @@ _UPDATE_PARAMS: Final = (
         "HardwareClass", "What kind of board it is: Apps of another class are refused; empty clears.", extension=True
     ),
     Param("Labels", "key=value sets a label, key- removes it; may be repeated.", extension=True, repeated=True),
+    Param("OfferAgain", "Makes a new update to the target, whatever the Device reports.", "boolean", extension=True),
+    Param("ForgetReport", "Forgets what the Device reports; its target is offered again.", "boolean", extension=True),
+    Param("RequestAttributes", "Asks a DDI Device for its attributes again.", "boolean", extension=True),
     Param(
         "ControllerId", "By what its board asks over DDI; empty: by its SID only. A rename leaves it.", extension=True
     ),
@@ -230,6 +233,9 @@ def _change(form: Fields) -> DeviceChange:
         labels=all_texts(form, "Labels"),
         account_secrets=find_flag(form, "AccountSecrets"),
         controller_id=_controller(form),
+        offer_again=find_flag(form, "OfferAgain") or False,
+        forget_report=find_flag(form, "ForgetReport") or False,
+        request_attributes=find_flag(form, "RequestAttributes") or False,
     )
 
 

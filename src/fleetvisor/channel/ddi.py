@@ -252,7 +252,9 @@ class Ddi:
             return
         status = ddi.parse_feedback(raw).status
         if kind == "cancelAction":
-            await self._dialogue.answer_cancel(*who, number, execution=status.execution, lines=status.lines)
+            await self._dialogue.answer_cancel(
+                *who, number, execution=status.execution, finished=status.result.finished, lines=status.lines
+            )
             return
         await self._dialogue.feedback(
             *who, number, execution=status.execution, finished=status.result.finished, lines=status.lines

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fleetvisor.cli.devices import REPEATED, Access, AccountSecrets, Class, Controller, Ref
+from fleetvisor.cli.devices import REPEATED, Access, AccountSecrets, Class, Controller, Ref, Refs
 from fleetvisor.cli.options import Session, Usage
+from fleetvisor.client.resources import Device
 
 Changes = Annotated[
     list[str] | None,
@@ -92,3 +93,31 @@ def update(
         controller_id=controller_id,
     )
     session.out.record(changed.document, hidden=REPEATED)
+
+
+def offer_again(session: Session, devices: Refs) -> None:
+    """Make a new update to the target of devices, whatever they report: for boards that fell back or were reflashed."""
+    for device in devices:
+        changed = session.client.update_device(device, offer_again=True)
+        _say(session, changed, f"Offered its target to {device} again.")
+
+
+def forget_report(session: Session, devices: Refs) -> None:
+    """Forget what devices report: the server believes nothing of what they run, and offers their target again."""
+    for device in devices:
+        changed = session.client.update_device(device, forget_report=True)
+        _say(session, changed, f"Forgot what {device} reports.")
+
+
+def request_attributes(session: Session, devices: Refs) -> None:
+    """Ask DDI devices for their attributes again, at their next poll."""
+    for device in devices:
+        changed = session.client.update_device(device, request_attributes=True)
+        _say(session, changed, f"{device} is asked for its attributes.")
+
+
+def _say(session: Session, changed: Device, text: str) -> None:
+    if session.out.json:
+        session.out.line(changed.document)
+    else:
+        session.out.note(text)

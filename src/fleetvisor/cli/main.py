@@ -100,6 +100,9 @@ app.add_typer(seal.app, name="seal", rich_help_panel=_SERVER)
 
 _FLEET = "The fleet"
 command(devices.app, "update")(device_changes.update)
+command(devices.app, "offer-again")(device_changes.offer_again)
+command(devices.app, "forget-report")(device_changes.forget_report)
+command(devices.app, "request-attributes")(device_changes.request_attributes)
 command(devices.app, "explain")(explain.explain)
 command(devices.app, "updates")(explain.updates)
 command(devices.app, "penalties")(explain.penalties)

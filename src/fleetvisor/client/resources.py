@@ -209,6 +209,9 @@ class Client:
         labels: Sequence[str] = (),
         account_secrets: bool | None = None,
         controller_id: str | None = None,
+        offer_again: bool = False,
+        forget_report: bool = False,
+        request_attributes: bool = False,
     ) -> Device:
         """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none.
 
@@ -228,6 +231,9 @@ class Client:
             HardwareClass=hardware_class,
             Labels=labels,
             ControllerId=controller_id,
+            OfferAgain="true" if offer_again else None,
+            ForgetReport="true" if forget_report else None,
+            RequestAttributes="true" if request_attributes else None,
         )
         return read(self._http.post(device_path(ref), form), Device)
 

@@ -82,7 +82,7 @@ class Attributes:
             count = await tx.one(_Count, sql, device)
             if count is None or count.n > self._limits.attributes_max:
                 raise Invalid(f"A device has at most {self._limits.attributes_max} attributes.")
-            sql = "UPDATE assignments SET date_attributes = :now WHERE device_sid = :device_sid"
+            sql = "UPDATE assignments SET date_attributes = :now, wants_attributes = 0 WHERE device_sid = :device_sid"
             await tx.run(sql, {**device, "now": now})
             await events.append(
                 tx,

@@ -61,6 +61,9 @@ class DeviceChange(msgspec.Struct, frozen=True):
     labels: tuple[str, ...] = ()
     account_secrets: bool | None = None
     controller_id: str | UnsetType | None = UNSET
+    offer_again: bool = False
+    forget_report: bool = False
+    request_attributes: bool = False
 
 
 class Registration(msgspec.Struct, frozen=True):

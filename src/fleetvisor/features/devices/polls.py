@@ -21,7 +21,8 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.ddi import Poll, render_poll
 
 _SELECT: Final = """
-SELECT d.poll_interval_s, a.asks, a.date_attributes, u.number, u.app_sid, u.cancel_requested, u.mode, u.confirmation,
+SELECT d.poll_interval_s, a.asks, a.date_attributes, a.wants_attributes,
+    u.number, u.app_sid, u.cancel_requested, u.mode, u.confirmation,
     n.app_sid AS installed_sid, i.number AS installed
 FROM devices d
 JOIN assignments a ON a.device_sid = d.device_sid
@@ -37,6 +38,7 @@ class _Row(msgspec.Struct, frozen=True):
     poll_interval_s: int | None
     asks: bool
     date_attributes: Millis | None
+    wants_attributes: bool
     number: int | None
     app_sid: str | None
     cancel_requested: bool | None
@@ -112,7 +114,7 @@ class Polls:
             cancel=row.number if canceling else None,
             confirm=row.number if waiting else None,
             installed=row.installed if row.number is None and row.installed_sid is not None else None,
-            wants_data=row.date_attributes is None,
+            wants_data=row.date_attributes is None or row.wants_attributes,
         )
 
 

@@ -13,6 +13,8 @@ def check_change(change: DeviceChange, limits: Limits) -> None:
     """Refuse a change that contradicts itself, or an interval out of bounds. Raises ``Invalid``."""
     if change.cancel_update and change.target_app is not UNSET:
         raise Invalid("CancelUpdate and TargetApp exclude each other: send one of them.")
+    if change.offer_again and (change.cancel_update or change.target_app is None):
+        raise Invalid("OfferAgain needs a target: send it without CancelUpdate and without an empty TargetApp.")
     if (change.mode is not None or change.confirm is not None) and not isinstance(change.target_app, str):
         raise Invalid("UpdateMode and Confirm go with TargetApp: send the App as well.")
     interval = change.poll_interval_s

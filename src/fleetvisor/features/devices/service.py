@@ -261,10 +261,12 @@ class Devices:
             await controllers.adopt(tx, account_sid, device_sid, change.unique_name)
         if change.target_app is not UNSET:
             app = await _app(tx, account_sid, change.target_app)
-            wanted = Wanted(app, change.mode or "forced", confirm=change.confirm or False)
+            again = change.offer_again or change.forget_report
+            wanted = Wanted(app, change.mode or "forced", confirm=change.confirm or False, again=again)
             timeout_s = self._limits.cancel_timeout_s
             await targets.assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=timeout_s)
             data["target_sid"] = app.app_sid if app else None
+        await self._correct(tx, account_sid, device_sid, change, data, now)
         if change.hardware_class is not UNSET:
             await store.set_class(tx, account_sid, device_sid, change.hardware_class)
             data["hardware_class"] = change.hardware_class
@@ -297,6 +299,28 @@ class Devices:
             data["labels"] = ",".join(change.labels)
         await store.touch(tx, account_sid, device_sid, now, restarts=int(change.restart))
         await self._note(tx, account_sid, device_sid, "device.updated", data, now)
+
+    async def _correct(
+        self,
+        tx: Tx,
+        account_sid: AccountSid,
+        device_sid: DeviceSid,
+        change: DeviceChange,
+        data: dict[str, str | int | None],
+        now: Millis,
+    ) -> None:
+        """Correct what the server believes of a device."""
+        if change.forget_report:
+            await targets.forget_report(tx, account_sid, device_sid, now)
+            data["forget_report"] = 1
+        if change.offer_again:
+            timeout_s = self._limits.cancel_timeout_s
+            if change.target_app is UNSET:
+                await targets.offer_again(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)
+            data["offer_again"] = 1
+        if change.request_attributes:
+            await updates_store.want_attributes(tx, account_sid, device_sid)
+            data["request_attributes"] = 1
 
     @staticmethod
     async def _note(

@@ -52,14 +52,20 @@ class Dialogue:
         finished: Finished,
         lines: Sequence[str],
     ) -> None:
-        """Take how an update goes. Raises ``NotFound``, ``Gone``."""
+        """Take how an update goes. Raises ``NotFound``, ``Gone``.
+
+        A success after the update was given up does not open it again, but still says what runs.
+        """
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
             await self._fetches.write(tx, self._fetches.of(device_sid))
-            assignment, update = await _the_open(tx, account_sid, device_sid, number)
-            await log.append(tx, update, lines, now, self._limits)
+            assignment, update = await _the_one(tx, account_sid, device_sid, number)
             verdict = rules.judge(update, execution, finished)
+            if not is_open(update.state):
+                await self._take_late(tx, assignment, update, verdict, lines, now)
+                return
+            await log.append(tx, update, lines, now, self._limits)
             await self._move(tx, assignment, update, verdict, now)
 
         await self._db.write(body)
@@ -73,8 +79,11 @@ class Dialogue:
         *,
         execution: Execution,
         lines: Sequence[str],
+        finished: Finished = "none",
     ) -> None:
         """Take the answer to a cancel: closed or canceled ends the update, rejected lets it go on.
+
+        ``closed`` with a failure says that the device could not cancel: the update has failed, the next one is made.
 
         Raises ``NotFound`` when nothing was asked, ``Gone`` when the update is over.
         """
@@ -85,8 +94,11 @@ class Dialogue:
             if not update.cancel_requested:
                 raise NotFound("Nobody asked to cancel this action.")
             await log.append(tx, update, lines, now, self._limits)
-            if execution in {"closed", "canceled"}:
+            if execution == "closed" and finished == "failure":
+                await self._move(tx, assignment, update, rules.COULD_NOT_CANCEL, now)
+            elif execution in {"closed", "canceled"}:
                 await targets.close_asked(tx, assignment, update, now)
+                await store.want_attributes(tx, account_sid, device_sid)
             elif execution == "rejected":
                 await store.go_on(tx, update, deadline=later(now, self._limits.report_timeout_s), now=now)
                 await members.hand_over(tx, update)
@@ -112,6 +124,32 @@ class Dialogue:
         await self._db.write(body)
         self._bus.ring((device_sid,))
 
+    async def _take_late(
+        self,
+        tx: Tx,
+        assignment: Assignment,
+        update: Update,
+        verdict: rules.Verdict,
+        lines: Sequence[str],
+        now: Millis,
+    ) -> None:
+        """Take a success that nobody waited for any more: it says what runs, once. Raises ``Gone`` for all else."""
+        known = assignment.installed_number == update.number and assignment.reported_hash == update.app_hash
+        if known or not rules.counts_late(update, verdict) or await store.has_newer_success(tx, update):
+            raise Gone("This action is no longer active.")
+        await log.append(tx, update, lines, now, self._limits)
+        reached = update.app_hash == assignment.target_hash
+        await store.set_installed(tx, update, reached=reached, now=now)
+        await store.want_attributes(tx, update.account_sid, update.device_sid)
+        await targets.note(tx, update, "succeeded_late", now)
+        if update.app_hash != assignment.reported_hash:
+            await targets.note_reported(tx, assignment, update.app_sid, update.app_hash, now)
+        await members.lift(tx, update.account_sid, update.device_sid, update.app_sid)
+        await members.follow(tx, update, State.SUCCEEDED, now, 0)
+        if await store.find_open(tx, update.account_sid, update.device_sid) is None:
+            assignment = await targets.the_assignment(tx, update.account_sid, update.device_sid)
+            await targets.make_due(tx, assignment, now)
+
     async def _move(self, tx: Tx, assignment: Assignment, update: Update, verdict: rules.Verdict, now: Millis) -> None:
         state = verdict.state or update.state
         await store.move(
@@ -129,6 +167,7 @@ class Dialogue:
         await targets.moved(tx, update, state, now, verdict.error_code)
         if is_open(state):
             return
+        await store.want_attributes(tx, update.account_sid, update.device_sid)
         if state == State.SUCCEEDED:
             await store.set_installed(tx, update, reached=update.app_hash == assignment.target_hash, now=now)
             if update.app_hash != assignment.reported_hash:
@@ -138,6 +177,14 @@ class Dialogue:
             await targets.put_back(tx, assignment, now)
         elif waited or (update.cancel_requested and state == State.CANCELED):
             await targets.make_due(tx, await targets.the_assignment(tx, update.account_sid, update.device_sid), now)
+
+
+async def _the_one(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> tuple[Assignment, Update]:
+    assignment = await targets.the_assignment(tx, account_sid, device_sid)
+    update = await store.find(tx, account_sid, device_sid, number)
+    if update is None:
+        raise NotFound("No action of this device has this id.")
+    return assignment, update
 
 
 async def _the_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> tuple[Assignment, Update]:

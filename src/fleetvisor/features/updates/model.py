@@ -44,11 +44,15 @@ class Instruction(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """An app as a target, and how a device that asks is to be told: its mode, and whether somebody must consent."""
+    """An app as a target, and how a device that asks is to be told: its mode, and whether somebody must consent.
+
+    ``again``: an update is made also when the device reports the app; that report is not believed any more.
+    """
 
     app: App | None
     mode: str = "forced"
     confirm: bool = False
+    again: bool = False
 
 
 class Assignment(msgspec.Struct, frozen=True):

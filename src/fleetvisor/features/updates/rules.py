@@ -144,6 +144,9 @@ class Verdict(NamedTuple):
     error_code: int = 0
 
 
+COULD_NOT_CANCEL: Final = Verdict(State.FAILED, int(ErrorCode.OTHER))
+
+
 def judge(update: Update, execution: Execution, finished: Finished) -> Verdict:
     """Tell what a DDI feedback makes of the open ``update``.
 
@@ -169,6 +172,12 @@ def judge(update: Update, execution: Execution, finished: Finished) -> Verdict:
             return Verdict(None)
         case _:
             assert_never(execution)
+
+
+def counts_late(update: Update, verdict: Verdict) -> bool:
+    """Tell whether an answer about an update that is over still says what runs: a success that nobody waited for."""
+    gave_up = update.state == State.FAILED and update.error_code in {ErrorCode.NO_REPORT, ErrorCode.OTHER}
+    return verdict.state == State.SUCCEEDED and (gave_up or update.state in {State.CANCELED, State.SUPERSEDED})
 
 
 def _forward(update: Update, state: State) -> State | None:

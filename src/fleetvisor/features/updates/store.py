@@ -275,6 +275,28 @@ async def set_report(
     )
 
 
+async def forget_report(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
+    """Forget what the device reports; its target is not reached then."""
+    sql = """UPDATE assignments SET reported_sid = NULL, reported_hash = NULL, date_reported = NULL,
+        target_reached = 0, retries = 0, installed_number = NULL
+        WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def want_attributes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
+    """Let the device be asked for its attributes anew."""
+    sql = "UPDATE assignments SET wants_attributes = 1 WHERE device_sid = :device_sid AND account_sid = :account_sid"
+    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def has_newer_success(tx: Tx, update: Update) -> bool:
+    """Tell whether the device closed a later update with success."""
+    sql = f"""SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
+        AND number > :number AND state = 'succeeded' ORDER BY number DESC LIMIT 1"""
+    keys = {"device_sid": update.device_sid, "account_sid": update.account_sid, "number": update.number}
+    return await tx.one(Update, sql, keys) is not None
+
+
 async def set_asks(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, *, asks: bool) -> None:
     """Note whether the device's protocol makes a cancel a question."""
     sql = "UPDATE assignments SET asks = :asks WHERE device_sid = :device_sid AND account_sid = :account_sid"

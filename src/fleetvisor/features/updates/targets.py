@@ -11,7 +11,7 @@ from fleetvisor.features.events import store as events
 from fleetvisor.features.updates import members, rules, store
 from fleetvisor.features.updates.model import Assignment, Instruction, Update, Wanted
 from fleetvisor.ground.clock import Millis, later
-from fleetvisor.ground.errors import NotFound
+from fleetvisor.ground.errors import Conflict, NotFound
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State
 
@@ -106,12 +106,16 @@ async def assign(
     The same target while its update is open makes nothing new; what the device already runs is reached at
     once; after an error the same target gets a new update. A device whose protocol asks keeps its open update until
     it has answered, at most ``cancel_timeout_s``. Without an ``instruction`` it is a direct one: it takes the device
-    out of the rollout that has it, and lifts the device's penalty for the app. Raises ``NotFound`` for an unknown
-    device.
+    out of the rollout that has it, and lifts the device's penalty for the app. Where a report is only what a device
+    said of an update (a protocol that asks), a direct target after a cleared one is offered whatever it reports.
+    Raises ``NotFound`` for an unknown device.
     """
     assignment = await the_assignment(tx, account_sid, device_sid)
     open_update = await store.find_open(tx, account_sid, device_sid)
     app = wanted.app
+    cleared = instruction is None and assignment.asks and assignment.target_sid is None
+    if (wanted.again or cleared) and app is not None and assignment.reported_hash == app.manifest_hash:
+        assignment = await _forget(tx, assignment, now)
     instruction = instruction or Instruction(now)
     await _take_over(tx, assignment, open_update, app, instruction, now)
     step = rules.retarget(assignment, open_update, app)
@@ -125,6 +129,44 @@ async def assign(
     await store.set_instruction(tx, assignment, instruction)
     if app is not None and step.make and not asked:
         await make(tx, await the_assignment(tx, account_sid, device_sid), app, now)
+
+
+async def offer_again(
+    tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, cancel_timeout_s: int
+) -> None:
+    """Make a new update to the device's target, whatever it reports; one that is open stays.
+
+    It is a direct instruction. Raises ``Conflict`` for a device without a target, and ``NotFound``.
+    """
+    assignment = await the_assignment(tx, account_sid, device_sid)
+    app = await apps_store.find_in(tx, account_sid, assignment.target_sid) if assignment.target_sid else None
+    if app is None:
+        raise Conflict("The Device has no target to offer again: send TargetApp as well.")
+    wanted = Wanted(app, assignment.target_mode, confirm=assignment.target_confirm, again=True)
+    await assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=cancel_timeout_s)
+
+
+async def forget_report(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis) -> None:
+    """Forget what the device reports, and make the update that its target asks for then. Raises ``NotFound``."""
+    assignment = await _forget(tx, await the_assignment(tx, account_sid, device_sid), now)
+    if await store.find_open(tx, account_sid, device_sid) is None:
+        await make_due(tx, assignment, now)
+
+
+async def _forget(tx: Tx, assignment: Assignment, now: Millis) -> Assignment:
+    if assignment.reported_hash is None:
+        return assignment
+    await store.forget_report(tx, assignment.account_sid, assignment.device_sid)
+    await events.append(
+        tx,
+        account_sid=assignment.account_sid,
+        type="device.report_forgotten",
+        subject_sid=assignment.device_sid,
+        device_sid=assignment.device_sid,
+        data={"app_sid": assignment.reported_sid, "manifest": assignment.reported_hash},
+        now=now,
+    )
+    return await the_assignment(tx, assignment.account_sid, assignment.device_sid)
 
 
 async def _take_over(

@@ -68,13 +68,15 @@ class Conversation(RuleBasedStateMachine):
 
     @rule(execution=st.sampled_from(EXECUTIONS), finished=st.sampled_from(["success", "failure", "none"]))
     def feedback(self, execution, finished):
-        self.say(lambda number: self.dialogue.feedback(
+        taken = self.say(lambda number: self.dialogue.feedback(
             *self.who, number, execution=execution, finished=finished, lines=["a line"]
         ))  # fmt: skip
+        if taken is not None and execution == "closed" and finished != "failure":  # also late: it says what runs
+            self.succeeded.add(self.updates()[taken - 1].app_sid)
 
-    @rule(execution=st.sampled_from(EXECUTIONS))
-    def answer_cancel(self, execution):
-        self.say(lambda n: self.dialogue.answer_cancel(*self.who, n, execution=execution, lines=[]))
+    @rule(execution=st.sampled_from(EXECUTIONS), finished=st.sampled_from(["success", "failure", "none"]))
+    def answer_cancel(self, execution, finished):
+        self.say(lambda n: self.dialogue.answer_cancel(*self.who, n, execution=execution, finished=finished, lines=[]))
 
     @rule(confirmed=st.booleans())
     def confirm(self, confirmed):
@@ -95,7 +97,8 @@ class Conversation(RuleBasedStateMachine):
                 self.run(verb(number))
             except (Gone, NotFound):
                 continue
-            break
+            return number
+        return None
 
     @invariant()
     def lifecycle_holds(self):
