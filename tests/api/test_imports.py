@@ -133,3 +133,41 @@ async def test_the_body_and_the_number_of_devices_are_bounded(tmp_path):
         for media in ("application/json", "text/csv; charset=latin-1", None):
             await upload(hands, HEADER, ok=415, media=media)
         await hands.get("/v1/DeviceImports", ok=405)
+
+
+def table(separator, end="\r\n", tail=""):
+    rows = [["name", "token_hash", "labels"]]
+    rows += [[f"s{number}", hash_of(f"{separator}{end}{tail}{number}"), '"site=graz;ring=1"'] for number in range(3)]
+    return end.join(separator.join(row) + tail for row in rows)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        table(";"), table("\t"), table(","), table(",", end="\r"), table(",", tail=",,,"), table(";", tail=";;"),
+        table(",") + "\r\n,,,\r\n,,\r\n,\r\n\r\n", table(";") + "\r\n;;;\r\n", table(",", end="\n") + "\n , ,\n",
+        "\ufeff" + table(";"),
+    ],
+)  # fmt: skip
+async def test_a_table_that_a_spreadsheet_wrote_is_taken(hands, text):
+    made = (await upload(hands, text)).json
+    assert [row["unique_name"] for row in made["devices"]] == ["s0", "s1", "s2"]
+    assert [row["line"] for row in made["devices"]] == [2, 3, 4]
+    assert (await hands.get("/v1/Devices/s1"))["labels"] == {"ring": "1", "site": "graz"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+async def test_a_table_in_utf_16_is_refused_with_the_cause(hands, encoding):
+    detail = (await upload(hands, ("\ufeff" * (encoding != "utf-16") + table("\t")).encode(encoding), ok=400))["detail"]
+    assert "UTF-16" in detail
+    assert "UTF-8" in detail
+
+
+async def test_faulty_lines_count_against_the_bound_and_reading_stops_after_a_hundred_faults(tmp_path):
+    async with serving(memory(), tmp_path, import_rows_max=300) as server:
+        bad = "name,token_hash\n" + "x/y,abc\n" * 2_000
+        detail = (await upload(server.hands, bad, ok=400))["detail"]
+        assert "lines after 27 were not read" in detail
+        assert "and 82 more" in detail
+        half = "name,token_hash\n" + "".join(f"a{n},{hash_of(str(n))}\n" for n in range(290)) + "b,abc\n" * 20
+        assert "more than 300 devices" in (await upload(server.hands, half, ok=400))["detail"]

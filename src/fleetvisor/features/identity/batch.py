@@ -1,9 +1,11 @@
-"""A factory's file of devices, read strictly: CSV in UTF-8 with a header line. Pure.
+"""A factory's file of devices, read strictly: CSV in UTF-8 with a header line, as spreadsheets write it too. Pure.
 
-Every fault is told with its line and column, the first twenty of them at once. Deliberately knows no database: what
-exists already is ``imports``' to find. Spec: ``docs/how-to/provision-a-batch.md``.
+Every fault is told with its line and column, the first twenty of them at once; after a hundred reading stops.
+Deliberately knows no database: what exists already is ``imports``' to find. Spec:
+``docs/how-to/provision-a-batch.md``.
 """
 
+import codecs
 import csv
 import io
 import re
@@ -22,6 +24,9 @@ from fleetvisor.protocol import jws
 
 COLUMNS: Final = ("sid", "name", "public_key", "token_hash", "labels", "hardware_class")
 FAULTS_MAX: Final = 20
+_FAULTS_END: Final = 100
+_SEPARATORS: Final = ",;\t"
+_UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CELL_CHARS_MAX: Final = 8192
 _TOKEN_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ONCE: Final = ("sid", "name", "public_key", "token_hash")
@@ -58,6 +63,11 @@ class Faults:
         if len(self._told) < FAULTS_MAX:
             self._told.append(f"line {line}, column {column}: {what.rstrip('.')}")
 
+    @property
+    def count(self) -> int:
+        """Return how many there are."""
+        return self._count
+
     def __bool__(self) -> bool:
         """Tell whether something is wrong."""
         return self._count > 0
@@ -73,8 +83,8 @@ def parse(content: bytes, limits: Limits) -> list[BatchRow]:
     faults = Faults()
     rows: list[BatchRow] = []
     seen: dict[tuple[str, str], int] = {}
-    for line, cells in _lines(content):
-        if len(rows) >= limits.import_rows_max:
+    for count, (line, cells) in enumerate(_lines(content)):
+        if count >= limits.import_rows_max:
             raise Invalid(f"The file has more than {limits.import_rows_max} devices: split it.")
         row = _row(line, cells, limits, faults)
         if row is not None:
@@ -84,6 +94,8 @@ def parse(content: bytes, limits: Limits) -> list[BatchRow]:
             first = seen.setdefault((column, value), line) if value else line
             if first != line:
                 faults.add(line, column, f"the same as in line {first}.")
+        if faults.count >= _FAULTS_END:
+            raise Invalid(f"Nothing was imported, and lines after {line} were not read: {faults}")
     if faults:
         raise Invalid(f"Nothing was imported: {faults}")
     if not rows:
@@ -93,6 +105,8 @@ def parse(content: bytes, limits: Limits) -> list[BatchRow]:
 
 def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
     """Give each line's cells by column, and its number. Raises ``Invalid``."""
+    if content.startswith(_UTF16):
+        raise Invalid("Nothing was imported: the file is UTF-16. Save it as CSV in UTF-8.")
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -101,15 +115,19 @@ def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise Invalid(f"Nothing was imported: line {line} has a NUL character.")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    file = io.StringIO(text, newline=None)
+    separator = _separator(file.readline(_CELL_CHARS_MAX))
+    file.seek(0)
+    reader = csv.reader(file, strict=True, delimiter=separator)
     line = 1
     try:
         empty: list[str] = []
-        header = [name.strip().lower() for name in next(reader, empty)]
+        header = _trimmed([name.strip().lower() for name in next(reader, empty)], 0)
         _check_header(header)
         line = reader.line_num + 1
-        for cells in reader:
-            if cells:
+        for found in reader:
+            cells = _trimmed(found, len(header))
+            if any(map(str.strip, cells)):
                 if len(cells) != len(header):
                     raise Invalid(f"Nothing was imported: line {line} has {len(cells)} cells; {len(header)} are named.")
                 yield (
@@ -121,17 +139,30 @@ def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
         raise Invalid(f"Nothing was imported: line {line} is not CSV: {error}.") from error
 
 
+def _separator(header: str) -> str:
+    """Return what stands between the names of columns: a comma, or what a spreadsheet takes where it is decimal."""
+    return max(_SEPARATORS, key=header.count)
+
+
+def _trimmed(cells: list[str], least: int) -> list[str]:
+    """Return cells without the empty ones at the end that a spreadsheet adds, but at least so many of them."""
+    end = len(cells)
+    while end > least and not cells[end - 1].strip():
+        end -= 1
+    return cells[:end]
+
+
 def _check_header(header: list[str]) -> None:
     unknown = [name for name in header if name not in COLUMNS]
     if unknown or len(set(header)) != len(header) or not set(header) & {"public_key", "token_hash"}:
         raise Invalid(
             f"Nothing was imported: line 1 must name columns, each once, of {', '.join(COLUMNS)},"
-            " with public_key or token_hash among them."
+            " with public_key or token_hash among them; commas, semicolons or tabs stand between them."
         )
 
 
 def _row(line: int, cells: Mapping[str, str], limits: Limits, faults: Faults) -> BatchRow | None:
-    before = str(faults)
+    before = faults.count
 
     def judged(column: str, read: Callable[[str], object]) -> object:
         text = cells[column]
@@ -163,7 +194,7 @@ def _row(line: int, cells: Mapping[str, str], limits: Limits, faults: Faults) ->
     }
     if not cells["public_key"] and not cells["token_hash"]:
         faults.add(line, "public_key", "a device needs a public key or a token's hash to prove itself with.")
-    return None if str(faults) != before else msgspec.convert({"line": line, **values}, BatchRow)
+    return None if faults.count != before else msgspec.convert({"line": line, **values}, BatchRow)
 
 
 def _labels(text: str, limits: Limits) -> dict[str, str]:
