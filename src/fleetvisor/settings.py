@@ -45,6 +45,9 @@ class Settings(BaseSettings):
         None, description="a certificate chain (PEM) to serve with, in place of the local CA's"
     )
     tls_key: Path | None = Field(None, description="the private key (PEM, unencrypted) of tls_cert")
+    tls_check_s: int = Field(
+        3600, ge=1, description="seconds after which the certificate and its files are looked at again"
+    )
     database: str | None = Field(None, description="postgresql://…, in place of SQLite in the data directory")
     seal_key_file: tuple[Path, ...] = Field(
         (), description="files of 32 random bytes that seal secrets at rest; the first one seals, all open"

@@ -35,6 +35,9 @@ _TlsCert = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA.")
 ]
 _TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of --tls-cert (PEM).")]
+_TlsCheck = Annotated[
+    int | None, typer.Option(metavar="SECONDS", help="How often to look at the certificate's files, 3600 if absent.")
+]
 _DatabaseUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="postgresql://…; if absent, SQLite in the data directory.")
 ]
@@ -77,6 +80,7 @@ def serve(
     public_url: _PublicUrl = None,
     tls_cert: _TlsCert = None,
     tls_key: _TlsKey = None,
+    tls_check_s: _TlsCheck = None,
     database: _DatabaseUrl = None,
     seal_key_file: _SealKeyFile = None,
     blobs: _BlobDirectory = None,
@@ -101,6 +105,7 @@ def serve(
         "public_url": public_url,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
+        "tls_check_s": tls_check_s,
         "database": database,
         "seal_key_file": tuple(seal_key_file) if seal_key_file else None,
         "blobs": blobs,

@@ -71,8 +71,8 @@ def issue(authority: Authority, names: Sequence[str], now: Millis) -> Serving:
 def must_renew(serving: Serving, authority: Authority, names: Sequence[str], now: Millis) -> bool:
     """Tell whether a certificate must be issued anew.
 
-    It must when it cannot be read, is for another key, of another CA, not for exactly these names, or has under a
-    third of its life left.
+    It must when it cannot be read, is for another key, of another CA, not for exactly these names, begins only later
+    (the clock was wrong when it was issued), or has under a third of its life left.
     """
     try:
         certificate = x509.load_pem_x509_certificate(serving.pem)
@@ -83,6 +83,8 @@ def must_renew(serving: Serving, authority: Authority, names: Sequence[str], now
     except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature, x509.InvalidVersion, x509.ExtensionNotFound):
         return True  # whatever is wrong with it, a new one is the cure
     if public_key != key.public_key() or set(held) != {_general(name) for name in names}:
+        return True
+    if certificate.not_valid_before_utc > moment(now):
         return True
     left = certificate.not_valid_after_utc - moment(now)
     return left < (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 3

@@ -1,10 +1,10 @@
 """The certificate that the server shows: our own CA's, renewed in time, or files that the operator renews.
 
-``refresh`` is called at start and then each hour; it tells whether there is something new to serve with. Deliberately
-no sockets: ``server/listen`` takes what is new into use.
+``refresh`` is called at start and then again and again (``tls_check_s``); it tells whether there is something new to
+serve with. Files of an operator are tried by the library that serves before the old ones are let go
+(``server/tls_trial``). ``server/listener`` takes what is new into use.
 """
 
-import ssl
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,6 +17,7 @@ from fleetvisor.ground.clock import Clock
 from fleetvisor.pki.ca import Authority, moment
 from fleetvisor.pki.serving import days_left
 from fleetvisor.server.files import DataDirectory, StartFault
+from fleetvisor.server.tls_trial import SERVED_KEYS, try_files
 
 WARN_DAYS: Final = 30
 _log = structlog.get_logger()
@@ -95,10 +96,12 @@ class GivenCertificate:
             self._warn()
             return False
         self._check(*found)
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password=_no_password)
-        except (OSError, ValueError) as error:  # SSLError is an OSError
-            raise StartFault(f"--tls-cert {cert} and --tls-key {key} cannot be served with: {error}.") from error
+        refused = try_files(cert, key)
+        if refused is not None:
+            raise StartFault(
+                f"--tls-cert {cert} and --tls-key {key} cannot be served with: {refused}. Served are {SERVED_KEYS}, in"
+                " PEM files that begin with text in ASCII (without a byte order mark)."
+            )
         self._served = found
         self._warn()
         return True
@@ -146,8 +149,3 @@ def _read(option: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StartFault(f"{option} {path} cannot be read: {error.strerror}.") from error
-
-
-def _no_password() -> str:
-    """Refuse an encrypted key, where OpenSSL would ask the terminal."""
-    raise ValueError("the key is encrypted; give one that is not")

@@ -47,7 +47,6 @@ from fleetvisor.settings import Settings
 DRAIN_S: Final = 10.0
 _FOLLOW_S: Final = 0.5
 _LEFTOVERS_S: Final = 24 * 3600  # no upload takes so long
-_RENEWAL_S: Final = 3600.0
 _TAIL_S: Final = 0.5
 _THREADS_MAX: Final = 8  # of each kind of blocking work
 _log = structlog.get_logger()
@@ -318,12 +317,12 @@ class _Process:
 
         async def renew() -> None:
             nonlocal due
-            due = certificate.refresh() or due  # stays due until it is served, should opening fail
+            due = await self._work(certificate.refresh) or due  # stays due until it is served, should opening fail
             if due:
                 await doors.open(app, *certificate.files)
                 due = False
 
-        jobs = [Job("certificate", _RENEWAL_S, renew)]
+        jobs = [Job("certificate", float(self._settings.tls_check_s), renew)]
         if self._settings.database is not None:
             tail = Tail(db=world.db, bus=world.bus, clock=self._clock)
             await tail.read()

@@ -1,8 +1,14 @@
 """Which certificate is served, and when there is a new one."""
 
-import pytest
+from datetime import timedelta
 
-from fleetvisor.pki.ca import make_authority
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from fleetvisor.pki.ca import make_authority, moment
 from fleetvisor.pki.serving import issue
 from fleetvisor.reality import RealClock
 from fleetvisor.server.certificates import GivenCertificate, OwnCertificate
@@ -78,3 +84,80 @@ def test_files_that_cannot_be_served_with_are_refused(given, tmp_path):
     ):
         with pytest.raises(StartFault, match="--tls-(cert|key)"):
             GivenCertificate(*files, RealClock()).refresh()
+
+
+def of_its_own(key, digest):
+    """A certificate that a key signed for itself, and the key: both PEM."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleet")])
+    now = moment(RealClock().now())
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = (
+        builder.serial_number(1).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=9))
+    )
+    encoding, format_ = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    certificate = builder.sign(key, digest).public_bytes(encoding)
+    return certificate, key.private_bytes(encoding, format_, serialization.NoEncryption())
+
+
+SHA = hashes.SHA256()
+SERVED = {
+    "P-256": lambda: of_its_own(ec.generate_private_key(ec.SECP256R1()), SHA),
+    "P-384": lambda: of_its_own(ec.generate_private_key(ec.SECP384R1()), SHA),
+    "RSA 2048": lambda: of_its_own(rsa.generate_private_key(65537, 2048), SHA),
+    "Ed25519": lambda: of_its_own(ed25519.Ed25519PrivateKey.generate(), None),
+}
+NOT_SERVED = {
+    "P-521": lambda: of_its_own(ec.generate_private_key(ec.SECP521R1()), SHA),
+    "secp256k1": lambda: of_its_own(ec.generate_private_key(ec.SECP256K1()), SHA),
+    "Ed448": lambda: of_its_own(ed448.Ed448PrivateKey.generate(), None),
+    "RSA 1024": lambda: of_its_own(rsa.generate_private_key(65537, 1024), SHA),  # noqa: S505
+}
+
+
+def write_pair(folder, pair):
+    files = folder / "cert.pem", folder / "key.pem"
+    for path, content in zip(files, pair, strict=True):
+        path.write_bytes(content)
+    return files
+
+
+@pytest.mark.parametrize("kind", SERVED)
+def test_keys_that_the_serving_library_takes_are_taken(tmp_path, kind):
+    assert GivenCertificate(*write_pair(tmp_path, SERVED[kind]()), RealClock()).refresh()
+
+
+@pytest.mark.parametrize("kind", NOT_SERVED)
+def test_keys_that_only_another_library_takes_are_refused_in_words(tmp_path, kind):
+    with pytest.raises(StartFault, match=r"--tls-key .* Served are ECDSA keys on P-256"):
+        GivenCertificate(*write_pair(tmp_path, NOT_SERVED[kind]()), RealClock()).refresh()
+
+
+def test_a_byte_order_mark_is_served_or_refused_in_words(tmp_path):
+    cert, key = SERVED["P-256"]()
+    with pytest.raises(StartFault, match="--tls-"):
+        GivenCertificate(*write_pair(tmp_path, (b"\xef\xbb\xbf" + cert, b"\xef\xbb\xbf" + key)), RealClock()).refresh()
+
+
+def test_what_is_served_stays_when_the_files_become_unusable(given):
+    cert, key, write = given
+    certificate = GivenCertificate(cert, key, RealClock())
+    assert certificate.refresh()
+    bad = NOT_SERVED["P-521"]()
+    cert.write_bytes(bad[0])
+    key.write_bytes(bad[1])
+    with pytest.raises(StartFault, match="Served are"):
+        certificate.refresh()
+    write()
+    assert certificate.refresh()
+
+
+def test_our_own_that_begins_only_later_is_made_anew(tmp_path):
+    """The clock was wrong when it was made: no client takes it until then."""
+    data, clock = DataDirectory(tmp_path / "fleet"), LaterClock()
+    authority = data.authority(clock)
+    clock.days = 3000
+    OwnCertificate(data, authority, NAMES, clock).refresh()
+    clock.days = 0
+    certificate = OwnCertificate(data, authority, NAMES, clock)
+    assert certificate.refresh()
+    assert certificate.days_left() <= 365
