@@ -54,17 +54,21 @@ def swu(files=(("app.bin", b"firmware " * 100, "/tmp/app.bin"),), *, crc=True, s
     return cpio([("sw-description", told), *signature, *contents], crc=crc)
 
 
-def mcuboot(payload=b"\x01\x02\x03\x04" * 64, *, version=(1, 2, 3, 0), counter=None, header_bytes=32, digest=None):
+def mcuboot(
+    payload=b"\x01\x02\x03\x04" * 64, *, version=(1, 2, 3, 0), counter=None, header_bytes=32, digest=None, order="<"
+):
     """An MCUboot image with a SHA-256 TLV, and a protected area when there is a security counter."""
     protected = b""
     if counter is not None:
-        tlv = struct.pack("<HHI", 0x50, 4, counter)
-        protected = struct.pack("<HH", 0x6908, 4 + len(tlv)) + tlv
-    header = struct.pack("<IIHHIIBBHII", 0x96F3B83D, 0, header_bytes, len(protected), len(payload), 0, *version, 0)
+        tlv = struct.pack(order + "BBHI", 0x50, 0, 4, counter)
+        protected = struct.pack(order + "HH", 0x6908, 4 + len(tlv)) + tlv
+    header = struct.pack(
+        order + "IIHHIIBBHII", 0x96F3B83D, 0, header_bytes, len(protected), len(payload), 0, *version, 0
+    )
     hashed = header.ljust(header_bytes, b"\0") + payload + protected
     value = hashlib.sha256(hashed).digest() if digest is None else digest
-    tlv = struct.pack("<HH", 0x10, len(value)) + value
-    return hashed + struct.pack("<HH", 0x6907, 4 + len(tlv)) + tlv
+    tlv = struct.pack(order + "BBH", 0x10, 0, len(value)) + value
+    return hashed + struct.pack(order + "HH", 0x6907, 4 + len(tlv)) + tlv
 
 
 @functools.cache

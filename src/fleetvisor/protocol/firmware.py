@@ -6,16 +6,12 @@ nothing: an image linked for another address is refused, not moved. Spec: ELF (S
 Microvisor API reference, section 6.
 """
 
-import io
-from collections.abc import Iterator
+import struct
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
-
-from elftools.common.exceptions import ELFError
-from elftools.construct import ConstructError
-from elftools.elf.elffile import ELFFile
 
 from fleetvisor.ground.errors import Invalid
 
@@ -23,8 +19,19 @@ ROM_START: Final = 0x08000000
 ROM_BYTES: Final = 1 << 20
 _MAGIC: Final = b"\x7fELF"
 _SEGMENTS_MAX: Final = 256
-# What the ELF reader lets through besides its own errors when a file is damaged.
-_DAMAGED: Final = (ELFError, ConstructError, LookupError, ValueError, TypeError, AttributeError, OverflowError)
+_SECTIONS_MAX: Final = 2048
+_HEADER: Final = struct.Struct("<16s2H5L6H")
+_TABLES_AT: Final = 28
+_SIZES_AT: Final = 40
+_ENTRY: Final = struct.Struct("<8L")
+_SECTION: Final = struct.Struct("<10L")
+_BITS_32_LITTLE: Final = b"\x01\x01"
+_ARM: Final = 40
+_PROGRAM: Final = 2
+_LOADED: Final = 1
+_ALLOCATED: Final = 0x2
+_NULL: Final = 0
+_NOBITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,7 @@ class _Segment:
     """Bytes to lie at a physical address."""
 
     start: int
-    data: bytes
+    data: memoryview
 
     @property
     def end(self) -> int:
@@ -94,23 +101,66 @@ def flatten(elf: bytes, *, start: int = 0, size: int = ROM_BYTES) -> bytes:
     return bytes(image)
 
 
-def _segments(elf: bytes) -> Iterator[_Segment]:
-    """Give the loadable segments that bring bytes (``.bss`` brings none)."""
-    try:
-        file = ELFFile(io.BytesIO(elf))
-        kind = (file.elfclass, file.little_endian, file["e_machine"], file["e_type"])
-        if kind != (32, True, "EM_ARM", "ET_EXEC"):
-            raise Invalid("The ELF file is not a linked program for a 32-bit little-endian ARM.")
-        count = file.num_segments()
-        if count > _SEGMENTS_MAX:
-            raise Invalid(f"The ELF file has {count} segments, more than any firmware.")
-        for place in range(count):
-            segment = file.get_segment(place)
-            if segment["p_type"] != "PT_LOAD" or not segment["p_filesz"]:
-                continue
-            data = segment.data()
-            if len(data) != segment["p_filesz"]:
-                raise Invalid("The ELF file is cut off.")
-            yield _Segment(int(segment["p_paddr"]), data)
-    except _DAMAGED as error:
-        raise Invalid("The ELF file is damaged.") from error
+def _segments(elf: bytes) -> list[_Segment]:
+    """Give the loadable segments that bring bytes (``.bss`` brings none), cut to what is content.
+
+    A linker may let a segment begin at the file's own header, to save a page. Where there are sections, a segment is
+    cut to those that are loaded; where they were stripped, to what header and program headers leave.
+    """
+    if len(elf) < _HEADER.size or elf[:4] != _MAGIC:
+        raise Invalid("The ELF file is damaged.")
+    ident, kind, machine, *_ = _HEADER.unpack_from(elf)
+    if (ident[4:6], machine, kind) != (_BITS_32_LITTLE, _ARM, _PROGRAM):
+        raise Invalid("The ELF file is not a linked program for a 32-bit little-endian ARM.")
+    table, sections = struct.unpack_from("<2L", elf, _TABLES_AT)
+    header_bytes, entry_bytes, count, section_bytes, section_count = struct.unpack_from("<5H", elf, _SIZES_AT)
+    if count > _SEGMENTS_MAX:
+        raise Invalid(f"The ELF file has {count} segments, more than any firmware.")
+    if section_count > _SECTIONS_MAX:
+        raise Invalid(f"The ELF file has {section_count} sections, more than any firmware.")
+    if count and (entry_bytes != _ENTRY.size or table + count * entry_bytes > len(elf)):
+        raise Invalid("The ELF file is damaged: its program headers leave it.")
+    section_count = section_count if sections else 0
+    if section_count and (section_bytes != _SECTION.size or sections + section_count * section_bytes > len(elf)):
+        raise Invalid("The ELF file is damaged: its section headers leave it.")
+    contents = _contents(elf, sections, section_count)
+    own = [(0, max(header_bytes, _HEADER.size)), (table, table + count * entry_bytes)]
+    found: list[_Segment] = []
+    for place in range(count):
+        kind, offset, _, address, file_bytes, *_ = _ENTRY.unpack_from(elf, table + place * entry_bytes)
+        if kind != _LOADED or not file_bytes:
+            continue
+        if offset + file_bytes > len(elf):
+            raise Invalid("The ELF file is cut off.")
+        start, end = _cut(offset, offset + file_bytes, contents, own)
+        if start < end:
+            found.append(_Segment(address + start - offset, memoryview(elf)[start:end]))
+    return found
+
+
+def _contents(elf: bytes, sections: int, count: int) -> list[tuple[int, int]]:
+    """Give where in the file the sections lie that bring bytes into memory: apart from one another, in order."""
+    found: list[tuple[int, int]] = []
+    for place in range(count):
+        _, kind, flags, _, offset, size, *_ = _SECTION.unpack_from(elf, sections + place * _SECTION.size)
+        if flags & _ALLOCATED and kind not in (_NULL, _NOBITS) and size:
+            found.append((offset, offset + size))
+    apart: list[tuple[int, int]] = []
+    for start, end in sorted(found):
+        if apart and start <= apart[-1][1]:
+            apart[-1] = (apart[-1][0], max(end, apart[-1][1]))
+        else:
+            apart.append((start, end))
+    return apart
+
+
+def _cut(start: int, end: int, contents: list[tuple[int, int]], own: list[tuple[int, int]]) -> tuple[int, int]:
+    """Cut a segment's place in the file to the sections in it; without any section, to what follows ``own``."""
+    if contents:
+        first = bisect_right(contents, start, key=lambda one: one[1])
+        behind = bisect_left(contents, end, key=lambda one: one[0])
+        return (max(start, contents[first][0]), min(end, contents[behind - 1][1])) if first < behind else (end, end)
+    for own_start, own_end in sorted(own):
+        if own_start <= start < own_end:
+            start = own_end
+    return start, end

@@ -53,7 +53,7 @@ def recognise(file: Path) -> Kind | None:
             return "bundle"
         if head in swupdate.MAGICS:
             return "swupdate"
-        if head[:4] == mcuboot.MAGIC:
+        if head[:4] in mcuboot.MAGICS:
             return "mcuboot"
         return "rauc" if rauc.is_rauc(source, source.seek(0, 2)) else None
 

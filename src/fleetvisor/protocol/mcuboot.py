@@ -1,22 +1,30 @@
 """An MCUboot image read and proved: its header, its areas of TLVs, and its hash over what MCUboot hashes.
 
 Deliberately decides nothing about trust: whose signature it bears is for the boot loader. The hash of an encrypted
-image is over its plain text, which only the device sees, so there it is checked for form. Bytes after the areas (the
-padding and trailer of ``imgtool sign --pad``) are taken. Spec: MCUboot, "Bootloader" design document (image format).
+image is over its plain text, which only the device sees, so there it is checked for form. All is read in the byte order
+of the magic. Bytes after the areas (the padding and trailer of ``imgtool sign --pad``) are taken.
+
+Spec: MCUboot, "Bootloader" design document (image format).
 """
 
 import hashlib
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Literal
 
 from fleetvisor.ground.errors import Invalid
 
-MAGIC: Final = (0x96F3B83D).to_bytes(4, "little")
+_MAGIC: Final = 0x96F3B83D
+_ORDERS: Final[dict[bytes, Literal["little", "big"]]] = {
+    _MAGIC.to_bytes(4, "little"): "little",
+    _MAGIC.to_bytes(4, "big"): "big",  # ``imgtool sign --endian big``
+}
+MAGICS: Final = tuple(_ORDERS)
 
-_HEADER: Final = struct.Struct("<IIHHIIBBHII")
-_AREA: Final = struct.Struct("<HH")
-_TLV: Final = struct.Struct("<HH")
+_HEADER: Final = "IIHHIIBBHII"
+_HEADER_BYTES: Final = struct.calcsize("<" + _HEADER)
+_PAIR: Final = "HH"
+_PAIR_BYTES: Final = 4
 _PLAIN_AREA: Final = 0x6907
 _PROTECTED_AREA: Final = 0x6908
 _ENCRYPTED: Final = 0x04 | 0x08
@@ -24,6 +32,7 @@ _HASHES: Final = {0x10: "sha256", 0x11: "sha384", 0x12: "sha512"}
 _SIGNATURES: Final = {0x20, 0x21, 0x22, 0x23, 0x24}
 _PURE_SIGNATURE: Final = 0x25
 _SECURITY_COUNTER: Final = 0x50
+_TLVS_MAX: Final = 1024
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -39,58 +48,68 @@ class Image:
 def read(source: BinaryIO, size: int) -> Image:
     """Read and prove the image in ``source`` (seekable, ``size`` bytes). Blocks. Raises ``Invalid``."""
     source.seek(0)
-    raw = source.read(_HEADER.size)
-    if len(raw) < _HEADER.size:
-        raise Invalid(f"MCUboot header: the file has {size} bytes, fewer than the header's {_HEADER.size}.")
-    _, _, header_bytes, protected_bytes, image_bytes, flags, major, minor, revision, build, _ = _HEADER.unpack(raw)
-    if header_bytes < _HEADER.size:
-        raise Invalid(f"MCUboot header: ih_hdr_size is {header_bytes}, less than {_HEADER.size}.")
+    raw = source.read(_HEADER_BYTES)
+    if len(raw) < _HEADER_BYTES:
+        raise Invalid(f"MCUboot header: the file has {size} bytes, fewer than the header's {_HEADER_BYTES}.")
+    order = _ORDERS.get(raw[:4])
+    if order is None:
+        raise Invalid(f"MCUboot header: the file does not begin with the magic {_MAGIC:#010x}, in either byte order.")
+    mark = "<" if order == "little" else ">"
+    fields = struct.unpack(mark + _HEADER, raw)
+    _, _, header_bytes, protected_bytes, image_bytes, flags, major, minor, revision, build, _ = fields
+    if header_bytes < _HEADER_BYTES:
+        raise Invalid(f"MCUboot header: ih_hdr_size is {header_bytes}, less than {_HEADER_BYTES}.")
     start = header_bytes + image_bytes
-    if start + _AREA.size > size:
+    if start + _PAIR_BYTES > size:
         raise Invalid(
             f"MCUboot image: is truncated: its header and image have {start} bytes and its TLVs come after, "
             f"but the file has {size}."
         )
     protected: list[tuple[int, bytes]] = []
     if protected_bytes:
-        protected = _read_area(source, start, size, _PROTECTED_AREA)
+        protected = _read_area(source, start, size, _PROTECTED_AREA, mark)
         if _area_bytes(protected) != protected_bytes:
             raise Invalid("MCUboot image: the protected TLV area is not as long as ih_protect_tlv_size says.")
     hashed = start + protected_bytes
-    tlvs = _read_area(source, hashed, size, _PLAIN_AREA)
+    tlvs = _read_area(source, hashed, size, _PLAIN_AREA, mark)
     _check_hash(source, hashed, tlvs, encrypted=bool(flags & _ENCRYPTED))
     signed = any(kind in _SIGNATURES for kind, _ in tlvs)
     version = f"{major}.{minor}.{revision}" + (f"+{build}" if build else "")
-    return Image(version, _security_counter(protected), signed)
+    return Image(version, _security_counter(protected, order), signed)
 
 
-def _read_area(source: BinaryIO, start: int, size: int, magic: int) -> list[tuple[int, bytes]]:
-    """Read the types and values of one area, which must fill it exactly."""
+def _read_area(source: BinaryIO, start: int, size: int, magic: int, mark: str) -> list[tuple[int, bytes]]:
+    """Read the types and values of one area, which must fill it exactly; ``mark`` is ``struct``'s of the byte order."""
     name = "protected TLV area" if magic == _PROTECTED_AREA else "TLV area"
+    pair = struct.Struct(mark + _PAIR)
     source.seek(start)
-    info = source.read(_AREA.size)
-    if len(info) < _AREA.size or _AREA.unpack(info)[0] != magic:
+    info = source.read(_PAIR_BYTES)
+    if len(info) < _PAIR_BYTES or pair.unpack(info)[0] != magic:
         raise Invalid(f"MCUboot image: at byte {start} there is no {name} (magic {magic:#06x}).")
-    total = _AREA.unpack(info)[1]
-    if total < _AREA.size or start + total > size:
+    total = pair.unpack(info)[1]
+    if total < _PAIR_BYTES or start + total > size:
         raise Invalid(f"MCUboot image: the {name} says that it has {total} bytes and does not fit the file.")
-    area = source.read(total - _AREA.size)
+    area = source.read(total - _PAIR_BYTES)
     found: list[tuple[int, bytes]] = []
     place = 0
     while place < len(area):
-        if place + _TLV.size > len(area):
+        if place + _PAIR_BYTES > len(area):
             raise Invalid(f"MCUboot image: the {name} ends within a TLV's header.")
-        kind, length = _TLV.unpack_from(area, place)
-        place += _TLV.size
+        kind, length = pair.unpack_from(area, place)
+        if mark == ">" and not kind & 0xFF:
+            kind >>= 8  # imgtool writes a type of its own as a byte and a zero, in either byte order
+        place += _PAIR_BYTES
         if place + length > len(area):
             raise Invalid(f"MCUboot image: TLV {kind:#04x} has {length} bytes and leaves the {name}.")
+        if len(found) >= _TLVS_MAX:
+            raise Invalid(f"MCUboot image: the {name} has more than {_TLVS_MAX} TLVs.")
         found.append((kind, area[place : place + length]))
         place += length
     return found
 
 
 def _area_bytes(tlvs: list[tuple[int, bytes]]) -> int:
-    return _AREA.size + sum(_TLV.size + len(value) for _, value in tlvs)
+    return _PAIR_BYTES + sum(_PAIR_BYTES + len(value) for _, value in tlvs)
 
 
 def _check_hash(source: BinaryIO, end: int, tlvs: list[tuple[int, bytes]], *, encrypted: bool) -> None:
@@ -120,10 +139,10 @@ def _check_hash(source: BinaryIO, end: int, tlvs: list[tuple[int, bytes]], *, en
         raise Invalid(f"MCUboot image: the {name} TLV is not the hash of header, image and protected TLVs.")
 
 
-def _security_counter(protected: list[tuple[int, bytes]]) -> int | None:
+def _security_counter(protected: list[tuple[int, bytes]], order: Literal["little", "big"]) -> int | None:
     counters = [value for kind, value in protected if kind == _SECURITY_COUNTER]
     if not counters:
         return None
     if len(counters) > 1 or len(counters[0]) != 4:
         raise Invalid("MCUboot image: there must be one security counter TLV of 4 bytes at most.")
-    return int.from_bytes(counters[0], "little")
+    return int.from_bytes(counters[0], order)

@@ -9,13 +9,13 @@ import hashlib
 import json
 import re
 import zlib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, cast
 
-import libconf  # pyright: ignore[reportMissingTypeStubs]
-
 from fleetvisor.ground.errors import Invalid
+from fleetvisor.protocol import libconfig
 
 MAGICS: Final = (b"070701", b"070702")
 
@@ -29,7 +29,11 @@ _NAME_BYTES_MAX: Final = 256
 _ENTRIES_MAX: Final = 1000
 _DESCRIPTION_BYTES_MAX: Final = 256 << 10
 _REVISIONS_MAX: Final = 100
-_DEPTH_MAX: Final = 32
+_COMMAS_MAX: Final = 20_000
+_DEPTH_MAX: Final = libconfig.DEPTH_MAX
+_WANTED: Final = frozenset({"version", "hardware-compatibility", "filename", "sha256"})
+_SALTED: Final = b"Salted__"  # with which ``openssl enc`` begins
+_ASCII_TEXT: Final = bytes(range(9, 14)) + bytes(range(32, 127))
 _CHUNK_BYTES: Final = 1 << 20
 _EXACT_BYTES: Final = 256  # so many bytes add up to less than Adler-32's modulus
 
@@ -61,9 +65,9 @@ def read(source: BinaryIO, size: int) -> Software:
         raise Invalid(f"Entry '{_DESCRIPTION}': has more than {_DESCRIPTION_BYTES_MAX} bytes.")
     source.seek(entries[0].start)
     software = _describe(source.read(entries[0].size_bytes))
-    stated = dict(_stated_hashes(software, 0)) if software else {}
+    stated = _stated_hashes(software) if software else {}
     for entry in entries:
-        _prove(source, entry, stated.get(entry.name))
+        _prove(source, entry, stated.get(entry.name, set()))
     signed = any(entry.name == _SIGNATURE for entry in entries)
     if software is None:
         return Software(None, signed=signed)
@@ -122,19 +126,20 @@ def _padded(place: int) -> int:
 
 
 def _describe(raw: bytes) -> dict[str, Any] | None:
-    """Read the description's ``software``; ``None`` when it is encrypted."""
+    """Read the description's ``software``; ``None`` when it is encrypted.
+
+    What merely reads differently is not encrypted: only what cannot be read at all, and looks like chance, is.
+    """
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError:
-        return None
-    if "\0" in text:
-        return None
-    if any(line.strip().startswith("@include") for line in text.split("\n")):
-        raise Invalid(f"Entry '{_DESCRIPTION}': has an @include; a device has no file to include.")
+        text = raw.decode("latin-1")  # a letter in a comment, say: nothing that is asked for is lost by it
+    text = text.removeprefix("\ufeff")
     try:
-        is_json = text.lstrip().startswith("{")
-        tree = json.loads(text) if is_json else cast("Any", libconf).loads(text)
-    except (ValueError, RuntimeError, TypeError) as error:  # RuntimeError: libconf's own, and too deep a recursion
+        tree = _of_json(text) if text.lstrip().startswith("{") else libconfig.parse(text, _WANTED)
+    except (ValueError, RecursionError) as error:
+        if _is_encrypted(raw):
+            return None
         reason = str(error).split("\n", 1)[0]
         raise Invalid(f"Entry '{_DESCRIPTION}': cannot be read: {reason or type(error).__name__}.") from None
     software = cast("dict[str, object]", tree).get("software") if isinstance(tree, dict) else None
@@ -143,20 +148,41 @@ def _describe(raw: bytes) -> dict[str, Any] | None:
     return cast("dict[str, Any]", software)
 
 
-def _stated_hashes(value: object, depth: int) -> Iterator[tuple[str, str]]:
-    """Give each ``filename`` with the ``sha256`` beside it, wherever boards and modes nest them."""
-    if depth > _DEPTH_MAX:
-        raise Invalid(f"Entry '{_DESCRIPTION}': is nested deeper than {_DEPTH_MAX} levels.")
-    if isinstance(value, dict):
-        group = cast("dict[str, object]", value)
-        name, digest = group.get("filename"), group.get("sha256")
-        if isinstance(name, str) and isinstance(digest, str) and _DIGEST.fullmatch(digest):
-            yield name, digest.lower()
-        for inner in group.values():
-            yield from _stated_hashes(inner, depth + 1)
-    elif isinstance(value, list | tuple):
-        for inner in cast("list[object]", value):
-            yield from _stated_hashes(inner, depth + 1)
+def _of_json(text: str) -> object:
+    """Parse JSON whose time is bounded: what has more commas or brackets than any description is refused unread."""
+    if text.count(",") > _COMMAS_MAX or text.count("[") + text.count("{") > libconfig.VALUES_MAX:
+        raise ValueError(f"it has more than {_COMMAS_MAX} values, or {libconfig.VALUES_MAX} objects and arrays")
+    return json.loads(text)
+
+
+def _is_encrypted(raw: bytes) -> bool:
+    """Tell whether these are the bytes of a cipher: of those, 60 in 100 are no ASCII text; of a text, few are."""
+    if raw.startswith(_SALTED):
+        return True
+    strange = len(raw.translate(None, _ASCII_TEXT))
+    return strange * 4 >= len(raw) and b"software" not in raw and not raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+
+
+def _stated_hashes(software: dict[str, Any]) -> dict[str, set[str]]:
+    """Give each ``filename`` with every ``sha256`` beside one, wherever boards and modes nest them."""
+    found: dict[str, set[str]] = {}
+    ahead: list[tuple[object, int]] = [(software, 0)]
+    for _ in range(libconfig.VALUES_MAX):
+        if not ahead:
+            return found
+        value, depth = ahead.pop()
+        if depth > _DEPTH_MAX:
+            raise Invalid(f"Entry '{_DESCRIPTION}': is nested deeper than {_DEPTH_MAX} levels.")
+        if isinstance(value, dict):
+            group = cast("dict[str, object]", value)
+            name, digest = group.get("filename"), group.get("sha256")
+            if isinstance(name, str) and isinstance(digest, str) and _DIGEST.fullmatch(digest):
+                found.setdefault(name, set()).add(digest.lower())
+            inner = list(group.values())
+        else:
+            inner = cast("list[object]", value)
+        ahead += [(one, depth + 1) for one in inner if isinstance(one, dict | list)]
+    raise Invalid(f"Entry '{_DESCRIPTION}': has more than {libconfig.VALUES_MAX} groups and lists.")
 
 
 def _compatibility(software: dict[str, Any]) -> Iterator[str]:
@@ -168,14 +194,14 @@ def _compatibility(software: dict[str, Any]) -> Iterator[str]:
 
 
 def _texts(value: object) -> list[str]:
-    if not isinstance(value, list | tuple):
+    if not isinstance(value, list):
         return []
     return [item for item in cast("list[object]", value) if isinstance(item, str)]
 
 
-def _prove(source: BinaryIO, entry: _Entry, digest: str | None) -> None:
-    """Check an entry against the archive's checksum and the description's hash, where there is one."""
-    if digest is None and entry.checksum is None:
+def _prove(source: BinaryIO, entry: _Entry, digests: set[str]) -> None:
+    """Check an entry against the archive's checksum and the description's hashes, where there are any."""
+    if not digests and entry.checksum is None:
         return
     source.seek(entry.start)
     running, total, left = hashlib.sha256(), 0, entry.size_bytes
@@ -184,13 +210,13 @@ def _prove(source: BinaryIO, entry: _Entry, digest: str | None) -> None:
         if not piece:
             raise Invalid(f"Entry '{entry.name}': the file ends early.")
         left -= len(piece)
-        if digest is not None:
+        if digests:
             running.update(piece)
         if entry.checksum is not None:
             total += _sum(piece)
     if entry.checksum is not None and total & 0xFFFFFFFF != entry.checksum:
         raise Invalid(f"Entry '{entry.name}': its bytes do not add up to the checksum of its cpio header.")
-    if digest is not None and running.hexdigest() != digest:
+    if digests and digests != {running.hexdigest()}:
         raise Invalid(f"Entry '{entry.name}': its SHA-256 is not the one that '{_DESCRIPTION}' states.")
 
 

@@ -1,6 +1,7 @@
 """The multipart reader alone, against anything that may come."""
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,23 @@ def test_any_content_type_is_a_problem_and_no_fault(folder, content_type):
         problem = problem_of(b"x", spool(folder), content_type=raw)
         assert problem is not None
         assert problem.status in {400, 415}
+
+
+@pytest.mark.parametrize("unit", [b"-", b"\r", b"\r\n", b"\r\n-", b"\r\n--", b"\r\n--" + b"b" * 69, b"b", b"\0"])
+async def test_no_file_takes_its_reader_100_ms_for_each_mib(folder, unit):
+    content = (unit * (1 << 20))[: 1 << 20]
+    edge = b"b" * 70
+    head = b"--" + edge + b'\r\nContent-Disposition: form-data; name="File"\r\n\r\n'
+    body = head + content + b"\r\n--" + edge + b"--\r\n"
+    taken = []
+    for _ in range(3):
+        path = spool(folder)
+        started = time.process_time()
+        await receive(
+            body, path, cuts=range(0, len(body), 16 << 10), content_type=b"multipart/form-data; boundary=" + edge
+        )
+        taken.append(time.process_time() - started)
+        assert path.read_bytes() == content
+        if taken[-1] < 0.1:
+            break
+    assert min(taken) < 0.1

@@ -128,3 +128,45 @@ def test_a_file_that_is_refused_is_named(tmp_path, name, content, message):
 def test_a_file_that_is_not_there_is_refused_in_words(tmp_path):
     with pytest.raises(Invalid, match="cannot be read: No such file"):
         load_firmware(tmp_path / "nowhere.elf")
+
+
+def linked(segments, sections, *, stripped=False):
+    """Write an ELF program byte by byte: segments are (file place, address, bytes in the file), sections (place, size)."""
+    table = b"".join(
+        struct.pack("<8L", 1, place, 0x20000000, address, size, size, 5, 4) for place, address, size in segments
+    )
+    body = (bytes(52) + table).ljust(0x100, b"\xee") + bytes(range(64)) * 4
+    listed = [(0, 0, 0, 0), *((1, 2, place, size) for place, size in sections), (8, 2, 0x180, 0x1000), (3, 0, 0x34, 9)]
+    heads = b"".join(
+        struct.pack("<10L", 0, kind, flags, 0, place, size, 0, 0, 4, 0) for kind, flags, place, size in listed
+    )
+    counts = (0, 0) if stripped else (len(body), len(listed))
+    ident = b"\x7fELF\x01\x01\x01" + bytes(9)
+    head = ident + struct.pack("<2H5L6H", 2, 40, 1, 0, 52, counts[0], 0, 52, 32, len(segments), 40, counts[1], 0)
+    return head + body[52:] + (b"" if stripped else heads)
+
+
+CONTENT = (bytes(range(64)) * 4)[:0x80]
+
+
+def test_a_segment_that_begins_at_the_files_own_header_is_cut_to_its_sections():
+    """A linker that aligns to pages lets the first segment begin at the file's first byte."""
+    data = linked([(0, ROM_START - 0x100, 0x180)], [(0x100, 0x40), (0x140, 0x40)])
+    assert flatten(data) == CONTENT
+
+
+def test_a_segment_without_any_section_has_no_content():
+    data = linked([(0, ROM_START, 0x54), (0x100, ROM_START, 0x80)], [(0x100, 0x80)])
+    assert flatten(data) == CONTENT
+
+
+def test_a_stripped_program_is_cut_to_what_its_headers_leave():
+    data = linked([(0, ROM_START - 0x54, 0x180)], [], stripped=True)
+    assert flatten(data) == data[0x54:0x180]
+    assert data[:0x34] not in flatten(data)
+
+
+def test_segments_that_show_the_same_bytes_again_and_again_are_refused_before_they_are_copied():
+    data = linked([(0x100, ROM_START, 0x80)] * 6, [], stripped=True)
+    with pytest.raises(Invalid, match="twice"):
+        flatten(data)

@@ -106,3 +106,20 @@ def test_no_damage_ends_otherwise_than_in_a_refusal(data):
         read(cut)
     except Invalid as refused:
         assert refused.detail
+
+
+@pytest.mark.parametrize("counter", [None, 77])
+def test_an_image_in_the_other_byte_order_is_read(counter):
+    data = image(version=(1, 2, 3, 45), counter=counter, order=">")
+    assert read(data) == mcuboot.Image("1.2.3+45", counter, signed=False)
+    spoiled = bytearray(data)
+    spoiled[40] ^= 1
+    with pytest.raises(Invalid, match="is not the hash"):
+        read(bytes(spoiled))
+
+
+def test_more_tlvs_than_any_image_has_are_refused():
+    area = struct.pack("<HH", 0xA0, 0) * 1025
+    data = image()[:-40] + struct.pack("<HH", 0x6907, 4 + len(area)) + area
+    with pytest.raises(Invalid, match="more than 1024 TLVs"):
+        read(data)

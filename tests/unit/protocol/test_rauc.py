@@ -4,6 +4,7 @@ import hashlib
 import io
 import shutil
 import subprocess
+import time
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -112,3 +113,59 @@ def test_no_damage_ends_otherwise_than_in_a_refusal(data):
         read(raw)
     except Invalid as refused:
         assert refused.detail
+
+
+@pytest.mark.parametrize("recipients", [1, 300, 3000])
+def test_a_bundle_for_many_recipients_is_read(recipients):
+    """Only the head of the structure is looked at, so that the filling may be anything of the right length."""
+    inner = bytes.fromhex("0201003100") + b"\x04\x84" + (260 * recipients).to_bytes(4, "big") + bytes(260 * recipients)
+
+    def wrapped(tag, content):
+        return bytes([tag, 0x84]) + len(content).to_bytes(4, "big") + content
+
+    structure = wrapped(0x30, bytes.fromhex("06092a864886f70d010703") + wrapped(0xA0, wrapped(0x30, inner)))
+    data = b"x" * 8192 + structure + len(structure).to_bytes(8, "big")
+    assert recognised(data)
+    assert read(data) == rauc.Bundle("encrypted")
+
+
+def test_a_signature_over_the_bound_is_told_of_as_that():
+    structure = bytes.fromhex("30840020000006092a864886f70d010703") + bytes(0x200000 - 11)
+    data = b"hsqs" + structure + len(structure).to_bytes(8, "big")
+    assert recognised(data)
+    with pytest.raises(Invalid, match="more than the 1048576 allowed"):
+        read(data)
+
+
+def test_a_structure_of_unstated_lengths_is_read_and_its_pieces_are_bounded():
+    whole = bundle()
+    length = int.from_bytes(whole[-8:], "big")
+    payload = whole[: -8 - length]
+
+    def structure(content):
+        def open_(tag, inner):
+            return bytes([tag, 0x80]) + inner + b"\0\0"
+
+        signed = open_(0x30, bytes.fromhex("06092a864886f70d010701") + open_(0xA0, open_(0x24, content)))
+        data = bytes.fromhex("020101310f300d06096086480165030402010500") + signed + b"\x31\x02\x30\x00"
+        outer = open_(0x30, bytes.fromhex("06092a864886f70d010702") + open_(0xA0, open_(0x30, data)))
+        return payload + outer + len(outer).to_bytes(8, "big")
+
+    told = WHOLE.replace(b"=a", b"=board-a")
+    half = len(told) // 2
+    pieces = bytes([4, half]) + told[:half] + bytes([4, len(told) - half]) + told[half:]
+    assert read(structure(pieces)) == rauc.Bundle("verity", "board-a", None)
+    with pytest.raises(Invalid, match="more than 1000 pieces"):
+        read(structure(b"\x04\x00" * 2000))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [b"[update]\na" + b" " * 65000 + b"b\n", b"[update]\n" + b"a=\n" * 60000, b"[update]\nversion=" + b"\\n" * 100000],
+)
+def test_no_manifest_takes_long(told):
+    data = bundle(manifest=told)
+    started = time.process_time()
+    with pytest.raises(Invalid, match="manifest is malformed"):
+        read(data)
+    assert time.process_time() - started < 0.1

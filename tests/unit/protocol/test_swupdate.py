@@ -1,5 +1,6 @@
 """SWUpdate images: the archive, sw-description in both its spellings, and every way in which one can be wrong."""
 
+import hashlib
 import io
 import json
 
@@ -72,7 +73,7 @@ DESCRIBED = ("sw-description", description([FILE]))
         (cpio([("sw-description", b"software = {")]), "cannot be read"),
         (cpio([("sw-description", b"software = { version = 1.2.3.4; };")]), "cannot be read"),
         (cpio([("sw-description", b'{"software": ')]), "cannot be read"),
-        (cpio([("sw-description", b"a = " + b"{ b = " * 5000)]), "cannot be read"),
+        (cpio([("sw-description", b"a = " + b"{ b = " * 5000)]), "nested deeper"),
         (cpio([("sw-description", b"a = " + b"9" * 5000 + b";")]), "cannot be read"),
         (cpio([("sw-description", b'{"a":' * 100_000)]), "cannot be read|more than"),
         (cpio([("sw-description", b"name = 1;")]), "no group 'software'"),
@@ -102,3 +103,49 @@ def test_no_damage_ends_otherwise_than_in_a_refusal(data):
         read(cut)
     except Invalid as refused:
         assert refused.detail
+
+
+HASHED = description([FILE]).decode()
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        HASHED.replace("=\n", "= # f\xfcr den K\xfchler\n").encode("latin-1"),
+        HASHED.replace("=\n", '= /* three\n @include "x"\n */\n').encode(),
+        HASHED.replace("=\n", "= // nothing\0 here\n").encode(),
+        HASHED.replace("=\n", '= /* a \\ " lone quote */\n').encode(),
+        HASHED.replace("{", '{ embedded-script = "\n@include is not for us\n";', 1).encode(),
+        b"\xef\xbb\xbf" + HASHED.encode(),
+        HASHED.replace("\n", "\r\n").encode(),
+    ],
+)
+def test_an_odd_comment_costs_neither_version_nor_hashes(told):
+    assert read(cpio([("sw-description", told), FILE[:2]])).version == "1.0"
+    with pytest.raises(Invalid, match="SHA-256 is not the one"):
+        read(cpio([("sw-description", told), ("app.bin", b"other")]))
+
+
+@pytest.mark.parametrize(
+    "told", [HASHED.encode("utf-16"), HASHED.encode("latin-1") + b"\xff\xfe\x80;", b"\xfc" * 9 + HASHED.encode()]
+)
+def test_a_text_that_cannot_be_read_is_not_taken_for_an_encrypted_one(told):
+    with pytest.raises(Invalid, match="cannot be read"):
+        read(cpio([("sw-description", told)]))
+
+
+def test_the_bytes_of_a_cipher_are_taken_for_an_encrypted_description():
+    for number in range(50):
+        told = hashlib.shake_128(bytes([number])).digest(320)
+        assert read(cpio([("sw-description", told), ("x", b"y")])) == swupdate.Software(None)
+
+
+def test_two_different_hashes_of_one_file_cannot_both_be_right():
+    wrong = f'more: ( {{ filename = "app.bin"; sha256 = "{"0" * 64}"; }} );'
+    for order in (wrong, ""):
+        told = description([FILE], extra=order)
+        if order:
+            with pytest.raises(Invalid, match="SHA-256 is not the one"):
+                read(cpio([("sw-description", told), FILE[:2]]))
+        else:
+            assert read(cpio([("sw-description", told), FILE[:2]])).version == "1.0"
