@@ -189,7 +189,7 @@ class Ddi:
             case ("configData",):
                 _need(request, "PUT")
                 wanted = ddi.parse_config_data(await self._body(request))
-                await self._attributes.change(place.identity, wanted.mode, wanted.data)
+                await self._attributes.change(place.identity, wanted.mode, wanted.data, wanted.left_out)
                 return Answer(200)
             case ("softwaremodules", app_sid, "artifacts"):
                 _need(request, "GET", "HEAD")

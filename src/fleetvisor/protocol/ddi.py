@@ -6,7 +6,9 @@ has 1,100 bytes for a whole answer. An action is an update; its id is the update
 client takes. Spec: ``docs/reference/ddi.md``.
 """
 
-from typing import Any, Final, Literal, TypeVar
+import json
+import re
+from typing import Any, Final, Literal, TypeVar, cast
 
 import msgspec
 
@@ -16,6 +18,10 @@ T = TypeVar("T")
 
 OPEN_SLEEP_S: Final = 5
 _SLEEP_MAX_S: Final = 24 * 3600 - 1
+_UNREADABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
+_BYTE_FROM: Final = 0xDC80
+_BYTE_TO: Final = 0xDCFF
+_BYTE_MAX: Final = 0xFF
 
 Execution = Literal["closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download"]
 Finished = Literal["success", "failure", "none"]
@@ -41,6 +47,30 @@ class Status(msgspec.Struct, frozen=True):
         return (self.details,) if isinstance(self.details, str) else self.details
 
 
+class _Result(msgspec.Struct, frozen=True):
+    finished: Finished | None = None
+
+
+class _Status(msgspec.Struct, frozen=True):
+    execution: Execution
+    result: _Result | None = None
+    details: Any = None
+
+
+class _Feedback(msgspec.Struct, frozen=True):
+    status: _Status
+
+
+class _ConfigData(msgspec.Struct, frozen=True):
+    data: dict[str, Any]
+    mode: Literal["merge", "replace", "remove"] | None = None
+
+
+class _Confirmation(msgspec.Struct, frozen=True):
+    confirmation: Literal["confirmed", "denied"]
+    details: Any = None
+
+
 class Feedback(msgspec.Struct, frozen=True):
     """The body of a feedback. Its id and time are not read: the path names the action, the server knows the time."""
 
@@ -48,10 +78,11 @@ class Feedback(msgspec.Struct, frozen=True):
 
 
 class ConfigData(msgspec.Struct, frozen=True):
-    """The body of configData: what the device says about itself."""
+    """The body of configData: what the device says about itself; ``left_out`` counts values that are no attribute."""
 
     data: dict[str, str]
     mode: Literal["merge", "replace", "remove"] = "merge"
+    left_out: int = 0
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -88,24 +119,33 @@ class Poll(msgspec.Struct, frozen=True):
     wants_data: bool = False
 
 
-_feedback: Final = msgspec.json.Decoder(Feedback)
-_config_data: Final = msgspec.json.Decoder(ConfigData)
-_confirmation: Final = msgspec.json.Decoder(Confirmation)
+_feedback: Final = msgspec.json.Decoder(_Feedback)
+_config_data: Final = msgspec.json.Decoder(_ConfigData)
+_confirmation: Final = msgspec.json.Decoder(_Confirmation)
 
 
 def parse_feedback(raw: bytes) -> Feedback:
-    """Decode a feedback. Raises ``Invalid`` naming the field."""
-    return _parse(_feedback, raw)
+    """Decode a feedback: its state strictly, its text leniently. Raises ``Invalid`` naming the field."""
+    status = _parse(_feedback, raw).status
+    finished = status.result.finished if status.result is not None else None
+    return Feedback(Status(status.execution, Result(finished or "none"), _lines(status.details)))
 
 
 def parse_config_data(raw: bytes) -> ConfigData:
-    """Decode configData; a body without ``mode`` (older clients) merges. Raises ``Invalid``."""
-    return _parse(_config_data, raw)
+    """Decode configData; a body without ``mode`` (older clients) merges. Raises ``Invalid``.
+
+    A number or a truth is its text; another value is left out.
+    """
+    found = _parse(_config_data, raw)
+    texts = ((key, _text(value)) for key, value in found.data.items())
+    data: dict[str, str] = {_readable(key): _readable(text) for key, text in texts if text is not None}
+    return ConfigData(data, found.mode or "merge", len(found.data) - len(data))
 
 
 def parse_confirmation(raw: bytes) -> Confirmation:
     """Decode a confirmation. Raises ``Invalid``."""
-    return _parse(_confirmation, raw)
+    found = _parse(_confirmation, raw)
+    return Confirmation(found.confirmation, _lines(found.details))
 
 
 def parse_number(text: str) -> int | None:
@@ -177,7 +217,60 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
 
 
 def _parse(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
+    """Decode a body, or, if its text is not good JSON, what can be read of it. Raises ``Invalid``."""
     try:
         return decoder.decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        fault = error
+    try:
+        return msgspec.convert(_readable(_read_leniently(raw)), decoder.type)
+    except msgspec.ValidationError as error:
         raise Invalid(f"The body cannot be read: {error}") from error
+    except (ValueError, RecursionError):
+        raise Invalid(f"The body cannot be read: {fault}") from fault
+
+
+def _read_leniently(raw: bytes) -> Any:  # noqa: ANN401  (any JSON)
+    """Read JSON whose strings hold bytes that are no UTF-8, control characters or lone surrogates; skip a BOM."""
+    return json.loads(raw.decode("utf-8-sig", "surrogateescape"), strict=False)
+
+
+def _readable(value: Any) -> Any:  # noqa: ANN401  (any JSON)
+    """Escape in all text what is no character that can be shown."""
+    match value:
+        case str():
+            return "".join(map(_escape, value)) if _UNREADABLE.search(value) else value
+        case list():
+            return [_readable(each) for each in cast("list[Any]", value)]
+        case dict():
+            pairs = cast("dict[str, Any]", value).items()
+            return {_readable(key): _readable(each) for key, each in pairs}
+        case _:
+            return value
+
+
+def _escape(char: str) -> str:
+    if not _UNREADABLE.match(char):
+        return char
+    code = ord(char)
+    if _BYTE_FROM <= code <= _BYTE_TO:  # a byte that is no UTF-8, as surrogateescape marks it
+        return f"\\x{code - _BYTE_FROM + 0x80:02x}"
+    return f"\\u{code:04x}" if code > _BYTE_MAX else f"\\x{code:02x}"
+
+
+def _lines(details: Any) -> tuple[str, ...]:  # noqa: ANN401  (any JSON)
+    """Return lines for people of whatever ``details`` is: a list, one text, or nothing."""
+    if details is None:
+        return ()
+    found = cast("list[Any]", details) if isinstance(details, list) else [details]
+    return tuple(each if isinstance(each, str) else _show(each) for each in found if each is not None)
+
+
+def _show(value: Any) -> str:  # noqa: ANN401  (any JSON)
+    return msgspec.json.encode(value).decode()
+
+
+def _text(value: Any) -> str | None:  # noqa: ANN401  (any JSON)
+    if isinstance(value, str):
+        return value
+    return _show(value) if isinstance(value, bool | int | float) else None

@@ -60,9 +60,16 @@ class Attributes:
         return AttributeSet({pair.key: pair.value for pair in pairs}, row.date_attributes if row else None)
 
     async def change(
-        self, identity: DeviceIdentity, mode: Literal["merge", "replace", "remove"], data: dict[str, str]
+        self,
+        identity: DeviceIdentity,
+        mode: Literal["merge", "replace", "remove"],
+        data: dict[str, str],
+        left_out: int = 0,
     ) -> None:
-        """Merge, replace or remove (by key) attributes of a device. Raises ``Invalid``."""
+        """Merge, replace or remove (by key) attributes of a device. Raises ``Invalid``.
+
+        ``left_out``: how many more it sent that are no text; its event says so.
+        """
         self._check(data)
         now = self._clock.now()
         device = {"device_sid": identity.device_sid}
@@ -90,7 +97,7 @@ class Attributes:
                 type="device.attributes",
                 subject_sid=identity.device_sid,
                 device_sid=identity.device_sid,
-                data={"mode": mode, "count": len(data)},
+                data={"mode": mode, "count": len(data), "left_out": left_out},
                 now=now,
             )
 
