@@ -11,6 +11,7 @@ from pathlib import Path
 from fleetvisor.api import explanations
 from fleetvisor.features.devices import selectors
 from fleetvisor.features.rollouts import guard, judging, reasons, service, waiting
+from fleetvisor.ground import memory
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.settings import Settings
@@ -48,7 +49,28 @@ def limits_page() -> str:
     for field in fields(Limits):
         about, error = field.metadata["about"], field.metadata["error"]
         lines.append(f"| `{field.name}` | {about} | {field.default:,} | {error} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_memory_lines()]) + "\n"
+
+
+def _memory_lines() -> list[str]:
+    """Render the bound in bytes of everything that the server keeps in memory."""
+    rooms = [room for room in vars(memory).values() if isinstance(room, memory.Room)]
+    return [
+        "",
+        "## Memory",
+        "",
+        "What the server keeps in memory, and the most bytes that it takes. Where a row names a size for each,",
+        "members have at most that size, and their number is bounded; elsewhere each member is weighed. The oldest",
+        "make room; what is forgotten is read or proven again. These are no settings. Layers (`layer_cache_bytes`)",
+        "and held polls (`held_polls_max`, about 4 KiB each) have limits above.",
+        "",
+        "| what is kept | at most, in bytes | for each |",
+        "|---|---:|---:|",
+        *(
+            f"| {room.about} | {room.bytes_max:,} | {f'{room.member_bytes:,}' if room.member_bytes else ''} |"
+            for room in rooms
+        ),
+    ]
 
 
 def settings_page() -> str:

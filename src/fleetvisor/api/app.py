@@ -103,6 +103,8 @@ class Api:
         actor.proven(caller.sid)
         if caller.key_sid is not None:
             self._guard.take_request(caller.key_sid)
+        else:
+            self._guard.take_token_request(caller.account_sid)
         segments = request.segments()
         try:
             return await self._run(request, caller, segments)

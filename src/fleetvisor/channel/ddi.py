@@ -292,7 +292,7 @@ class Ddi:
             if by_gateway.device.waiting:
                 raise AccessDenied("The Device waits to be accepted: it may only poll.")
             identity = by_gateway.device
-        actor.proven(identity.device_sid)
+        actor.proven(identity.device_sid, events_max=self._limits.device_events_per_hour_max)
         if request.method not in _READ:
             self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())

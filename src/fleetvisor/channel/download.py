@@ -22,6 +22,7 @@ from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import NotFound, RangeNotSatisfiable
+from fleetvisor.ground.memory import LAYER_PLACES
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 from fleetvisor.web.answers import Header
 from fleetvisor.web.auth import parse_bearer
@@ -34,7 +35,6 @@ _KEEPING: Final[tuple[Header, ...]] = (
 )
 _BYTES: Final[Header] = (b"content-type", b"application/octet-stream")
 _NO_BODY: Final = {"type": "http.response.body", "body": b"", "more_body": False}
-_PLACES_MAX: Final = 10_000
 _APP: Final = "KA"
 
 
@@ -126,7 +126,7 @@ class Download:
         if found is not None and found.damaged:
             raise Damaged
         if found is not None and not _names_an_app(rung):
-            if len(self._places) >= _PLACES_MAX:
+            if len(self._places) >= LAYER_PLACES.members_max:
                 self._places.clear()
             self._places[place] = found
         return found

@@ -143,7 +143,7 @@ class Native:
         Raises ``Unauthenticated``, ``AccessDenied``, ``RateLimited``.
         """
         identity = await self._proofs.authenticate(parse_bearer(request.header(b"authorization")))
-        actor.proven(identity.device_sid)
+        actor.proven(identity.device_sid, events_max=self._limits.device_events_per_hour_max)
         self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())
         return identity

@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from fleetvisor.ground.memory import PREFERENCES
 from fleetvisor.web.values import unescaped
 
 # Every repetition is possessive (`++`, `*+`): the grammar needs no second try, and a hostile header gets none.
@@ -49,7 +50,7 @@ def _wait_of(prefer: bytes) -> int | None:
     return None
 
 
-_remembered = lru_cache(maxsize=256)(_wait_of)
+_remembered = lru_cache(maxsize=PREFERENCES.members_max)(_wait_of)
 
 
 def _seconds(word: str | None) -> int | None:

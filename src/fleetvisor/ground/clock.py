@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NewType, Protocol
 
+from fleetvisor.ground.memory import TIMES
+
 Millis = NewType("Millis", int)
 
 
@@ -55,7 +57,7 @@ def iso(moment: Millis) -> str:
     return _iso_second(moment // 1000)
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=TIMES.members_max)
 def _iso_second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 

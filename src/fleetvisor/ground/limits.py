@@ -43,12 +43,22 @@ class Limits:
     import_bytes_max: int = _bound(64 << 20, "413, 20413", "size of a file of devices to import")
     key_ttl_s_max: int = _bound(10 * 365 * 24 * 3600, "400, 20001", "life of an API key (0: no end)")
     events_kept_s: int = _bound(400 * 24 * 3600, "none", "time for which events are kept")
+    refusals_kept_s: int = _bound(30 * 24 * 3600, "none", "time for which events of refused requests are kept")
+    refusals_per_address_max: int = _bound(
+        100, "summed, every 10 minutes", "events an hour of one address's refused requests (IPv6: /64)"
+    )
+    refusals_per_hour_max: int = _bound(1000, "summed, every 10 minutes", "events an hour of all refused requests")
+    device_events_per_hour_max: int = _bound(500, "merged into one", "events that one device causes in an hour")
     failed_proofs_max: int = _bound(20, "429, 20429", "failed proofs a minute of one identity from one address")
     failed_proofs_per_address_max: int = _bound(
         300, "429, 20429", "failed proofs a minute from one address (IPv6: /64)"
     )
     key_requests_per_s: int = _bound(200, "429, 20429", "requests a second of one API key (0: no limit)")
     key_requests_burst: int = _bound(1000, "429, 20429", "requests of one API key at once")
+    auth_token_requests_per_s: int = _bound(
+        1000, "429, 20429", "requests a second of an account's Auth Tokens (0: no limit)"
+    )
+    auth_token_requests_burst: int = _bound(5000, "429, 20429", "requests of an account's Auth Tokens at once")
     device_writes_per_s: int = _bound(50, "429, 20429", "reports and other writes a second of one device (0: no limit)")
     device_writes_burst: int = _bound(1000, "429, 20429", "reports and other writes of one device at once")
     selector_chars_max: int = _bound(2000, "400, 20001", "characters of a selector")

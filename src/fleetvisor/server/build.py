@@ -109,7 +109,7 @@ class World:
         """Write what is noted, and let the database go: also when some of it cannot be written. Raises in the end."""
         async with AsyncExitStack() as each:
             each.push_async_callback(self.db.close)
-            for flush in (self.denials.flush, self.accounts.flush, self.presence.flush):
+            for flush in (partial(self.denials.flush, last=True), self.accounts.flush, self.presence.flush):
                 each.push_async_callback(flush)
 
 
@@ -141,7 +141,7 @@ def build(
     spooling = spooling or offload
     bus = Bus()
     urls = Urls(base_url)
-    denials = Denials(db=db, clock=clock)
+    denials = Denials(db=db, clock=clock, limits=limits)
     guard = Guard(addresses=Addresses(proxies), clock=clock, limits=limits, denied=denials.note)
     events = EventLog(db=db, clock=clock, limits=limits)
 

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from hashlib import sha256
 from typing import Final
 
+from fleetvisor.features.events import actor
 from fleetvisor.features.events.denials import Refusal
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import Problem, TooManyRequests, Unauthenticated
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import FAILED_ADDRESSES
 from fleetvisor.web.address import Addresses, network_of
 from fleetvisor.web.auth import NoCredentials
 from fleetvisor.web.rates import Buckets, Windows
@@ -20,6 +22,8 @@ from fleetvisor.web.requests import Request, Scope
 ADDRESS: Final = "fleetvisor.address"
 _PATH_CHARS_MAX: Final = 200
 _IDENTITY_CHARS_MAX: Final = 64
+_OTHER: Final = "other"
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 
 
 class Guard:
@@ -33,8 +37,9 @@ class Guard:
         self._limits = limits
         self._denied = denied
         self._by_identity = Windows(clock)
-        self._by_address = Windows(clock)
+        self._by_address = Windows(clock, FAILED_ADDRESSES.members_max)
         self._keys = Buckets(clock, per_s=limits.key_requests_per_s, burst=limits.key_requests_burst)
+        self._tokens = Buckets(clock, per_s=limits.auth_token_requests_per_s, burst=limits.auth_token_requests_burst)
         self._writes = Buckets(clock, per_s=limits.device_writes_per_s, burst=limits.device_writes_burst)
 
     def admit(self, scope: Scope) -> None:
@@ -44,6 +49,10 @@ class Guard:
     def take_request(self, key_sid: str) -> None:
         """Count a request of an API key. Raises ``RateLimited``."""
         self._keys.take(key_sid, "An API key")
+
+    def take_token_request(self, account_sid: str) -> None:
+        """Count a request of an account's Auth Tokens. Raises ``RateLimited``."""
+        self._tokens.take(account_sid, "An Auth Token")
 
     def take_write(self, device_sid: str) -> None:
         """Count a report or other write of a device. Raises ``RateLimited``."""
@@ -59,13 +68,15 @@ class Guard:
         if isinstance(problem, Unauthenticated) and not isinstance(problem, NoCredentials) and not proven:
             problem = self._slowed(address, identity, problem)
         path = request.raw_path[:_PATH_CHARS_MAX].decode("ascii", "replace")
-        shown = identity if len(identity) <= _IDENTITY_CHARS_MAX and identity.isalnum() else ""
-        self._denied(Refusal(address, shown, request.method, path, problem.status))
+        known = actor.current().sid  # who was proven, and may not do this
+        shown = known or (identity if len(identity) <= _IDENTITY_CHARS_MAX and identity.isalnum() else "")
+        method = request.method if request.method in _METHODS else _OTHER
+        self._denied(Refusal(address, shown, method, path, problem.status, network_of(address)))
         return problem
 
     def _slowed(self, address: str, identity: str, problem: Problem) -> Problem:
         network = network_of(address)
-        many, left_s = self._by_identity.count((network, identity))
+        many, left_s = self._by_identity.count(_digest(network, identity))
         all_many, all_left_s = self._by_address.count(network)
         if many > self._limits.failed_proofs_max:
             return TooManyRequests("Too many wrong credentials of this name.", retry_after_s=left_s)
@@ -85,3 +96,8 @@ def _claimed(request: Request, problem: Problem) -> str:
         return problem.identity
     authorization = request.header(b"authorization") if "headers" in request.scope else None
     return "" if authorization is None else sha256(authorization).hexdigest()[:32]
+
+
+def _digest(network: str, identity: str) -> bytes:
+    """Return what a stranger's name is kept as: of a fixed size, however long it is."""
+    return sha256(f"{network}\0{identity}".encode("utf-8", "surrogatepass")).digest()[:16]

@@ -8,10 +8,10 @@ from typing import Final
 
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import TooManyRequests
+from fleetvisor.ground.memory import FAILED_PROOFS, REQUEST_RATES
 
 Header = tuple[bytes, bytes]
 
-ROWS_MAX: Final = 100_000
 _WINDOW_S: Final = 60.0
 
 
@@ -28,19 +28,19 @@ class RateLimited(TooManyRequests):
 
 
 class Windows:
-    """Counts things by key; a count lasts a minute from its first."""
+    """Counts things by key, which has a fixed size; a count lasts a minute from its first."""
 
-    def __init__(self, clock: Clock, rows_max: int = ROWS_MAX) -> None:
+    def __init__(self, clock: Clock, rows_max: int = FAILED_PROOFS.members_max) -> None:
         """Start with nothing counted."""
         self._clock = clock
         self._rows_max = rows_max
-        self._rows: dict[object, tuple[float, int]] = {}
+        self._rows: dict[str | bytes, tuple[float, int]] = {}
 
     def __len__(self) -> int:
         """Give how many counts are kept."""
         return len(self._rows)
 
-    def count(self, key: object) -> tuple[int, int]:
+    def count(self, key: str | bytes) -> tuple[int, int]:
         """Count one more; give how many there were in this minute, and how many seconds of it are left."""
         now = self._clock.monotonic()
         began, count = self._rows.get(key, (now, 0))
@@ -63,7 +63,7 @@ class Windows:
 class Buckets:
     """Lets ``burst`` requests of a key through at once, and ``per_s`` each second; a rate of 0 is no limit."""
 
-    def __init__(self, clock: Clock, *, per_s: int, burst: int, rows_max: int = ROWS_MAX) -> None:
+    def __init__(self, clock: Clock, *, per_s: int, burst: int, rows_max: int = REQUEST_RATES.members_max) -> None:
         """Start with every bucket full."""
         self._clock = clock
         self._per_s = per_s

@@ -17,14 +17,13 @@ from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import PROVEN_ACCOUNTS
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, KeySid, is_sid, new_account_sid, new_key_sid
 from fleetvisor.pki.identity import new_hex_token, token_hash
 from fleetvisor.pki.seal import Seal, key_id_of
 
 _TRIES: Final = 5
-
-_PROVEN_MAX: Final = 10_000
 
 
 class Accounts:
@@ -104,7 +103,7 @@ class Accounts:
         with self._bus.watch() as rung:
             caller = await self._prove(username, password)
         if rung.isdisjoint(_named(caller)):
-            if len(self._proven) >= _PROVEN_MAX:
+            if len(self._proven) >= PROVEN_ACCOUNTS.members_max:
                 self._proven.clear()
             self._proven[place] = caller
         return self._used(caller)

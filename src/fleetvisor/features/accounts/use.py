@@ -5,10 +5,10 @@ from typing import Final
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.accounts import store
 from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.memory import KEY_USES
 from fleetvisor.ground.sids import KeySid
 
 _GRAIN_MS: Final = 60_000
-_ROWS_MAX: Final = 100_000
 
 
 class KeyUse:
@@ -23,7 +23,7 @@ class KeyUse:
     def note(self, key_sid: KeySid, now: Millis) -> None:
         """Note a use, unless one was written within the last minute."""
         last = self._written.get(key_sid)
-        if (last is None or now - last >= _GRAIN_MS) and len(self._noted) < _ROWS_MAX:
+        if (last is None or now - last >= _GRAIN_MS) and len(self._noted) < KEY_USES.members_max:
             self._noted[key_sid] = now
 
     async def flush(self) -> int:
@@ -41,7 +41,7 @@ class KeyUse:
         except BaseException:
             self._noted = {**noted, **self._noted}
             raise
-        if len(self._written) + len(noted) > _ROWS_MAX:
+        if len(self._written) + len(noted) > KEY_USES.members_max:
             self._written.clear()
         self._written.update(noted)
         return len(noted)

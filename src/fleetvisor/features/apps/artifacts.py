@@ -17,10 +17,10 @@ from fleetvisor.features.apps.damage import Damaged
 from fleetvisor.features.apps.model import AppLayer
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.ground.errors import NotFound
+from fleetvisor.ground.memory import ARTIFACT_DIGESTS
 from fleetvisor.ground.sids import AccountSid, AppSid
 
 _CHUNK_BYTES: Final = 256 << 10
-_KEPT_MAX: Final = 100_000
 _SUFFIXES: Final = {"swupdate": "swu", "rauc": "raucb"}
 
 
@@ -67,14 +67,17 @@ class Artifacts:
         if known is not None:
             return known
         lock = self._busy.setdefault(digest, asyncio.Lock())
-        async with lock:  # a whole fleet may ask at once: one of them computes
-            known = self._known.get(digest)
-            if known is None:
-                known = await self._compute(account_sid, digest)
-                self._known[digest] = known
-                if len(self._known) > _KEPT_MAX:
-                    self._known.popitem(last=False)
-        self._busy.pop(digest, None)
+        try:
+            async with lock:  # a whole fleet may ask at once: one of them computes
+                known = self._known.get(digest)
+                if known is None:
+                    known = await self._compute(account_sid, digest)
+                    self._known[digest] = known
+                    if len(self._known) > ARTIFACT_DIGESTS.members_max:
+                        self._known.popitem(last=False)
+        finally:
+            if not lock.locked():  # also when it failed: nothing stays of what nobody waits for
+                self._busy.pop(digest, None)
         return known
 
     async def _compute(self, account_sid: AccountSid, digest: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ app and counts its uses of them. A failed upload leaves at most bytes that ``swe
 format: ``reading`` does. Spec: ``docs/adr/0002-layers-and-their-removal.md``.
 """
 
-from collections import OrderedDict
 from pathlib import Path
 from shutil import rmtree
 from typing import Final, NamedTuple
@@ -21,13 +20,15 @@ from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy, Millis
 from fleetvisor.ground.errors import Conflict, NotFound, Unavailable
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import LAYER_LISTS, Kept
 from fleetvisor.ground.offload import Offload
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, AppSid, new_app_sid
 from fleetvisor.protocol.bundle import ParsedBundle
 
 _TRIES: Final = 5
-_LAYER_LISTS_MAX: Final = 10_000
+
+_LAYER_BYTES: Final = 1024  # at most, with its digests and its measurement
 
 
 class Apps:
@@ -59,7 +60,9 @@ class Apps:
         self._offload = offload
         self._spool = spool
         self._reader = reader or Inline(offload, limits)
-        self._layers: OrderedDict[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = OrderedDict()
+        self._layers: Kept[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = Kept(
+            LAYER_LISTS, lambda layers: _LAYER_BYTES * len(layers)
+        )
         self.damage = Damage(db=db, blobs=blobs, clock=clock, bus=bus)
 
     async def create(self, account_sid: AccountSid, file: Path, upload: Upload) -> App:
@@ -126,9 +129,7 @@ class Apps:
         if known is None:
             known = tuple(await store.layers(self._db, account_sid, app_sid))
             if known:
-                self._layers[place] = known
-                if len(self._layers) > _LAYER_LISTS_MAX:
-                    self._layers.popitem(last=False)
+                self._layers.put(place, known)
         return known
 
     async def delete(self, account_sid: AccountSid, ref: str) -> None:
@@ -150,7 +151,7 @@ class Apps:
                 "A Device targets this App, has an open update to it, or an unfinished Rollout names it: give those"
                 " Devices another target, or end the Rollout, first."
             ) from error
-        self._layers.pop((account_sid, app_sid), None)
+        self._layers.drop((account_sid, app_sid))
         self._bus.ring((account_sid, app_sid))
 
     async def _store_layers(self, contents: tuple[Content, ...]) -> dict[str, str]:

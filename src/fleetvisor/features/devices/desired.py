@@ -5,7 +5,6 @@ poll with nothing new costs no read. Deliberately no HTTP: ``channel/native`` sp
 the device's bell rang is used but not kept, because it may be older than the change that rang.
 """
 
-from collections import OrderedDict
 from hashlib import sha256
 from typing import Final
 
@@ -20,6 +19,7 @@ from fleetvisor.features.updates import targets
 from fleetvisor.ground.clock import Clock, Millis, iso_or_none
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import DESIRED_ANSWERS, Kept
 from fleetvisor.ground.sids import AccountSid, AppSid
 from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy
 
@@ -33,8 +33,6 @@ LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number 
 LEFT JOIN apps r ON r.app_sid = a.reported_sid AND r.account_sid = d.account_sid
 LEFT JOIN apps t ON t.app_sid = a.target_sid
 WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access <> 'disabled'"""
-
-_ANSWERS_MAX: Final = 1_000_000
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -74,7 +72,7 @@ class DesiredCache:
         self._clock = clock
         self._limits = limits
         self._bus = bus
-        self._answers: OrderedDict[str, DesiredAnswer] = OrderedDict()
+        self._answers: Kept[str, DesiredAnswer] = Kept(DESIRED_ANSWERS, lambda answer: len(answer.body))
         bus.listen(self._hear)
 
     def find(self, device_sid: str) -> DesiredAnswer | None:
@@ -97,14 +95,12 @@ class DesiredCache:
         with self._bus.watch() as rung:
             answer = await self._read(identity)
         if identity.device_sid not in rung:
-            self._answers[identity.device_sid] = answer
-            if len(self._answers) > _ANSWERS_MAX:
-                self._answers.popitem(last=False)
+            self._answers.put(identity.device_sid, answer)
         return answer
 
     def _hear(self, sids: frozenset[str]) -> None:
         for sid in sids:
-            self._answers.pop(sid, None)
+            self._answers.drop(sid)
 
     async def _read(self, identity: DeviceIdentity) -> DesiredAnswer:
         keys = {"device_sid": identity.device_sid, "account_sid": identity.account_sid}

@@ -5,7 +5,6 @@ no HTTP: ``channel/ddi`` speaks it. An answer names the URL by which the device 
 and kept with that path.
 """
 
-from collections import OrderedDict
 from hashlib import sha256
 from typing import Final
 
@@ -18,6 +17,7 @@ from fleetvisor.features.updates import targets
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import DDI_ANSWERS, Kept
 from fleetvisor.protocol.ddi import Poll, render_poll
 
 _SELECT: Final = """
@@ -30,8 +30,6 @@ LEFT JOIN updates u ON u.device_sid = d.device_sid AND u.number = a.last_number 
 LEFT JOIN updates i ON i.device_sid = d.device_sid AND i.number = a.installed_number
 LEFT JOIN apps n ON n.app_sid = i.app_sid AND n.account_sid = d.account_sid
 WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access = 'active'"""
-
-_ANSWERS_MAX: Final = 1_000_000
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -65,7 +63,7 @@ class Polls:
         self._clock = clock
         self._limits = limits
         self._bus = bus
-        self._answers: OrderedDict[str, PollAnswer] = OrderedDict()
+        self._answers: Kept[str, PollAnswer] = Kept(DDI_ANSWERS, lambda answer: len(answer.body) + len(answer.path))
         bus.listen(self._hear)
 
     def find(self, device_sid: str, path: bytes) -> PollAnswer | None:
@@ -82,14 +80,12 @@ class Polls:
         body = render_poll(base, self._poll(row), _tag(row))
         answer = PollAnswer(path, b'"' + sha256(body).hexdigest()[:32].encode() + b'"', body)
         if identity.device_sid not in rung:
-            self._answers[identity.device_sid] = answer
-            if len(self._answers) > _ANSWERS_MAX:
-                self._answers.popitem(last=False)
+            self._answers.put(identity.device_sid, answer)
         return answer
 
     def _hear(self, sids: frozenset[str]) -> None:
         for sid in sids:
-            self._answers.pop(sid, None)
+            self._answers.drop(sid)
 
     async def _read(self, identity: DeviceIdentity) -> _Row:
         keys = {"device_sid": identity.device_sid, "account_sid": identity.account_sid}

@@ -14,14 +14,13 @@ from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import DEVICES_SEEN
 from fleetvisor.ground.sids import DeviceSid
 
 _SEEN: Final = """
 INSERT INTO presence (device_sid, date_seen)
 SELECT device_sid, :date_seen FROM devices WHERE device_sid = :device_sid
 ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen WHERE excluded.date_seen > presence.date_seen"""
-
-_NOTES_MAX: Final = 1_000_000
 
 
 class Presence:
@@ -50,7 +49,7 @@ class Presence:
     def note(self, device_sid: DeviceSid, now: Millis) -> None:
         """Note that the device was there at ``now``."""
         seen = self._seen
-        if len(seen) < _NOTES_MAX or device_sid in seen:
+        if len(seen) < DEVICES_SEEN.members_max or device_sid in seen:
             seen[device_sid] = now
 
     def note_fetch(self, device_sid: DeviceSid, number: int, now: Millis) -> None:
@@ -58,7 +57,7 @@ class Presence:
         if self._started.get(device_sid) == number:
             return
         noted = self._fetched.get(device_sid)
-        if noted is None and len(self._fetched) >= _NOTES_MAX:
+        if noted is None and len(self._fetched) >= DEVICES_SEEN.members_max:
             return
         if noted is None or noted[0] != number:
             self._fetched[device_sid] = (number, now)
@@ -102,6 +101,6 @@ class Presence:
 
     def _remember(self, started: dict[DeviceSid, int]) -> None:
         """Keep which clocks run, so that an unchanged poll does not write; forgetting only costs a write."""
-        if len(self._started) + len(started) > _NOTES_MAX:
+        if len(self._started) + len(started) > DEVICES_SEEN.members_max:
             self._started.clear()
         self._started.update(started)

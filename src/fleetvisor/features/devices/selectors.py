@@ -15,6 +15,7 @@ from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken
 from fleetvisor.features.devices import labels
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import SELECTORS
 from fleetvisor.ground.names import has_control
 from fleetvisor.ground.sids import is_sid
 
@@ -169,7 +170,7 @@ _parser: Final = cast(
 _terms: Final = cast("Any", _Terms())
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=SELECTORS.members_max)
 def parse(text: str, limits: Limits) -> tuple[Term, ...]:
     """Parse a selector; ``*`` selects all, and so does an empty one of an older release.
 

@@ -5,7 +5,6 @@ Deliberately proves none: ``features/identity`` does; nor decides what an update
 """
 
 from collections.abc import Iterable
-from typing import Final
 
 import msgspec
 from msgspec import UNSET
@@ -27,12 +26,11 @@ from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import DEVICE_ROWS, Kept
 from fleetvisor.ground.names import check_controller_id, check_label, check_unique_name
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
 from fleetvisor.pki.identity import new_token, token_hash
-
-_ROWS_MAX: Final = 10_000
 
 
 def _missing() -> NotFound:
@@ -49,7 +47,7 @@ class Devices:
         self._entropy = entropy
         self._limits = limits
         self._bus = bus
-        self._rows: dict[str, store.DeviceRow] = {}
+        self._rows: Kept[str, store.DeviceRow] = Kept(DEVICE_ROWS, _weight)
         bus.listen(self._hear)
 
     async def create(self, account_sid: AccountSid, wanted: Registration) -> NewDevice:
@@ -103,15 +101,13 @@ class Devices:
         with self._bus.watch() as rung:
             row = await self._find(self._db, account_sid, ref)
         if self._bus.alone and row.device_sid not in rung:
-            if len(self._rows) >= _ROWS_MAX:
-                self._rows.clear()
-            self._rows[row.device_sid] = row
+            self._rows.put(row.device_sid, row)
         return store.device_of(row, now)
 
     def forget(self, sids: Iterable[str]) -> None:
         """Forget what is kept in memory of devices whose presence was written."""
         for sid in sids:
-            self._rows.pop(sid, None)
+            self._rows.drop(sid)
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[Device]:
         """Give a page of the account's devices, newest first."""
@@ -372,3 +368,8 @@ async def _app(tx: Tx, account_sid: AccountSid, ref: str | None) -> App | None:
     if app is None:
         raise Invalid("TargetApp: no App of this account has this SID or unique name.")
     return app
+
+
+def _weight(row: store.DeviceRow) -> int:
+    """Return about how many bytes a row takes: its texts of any length, four bytes a character, and the rest."""
+    return 2048 + 4 * (len(row.unique_name or "") + len(row.labels) + len(row.hardware_class or ""))

@@ -10,11 +10,15 @@ import msgspec
 
 
 class Actor(msgspec.Struct, frozen=True):
-    """An Account, API key or Device by its SID (``None``: the server itself), from where, and by which request."""
+    """An Account, API key or Device by its SID (``None``: the server itself), from where, and by which request.
+
+    ``events_max`` is a Device's budget of events an hour (0: none).
+    """
 
     sid: str | None = None
     address: str | None = None
     request_sid: str | None = None
+    events_max: int = 0
 
 
 _NOBODY: Final = Actor()
@@ -26,9 +30,9 @@ def begin(address: str | None, request_sid: str | None = None) -> None:
     _actor.set(Actor(None, address or None, request_sid))
 
 
-def proven(sid: str) -> None:
-    """Note who was proven to make the request."""
-    _actor.set(msgspec.structs.replace(_actor.get(), sid=sid))
+def proven(sid: str, *, events_max: int = 0) -> None:
+    """Note who was proven to make the request, and a Device's budget of events an hour (0: none)."""
+    _actor.set(msgspec.structs.replace(_actor.get(), sid=sid, events_max=events_max))
 
 
 def current() -> Actor:

@@ -31,6 +31,8 @@ class EventLog:
         return page_of(rows, page, lambda event: (event.date_created, event.event_id))
 
     async def forget(self) -> int:
-        """Remove some of the events that were kept for their time; give how many."""
-        before = Millis(self._clock.now() - self._limits.events_kept_s * 1000)
-        return await store.forget(self._db, before, _FORGET_ROWS)
+        """Remove some of the events that were kept for their time; return how many. Refusals have their own time."""
+        now, limits = self._clock.now(), self._limits
+        before = Millis(now - min(limits.refusals_kept_s, limits.events_kept_s) * 1000)
+        count = await store.forget_refusals(self._db, before, _FORGET_ROWS)
+        return count + await store.forget(self._db, Millis(now - limits.events_kept_s * 1000), _FORGET_ROWS)

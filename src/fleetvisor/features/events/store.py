@@ -11,15 +11,10 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.events import actor
+from fleetvisor.features.events import actor, budget
+from fleetvisor.features.events.budget import APPEND
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid
-
-_APPEND: Final = """
-INSERT INTO events
-    (writer, account_sid, type, subject_sid, device_sid, actor_sid, address, request_sid, data, date_created)
-VALUES (current_writer(), :account_sid, :type, :subject_sid, :device_sid, :actor_sid, :address, :request_sid, :data,
-    :now)"""
 
 _NEVER: Final = (1 << 63) - 1
 
@@ -50,20 +45,21 @@ async def append(
 ) -> None:
     """Append one event to the transaction that makes it true, with whoever acts; ``address`` is another's, if given."""
     who = actor.current()
-    await tx.run(
-        _APPEND,
-        {
-            "account_sid": account_sid,
-            "type": type,
-            "subject_sid": subject_sid,
-            "device_sid": device_sid,
-            "actor_sid": who.sid,
-            "address": address or who.address,
-            "request_sid": who.request_sid,
-            "data": msgspec.json.encode(data or {}).decode(),
-            "now": now,
-        },
-    )
+    row: dict[str, str | int | None] = {
+        "account_sid": account_sid,
+        "type": type,
+        "subject_sid": subject_sid,
+        "device_sid": device_sid,
+        "actor_sid": who.sid,
+        "address": address or who.address,
+        "request_sid": who.request_sid,
+        "data": msgspec.json.encode(data or {}).decode(),
+        "now": now,
+    }
+    if device_sid is not None and who.sid == device_sid:
+        await budget.append(tx, device_sid, row, data or {}, now, who.events_max)
+    else:
+        await tx.run(APPEND, row)
 
 
 async def append_devices(
@@ -91,7 +87,7 @@ async def append_devices(
         }
         for device_sid, data in devices
     ]
-    await tx.write_many(_APPEND, rows)
+    await tx.write_many(APPEND, rows)
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -146,11 +142,23 @@ async def page(
 
 
 async def forget(db: Database, before: Millis, limit: int) -> int:
-    """Remove events from before a time, the oldest first, among the ``limit`` oldest; give how many."""
+    """Remove events from before a time, the oldest first, among the ``limit`` oldest; return how many."""
 
     async def body(tx: Tx) -> int:
         sql = """DELETE FROM events
             WHERE event_id < (SELECT min(event_id) FROM events) + :limit AND date_created < :before"""
+        return await tx.run(sql, {"limit": limit, "before": before})
+
+    return await db.write(body)
+
+
+async def forget_refusals(db: Database, before: Millis, limit: int) -> int:
+    """Remove at most ``limit`` events of refused requests from before a time; return how many."""
+
+    async def body(tx: Tx) -> int:
+        sql = """DELETE FROM events WHERE event_id IN (
+            SELECT event_id FROM events WHERE type = 'request.denied' AND date_created < :before
+            ORDER BY date_created LIMIT :limit)"""
         return await tx.run(sql, {"limit": limit, "before": before})
 
     return await db.write(body)

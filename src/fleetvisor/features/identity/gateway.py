@@ -4,6 +4,7 @@ Off until an operator makes the account's token. A device that waits gets nothin
 credential of its own refuses the gateway's. Answered from memory until a bell of the device or its account rings.
 """
 
+from hashlib import sha256
 from typing import Final
 
 import msgspec
@@ -20,12 +21,12 @@ from fleetvisor.features.updates import store as updates_store
 from fleetvisor.ground.clock import Clock, Entropy, Millis
 from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import GATEWAY_DEVICES
 from fleetvisor.ground.names import check_controller_id, check_unique_name
 from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
 from fleetvisor.pki.identity import new_token, token_hash
 
 TOKEN_PREFIX: Final = "fvg_"
-_PROVEN_MAX: Final = 1_000_000
 _ACCOUNT: Final = "AC"
 
 
@@ -45,8 +46,8 @@ class Gateway:
         self._entropy = entropy
         self._limits = limits
         self._bus = bus
-        self._proven: dict[tuple[str, str, str], GatewayIdentity] = {}
-        self._places: dict[str, set[tuple[str, str, str]]] = {}
+        self._proven: dict[bytes, GatewayIdentity] = {}
+        self._places: dict[str, set[bytes]] = {}
         bus.listen(self._hear)
 
     async def enable(self, account_sid: AccountSid) -> tuple[str, Millis]:
@@ -89,7 +90,7 @@ class Gateway:
         """
         by_sid = is_sid(controller, "UV")
         ref = controller[:2] + controller[2:].lower() if by_sid else controller
-        place = (token, str(account_sid), ref)
+        place = sha256(f"{token}\0{account_sid}\0{ref}".encode("utf-8", "surrogatepass")).digest()
         known = self._proven.get(place) if self._bus.fresh else None
         if known is not None:
             return known
@@ -155,8 +156,8 @@ class Gateway:
             now=now,
         )
 
-    def _remember(self, place: tuple[str, str, str], found: GatewayIdentity) -> None:
-        if len(self._proven) >= _PROVEN_MAX:
+    def _remember(self, place: bytes, found: GatewayIdentity) -> None:
+        if len(self._proven) >= GATEWAY_DEVICES.members_max:
             self._proven.clear()
             self._places.clear()
         self._proven[place] = found

@@ -15,11 +15,12 @@ from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import AccessDenied, ClockSkew, Unauthenticated
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import PROVEN_DEVICES
 from fleetvisor.ground.sids import DeviceSid, is_sid
 from fleetvisor.pki.identity import token_hash
 from fleetvisor.protocol import jws
 
-_PROVEN_MAX: Final = 1_000_000
+_TOKEN_CHARS_MAX: Final = 128  # of those that we make; a longer one is known by its hash, as a signed one
 _PER_DEVICE_MAX: Final = 8
 
 _Place = str | bytes
@@ -54,7 +55,8 @@ class Proofs:
         nothing about tokens that exist.
         """
         signed = "." in token
-        place = sha256(token.encode("utf-8", "surrogatepass")).digest() if signed else token
+        hashed = signed or len(token) > _TOKEN_CHARS_MAX
+        place = sha256(token.encode("utf-8", "surrogatepass")).digest() if hashed else token
         known = self._proven.get(place) if self._bus.fresh else None
         if known is not None:
             if known.expires is None or known.expires > self._clock.now():
@@ -98,7 +100,7 @@ class Proofs:
         return _Proven(DeviceIdentity(device_sid, keys[0].account_sid, keys[0].access == "waiting"), expires)
 
     def _remember(self, place: _Place, proven: _Proven) -> None:
-        if len(self._proven) >= _PROVEN_MAX:
+        if len(self._proven) >= PROVEN_DEVICES.members_max:
             self._proven.clear()
             self._places.clear()
         self._proven[place] = proven

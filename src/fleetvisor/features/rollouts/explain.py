@@ -55,13 +55,19 @@ class _Denial(msgspec.Struct, frozen=True):
     date_created: Millis
 
 
+_REFUSED: Final = 401
+
+
 class _Claim(msgspec.Struct, frozen=True):
     """What a refused request claimed: whose it is, or, by a token that tells nothing, where it went."""
 
     identity: str = ""
     path: str = ""
+    status: int = _REFUSED
 
     def is_of(self, device: Device) -> bool:
+        if self.status != _REFUSED:  # proven, but too fast, or it may not
+            return False
         if self.identity.lower() == device.device_sid.lower():
             return True
         match self.path.split("?")[0].split("/"):

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from fleetvisor.db.database import Tx
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import DEVICE_FETCHES
 from fleetvisor.ground.sids import DeviceSid
 
 _WRITE: Final = """
@@ -20,7 +21,6 @@ UPDATE updates SET date_fetched = :now,
 WHERE device_sid = :device_sid AND open_app_sid IS NOT NULL AND (app_hash = :digest OR EXISTS (
     SELECT 1 FROM app_layers l WHERE l.app_sid = updates.open_app_sid AND l.digest = :digest))"""
 
-_DEVICES_MAX: Final = 250_000
 _DIGESTS_MAX: Final = 16
 _QUIET_S_MAX: Final = 60
 
@@ -50,13 +50,13 @@ class Fetches:
             return
         noted = self._noted.get(device_sid)
         if noted is None:
-            if len(self._noted) >= _DEVICES_MAX:
+            if len(self._noted) >= DEVICE_FETCHES.members_max:
                 return
             noted = self._noted[device_sid] = {}
         if len(noted) >= _DIGESTS_MAX and digest not in noted:
             return
         noted[digest] = now
-        if len(self._last) >= _DEVICES_MAX:
+        if len(self._last) >= DEVICE_FETCHES.members_max:
             self._last.clear()
         self._last[device_sid] = (digest, now)
 

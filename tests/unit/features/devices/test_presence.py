@@ -12,6 +12,7 @@ from fleetvisor.features.updates import targets
 from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.memory import Room
 
 ACCOUNT = "AC" + "0" * 32
 DEVICE = "UV" + "1" * 32
@@ -131,7 +132,7 @@ async def test_what_could_not_be_written_is_kept_for_the_next_flush(db, presence
 
 
 async def test_the_notes_are_bounded_and_a_known_device_is_still_noted(db, presence, monkeypatch):
-    monkeypatch.setattr(module, "_NOTES_MAX", 1)
+    monkeypatch.setattr(module, "DEVICES_SEEN", Room(384, 384, ""))
     presence.note(DEVICE, Millis(1000))
     presence.note(REMOVED, Millis(1000))
     presence.note(DEVICE, Millis(3000))

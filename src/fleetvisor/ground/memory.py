@@ -1,0 +1,88 @@
+"""How much the server keeps in memory, in bytes: one row for each map and cache, and the map that keeps to its row.
+
+``docs/reference/limits.md`` shows the rows. A row with ``member_bytes`` bounds members that have at most that size; of
+the others each member is weighed (``Kept``). ``tests/unit/test_memory.py`` fills each, and finds maps without a row.
+"""
+
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_OVERHEAD: Final = 400  # the key, the places in the two tables, and the objects around a value
+
+
+class Room(NamedTuple):
+    """The bound of one map or cache; ``member_bytes`` is the most that one member takes, 0 where each is weighed."""
+
+    bytes_max: int
+    member_bytes: int
+    about: str
+
+    @property
+    def members_max(self) -> int:
+        """How many members there may be."""
+        return self.bytes_max // (self.member_bytes or _OVERHEAD)
+
+
+# A member without a size of its own is weighed, so that few large ones take no more than many small ones.
+PROVEN_ACCOUNTS: Final = Room(10 << 20, 1024, "proven Auth Tokens and API keys, by hash")
+FAILED_PROOFS: Final = Room(64 << 20, 512, "failed proofs of this minute, by a hash of address and name")
+FAILED_ADDRESSES: Final = Room(64 << 20, 512, "failed proofs of this minute, by address")
+REQUEST_RATES: Final = Room(64 << 20, 512, "rates of API keys, of Auth Tokens and of devices' writes, for each kind")
+REFUSALS: Final = Room(1 << 20, 4096, "refused requests that are not yet events")
+KEY_USES: Final = Room(64 << 20, 512, "when API keys were used, for each of two maps")
+PROVEN_DEVICES: Final = Room(1 << 30, 1024, "proven devices' tokens and signed tokens, by hash")
+GATEWAY_DEVICES: Final = Room(1 << 30, 1024, "devices that a gateway token stands for, by hash")
+DEVICES_SEEN: Final = Room(384 << 20, 384, "which devices were seen and which fetched what, for each of three maps")
+DEVICE_FETCHES: Final = Room(768 << 20, 3072, "when bytes went to devices, for each of two maps")
+DESIRED_ANSWERS: Final = Room(1 << 30, 0, "answers to native devices' polls")
+DDI_ANSWERS: Final = Room(1 << 30, 0, "answers to DDI devices' polls")
+DEVICE_ROWS: Final = Room(64 << 20, 0, "devices that people look at again and again")
+LAYER_LISTS: Final = Room(64 << 20, 0, "which layers an App has")
+LAYER_PLACES: Final = Room(10 << 20, 1024, "where layers lie that devices download")
+ARTIFACT_DIGESTS: Final = Room(64 << 20, 640, "SHA-1 and MD5 of files that DDI devices ask for")
+SELECTORS: Final = Room(32 << 20, 64 << 10, "parsed selectors")
+PREFERENCES: Final = Room(128 << 10, 512, "Prefer headers that were read")
+TIMES: Final = Room(16 << 20, 256, "times as text")
+
+
+class Kept(Generic[K, V]):
+    """A map bounded in bytes: when there is no room, the oldest members go. A member too large for it is not kept."""
+
+    __slots__ = ("_bytes", "_bytes_max", "_members", "_size_of", "get")
+
+    def __init__(self, room: Room, size_of: Callable[[V], int]) -> None:
+        """Begin empty; ``size_of`` weighs a value, in bytes."""
+        self._members: dict[K, V] = {}
+        self._bytes = 0
+        self._bytes_max = room.bytes_max
+        self._size_of = size_of
+        self.get: Callable[[K], V | None] = self._members.get  # bound once: an unchanged poll asks
+
+    def __len__(self) -> int:
+        """Return how many members there are."""
+        return len(self._members)
+
+    @property
+    def size_bytes(self) -> int:
+        """How many bytes the members take."""
+        return self._bytes
+
+    def put(self, key: K, value: V) -> None:
+        """Keep a value as the newest, in place of the one that there was."""
+        self.drop(key)
+        size = self._size_of(value) + _OVERHEAD
+        if size > self._bytes_max:
+            return
+        while self._bytes + size > self._bytes_max:
+            self.drop(next(iter(self._members)))
+        self._members[key] = value
+        self._bytes += size
+
+    def drop(self, key: K) -> None:
+        """Forget a member, if it is there."""
+        value = self._members.pop(key, None)
+        if value is not None:
+            self._bytes -= self._size_of(value) + _OVERHEAD
