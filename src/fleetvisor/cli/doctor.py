@@ -24,6 +24,7 @@ import typer
 
 from fleetvisor.cli.checks import Check, Verdict
 from fleetvisor.cli.doctor_blobs import blob_check, count_layers
+from fleetvisor.cli.doctor_database import judge_database
 from fleetvisor.cli.options import Failure, Session
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.credentials import NoServer, Server
@@ -52,7 +53,7 @@ def doctor(
         bool, typer.Option("--blobs", help="Read and prove all stored firmware, not a sample (with --data).")
     ] = False,
 ) -> None:
-    """Look at a server's lock, certificate, clock, name, key files, descriptors, disk and firmware; say what to do.
+    """Look at a server's lock, files, database, firmware, certificate, clock, name and disk; say what to do.
 
     Each is ok, warn or fail; the exit status is 1 when one is fail.
     """
@@ -77,6 +78,8 @@ def _examine(session: Session, blobs: bool) -> Iterator[Check]:
             yield from directory_checks(session.data)
             if session.data.is_dir():
                 yield judge_disk(shutil.disk_usage(session.data).free)
+                if (database := session.data / "fleetvisor.db").is_file():
+                    yield judge_database(database)
                 total = count_layers(session.data / "fleetvisor.db") if blobs else 0
                 with session.out.counter("Proving firmware", total) as progress:
                     yield from list(blob_check(session.data, every=blobs, progress=progress))

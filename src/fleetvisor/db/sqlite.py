@@ -19,6 +19,7 @@ import msgspec
 from fleetvisor.db import lanes
 from fleetvisor.db.database import Body, DatabaseBusy, DatabaseFault, DatabaseUnfit, Params, Tally
 from fleetvisor.db.lanes import Lane
+from fleetvisor.db.sqlite_inspect import SQL, Finding, damage_of
 from fleetvisor.db.sqlite_reader import Reader, Readers
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain, fault, finish, migrate
 from fleetvisor.db.sqlite_writer import Job, Writer
@@ -36,6 +37,8 @@ class SqliteDatabase:
 
     def __init__(self, path: Path, *, vfs: str | None = None) -> None:
         """Open or make the file, bring its schema up to date, and start the writer on the running loop."""
+        self._path = str(path)
+        self._inspectors: list[Reader] = []
         try:
             self._write_connection = connect(str(path), writer=True, vfs=vfs)
             migrate(self._write_connection)
@@ -90,6 +93,22 @@ class SqliteDatabase:
         except apsw.Error as error:
             raise self._fault(error) from error
 
+    async def inspect(self) -> tuple[str, ...]:
+        """Look through the whole file for damage, on a thread that is closed with the database; return what is found.
+
+        Damage is noted: the database is degraded from then on.
+        """
+        self._refuse_if_closed()
+        try:
+            inspector = Reader(connect(self._path, writer=False, statements=1), "sqlite-inspect", nice=True)
+            self._inspectors.append(inspector)
+            damage = damage_of(await inspector.read(Finding, SQL, {}))
+        except apsw.Error as error:
+            raise self._fault(error) from error
+        if damage:
+            self._condition.note("damaged")
+        return damage
+
     async def write(self, body: Body[T]) -> T:
         """Run a body in the next transaction of the writer; return when it is durable."""
         self._refuse_if_closed()
@@ -123,7 +142,7 @@ class SqliteDatabase:
         with contextlib.ExitStack() as ending:
             ending.callback(self._write_connection.close)
             ending.callback(self._reader.connection.close)
-            for readers in self._lanes.values():
+            for readers in (*self._lanes.values(), *self._inspectors):
                 ending.callback(readers.close)
 
 

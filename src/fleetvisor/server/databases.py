@@ -1,18 +1,29 @@
 """Opening the database at start: errors become refusals that name the file and say what to do."""
 
+import asyncio
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
 
 from fleetvisor.db.database import Database, DatabaseFault, DatabaseUnfit
 from fleetvisor.ground.limits import Limits
 from fleetvisor.server.files import WAY_OUT, StartFault
 
+if TYPE_CHECKING:
+    from fleetvisor.db.sqlite import SqliteDatabase
+
+_AT_ONCE_BYTES: Final = 64 << 20  # takes less than a second; a larger file is looked through while it serves
+_log = structlog.get_logger()
+_looking: Final[set[asyncio.Future[str]]] = set()
+
 
 async def open_local(path: Path) -> Database:
-    """Open a SQLite file. Raises ``StartFault``."""
+    """Open a SQLite file, and look whether it is whole. Raises ``StartFault``."""
     from fleetvisor.db.sqlite import open_sqlite
 
     try:
-        return await open_sqlite(path)
+        db = await open_sqlite(path)
     except DatabaseFault as error:
         if isinstance(error, DatabaseUnfit):
             raise StartFault(f"The database {path} cannot be opened. {error} {WAY_OUT[error.fault]}") from error
@@ -20,6 +31,32 @@ async def open_local(path: Path) -> Database:
             raise StartFault(f"The database {path} cannot be opened: {error}") from error
         advice = "If it is damaged, restore it from a backup (docs/how-to/back-up.md)."
         raise StartFault(f"The database {path} cannot be opened: {error}. {advice}") from error
+    looking = asyncio.ensure_future(_inspect(db, path))
+    if await asyncio.to_thread(_size, path) > _AT_ONCE_BYTES:
+        _looking.add(looking)
+        looking.add_done_callback(_looking.discard)
+    elif damage := await looking:
+        await db.close()
+        raise StartFault(f"The database {path} is damaged ({damage}). {WAY_OUT['damaged']}")
+    return db
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+async def _inspect(db: "SqliteDatabase", path: Path) -> str:
+    """Look through the file; log damage, and return the first of it."""
+    try:
+        damage = (*await db.inspect(), "")[0]
+    except DatabaseUnfit as error:
+        damage = str(error)
+    except DatabaseFault as error:  # closed meanwhile
+        _log.debug("database.not_inspected", reason=str(error))
+        return ""
+    if damage:
+        _log.error("database.damaged", path=str(path), damage=damage, advice=WAY_OUT["damaged"])
+    return damage
 
 
 async def open_shared(url: str, limits: Limits) -> Database:
