@@ -34,7 +34,7 @@ check: $(VENV)/.dev  ## format, lint, types, layout and unit tests, in under a m
 test: $(VENV)/.dev  ## everything: check, then all tests, with what they need installed and started
 	@scripts/test $(ARGS)
 
-nightly: $(VENV)/.dev  ## 10,000 simulated worlds of boards and of rollouts, for hours; ARGS="--worlds 500" for fewer
+nightly: $(VENV)/.dev  ## 10,000 simulated worlds of boards and of rollouts, and the fuzzer for an hour; ARGS="--worlds 500" for fewer
 	@$(BIN)/python -m scripts.nightly $(ARGS)
 
 bench: $(VENV)/.dev  ## ratios to nginx and to gooseBit in the same run, printed and written to bench/results/

@@ -1,20 +1,26 @@
-"""Runs thousands of simulated worlds, of boards and of rollouts: what ``make test`` runs 50 of each, at length.
+"""Runs what ``make test`` runs for a minute at length: simulated worlds of boards and of rollouts, and the fuzzer.
 
-``make nightly`` runs 10,000 of each kind on all cores; ``ARGS="--worlds 500 --first 20000"`` runs others. A world that
-breaks a promise is printed with the command that runs it again, and the exit code is 1.
+``make nightly`` runs 10,000 worlds of each kind on all cores, then fuzzes every parser of bytes, an hour in all.
+``ARGS="--worlds 500 --first 20000"`` runs other worlds, ``ARGS="--only fuzz --fuzz-s 600"`` the fuzzer alone. A world
+that breaks a promise is printed with the command that runs it again; an input that breaks a bound is written to
+``.fuzz/``. Then the exit code is 1.
 """
 
 import argparse
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Final
 
 import msgspec
 from rich.console import Console
 from rich.progress import track
+from tests.fuzz.engine import Finding, fuzz
+from tests.fuzz.targets import TARGETS
 
 from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
 from fleetvisor.sim.world import Recipe, run_world
@@ -57,6 +63,38 @@ def _told(fault: Exception) -> str:
     return "\n".join([f"{type(fault).__name__}: {fault}", *getattr(fault, "__notes__", [])[-1:]])
 
 
+FUZZ: Final = "fuzz"
+FINDINGS: Final = Path(".fuzz")
+
+
+class Fuzzed(msgspec.Struct, frozen=True):
+    """How the fuzzing of one parser ended: with how many inputs, or (``fault``) with which finding."""
+
+    name: str
+    inputs: int
+    fault: str = ""
+
+
+def of_parser(name: str, seed: int, seconds: float) -> Fuzzed:
+    """Fuzz one parser; keep the input that breaks a bound."""
+    target = next(target for target in TARGETS if target.name == name)
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Fuzzed(name, fuzz(target, Path(folder), seed=seed, seconds=seconds))
+        except Finding as found:
+            FINDINGS.mkdir(exist_ok=True)
+            (FINDINGS / found.name).write_bytes(found.data)
+            return Fuzzed(name, 0, str(found))
+
+
+def fuzz_all(first: int, seconds: float, workers: int) -> Iterator[Fuzzed]:
+    """Fuzz every parser for an equal share of the time; give each as it ends."""
+    share = seconds * workers / len(TARGETS)
+    with ProcessPoolExecutor(workers) as pool:
+        count = len(TARGETS)
+        yield from pool.map(of_parser, (one.name for one in TARGETS), [first] * count, [share] * count)
+
+
 KINDS: Final[dict[str, Callable[[int], Ended]]] = {"boards": of_boards, "rollouts": of_rollouts}
 
 
@@ -71,11 +109,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.nightly", description=__doc__)
     parser.add_argument("--worlds", type=int, default=10_000, help="how many of each kind")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--only", choices=KINDS, help="only this kind")
+    parser.add_argument("--only", choices=[*KINDS, FUZZ], help="only this kind")
+    parser.add_argument("--fuzz-s", type=float, default=3600, help="for how many seconds the parsers are fuzzed")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="how many processes")
     options = parser.parse_args()
     console, broken = Console(), 0
-    for kind in KINDS if options.only is None else (options.only,):
+    for kind in KINDS if options.only is None else {options.only} & set(KINDS):
         counts: Counter[str] = Counter()
         worlds = run(kind, options.first, options.worlds, options.workers)
         bar = track(worlds, f"worlds of {kind}", options.worlds, console=console, disable=not console.is_terminal)
@@ -90,6 +129,11 @@ def main() -> int:
             f"{options.worlds} worlds of {kind}: {', '.join(f'{n} {what}' for what, n in counts.items())}",
             soft_wrap=True,
         )
+    if options.only in (None, FUZZ):
+        for fuzzed in fuzz_all(options.first, options.fuzz_s, options.workers):
+            broken += bool(fuzzed.fault)
+            told = fuzzed.fault or f"{fuzzed.inputs} inputs for {fuzzed.name}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
     console.print(f"{broken} broke a promise" if broken else "every promise held")
     return 1 if broken else 0
 
