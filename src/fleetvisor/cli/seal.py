@@ -5,6 +5,7 @@ one anew. Deliberately asks for nothing: breaking off loses nothing, and the old
 """
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,12 @@ def rotate(
     session: Session,
     database: Annotated[
         str | None,
-        typer.Option("--database", metavar="URL", help="The nodes' postgresql://… database.", show_default=False),
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="The nodes' postgresql://… database; FLEETVISOR_SERVE_DATABASE if absent.",
+            show_default=False,
+        ),
     ] = None,
     seal_key_file: Annotated[
         list[Path] | None,
@@ -42,8 +48,11 @@ def rotate(
     from fleetvisor.reality import RealClock, RealEntropy
     from fleetvisor.server.files import DataDirectory, StartFault
     from fleetvisor.server.rotation import rotate_local, rotate_shared
+    from fleetvisor.settings import variable_of
 
     clock, entropy = RealClock(), RealEntropy()
+    if database is None and seal_key_file:
+        database = os.environ.get(variable_of("database"))  # so that its password stands in no list of processes
     if database is not None:
         if not seal_key_file:
             raise Usage("--database needs --seal-key-file: the new key first, then the older ones.")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetvisor.ground.errors import Invalid
-from fleetvisor.web.address import Addresses
+from fleetvisor.web.address import Addresses, network_of
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8"), ip_network("192.0.2.1")]
 BEHIND = Addresses(PROXIES)
@@ -86,3 +86,16 @@ def test_whatever_a_client_puts_before_the_proxys_word_changes_nothing(name, for
     except Invalid:
         return
     assert found == "198.51.100.9" or '"' in forged
+
+
+def test_a_socket_of_both_families_shows_ipv4_clients_as_what_they_are():
+    """With ``--host ::`` the peer is ``::ffff:…``: rates, proxies and events must see the IPv4 address."""
+    assert Addresses().of(scope("::ffff:203.0.113.5")) == "203.0.113.5"
+    assert BEHIND.of(scope("::ffff:10.1.2.3", ("x-forwarded-for", "198.51.100.9"))) == "198.51.100.9"
+    assert Addresses().of(scope("2001:db8::1")) == "2001:db8::1"
+
+
+def test_mapped_addresses_do_not_share_one_network():
+    assert network_of("::ffff:203.0.113.5") == network_of("203.0.113.5") != network_of("::ffff:203.0.113.6")
+    assert network_of("2001:db8::1") == network_of("2001:db8::2") != network_of("2001:db8:0:1::1")
+    assert network_of("unknown") == "unknown"

@@ -20,7 +20,9 @@ from fleetvisor.ground.sids import DeviceSid
 _SEEN: Final = """
 INSERT INTO presence (device_sid, date_seen)
 SELECT device_sid, :date_seen FROM devices WHERE device_sid = :device_sid
-ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen WHERE excluded.date_seen > presence.date_seen"""
+ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen
+WHERE excluded.date_seen > presence.date_seen OR presence.date_seen > excluded.date_seen + 300000"""
+# A sighting more than five minutes ahead of the next one was noted by a clock that was wrong: it does not stay.
 
 
 class Presence:

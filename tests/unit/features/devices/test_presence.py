@@ -88,6 +88,15 @@ async def test_an_older_sighting_of_another_node_does_not_go_back(db, presence):
     assert await seen(db) == {DEVICE: 2000}
 
 
+async def test_a_sighting_of_the_future_gives_way_to_the_next_one(db, presence):
+    """The clock was wrong once: without this the device counts as seen until that time has come."""
+    presence.note(DEVICE, Millis(4_000_000_000_000))
+    await presence.flush()
+    presence.note(DEVICE, Millis(1_800_000_000_000))
+    await presence.flush()
+    assert await seen(db) == {DEVICE: 1_800_000_000_000}
+
+
 async def test_a_device_removed_meanwhile_leaves_no_row(db, presence):
     presence.note(REMOVED, Millis(1000))
     presence.note_fetch(REMOVED, 1, Millis(1000))
