@@ -228,7 +228,7 @@ def test_a_rollout_is_started_at_a_time(cli, fleet):
     [made] = cli("rollouts create v2 -l site=later --start-at 2099-01-01T00:00:00Z")
     assert (made["state"], made["date_start"]) == ("scheduled", "2099-01-01T00:00:00Z")
     [draft] = cli("rollouts create v2 -l site=later")
-    assert cli("rollouts start --at 2099-01-01 --max-concurrent 3", draft["sid"])[0]["max_concurrent"] == 3
+    assert cli("rollouts start --at 2099-01-01T00:00:00Z --max-concurrent 3", draft["sid"])[0]["max_concurrent"] == 3
     assert "did not end in time" in cli("rollouts watch --timeout 0", draft["sid"], status=1)["error"]
     for one in (made, draft):
         cli("rollouts abort", one["sid"])
