@@ -52,6 +52,7 @@ _UPDATE_PARAMS: Final = (
     Param("Labels", "key=value sets a label, key- removes it; may be repeated.", extension=True, repeated=True),
     Param("OfferAgain", "Makes a new update to the target, whatever the Device reports.", "boolean", extension=True),
     Param("ForgetReport", "Forgets what the Device reports; its target is offered again.", "boolean", extension=True),
+    Param("BeginAnew", "Forgets the Device's journal: its next report is taken.", "boolean", extension=True),
     Param("RequestAttributes", "Asks a DDI Device for its attributes again.", "boolean", extension=True),
     Param(
         "ControllerId", "By what its board asks over DDI; empty: by its SID only. A rename leaves it.", extension=True
@@ -236,6 +237,7 @@ def _change(form: Fields) -> DeviceChange:
         offer_again=find_flag(form, "OfferAgain") or False,
         forget_report=find_flag(form, "ForgetReport") or False,
         request_attributes=find_flag(form, "RequestAttributes") or False,
+        begin_anew=find_flag(form, "BeginAnew") or False,
     )
 
 

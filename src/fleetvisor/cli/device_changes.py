@@ -116,6 +116,13 @@ def request_attributes(session: Session, devices: Refs) -> None:
         _say(session, changed, f"{device} is asked for its attributes.")
 
 
+def begin_anew(session: Session, devices: Refs) -> None:
+    """Take the next report of devices whatever its sequence: for boards whose count of reports started again."""
+    for device in devices:
+        changed = session.client.update_device(device, begin_anew=True)
+        _say(session, changed, f"The next report of {device} is taken.")
+
+
 def _say(session: Session, changed: Device, text: str) -> None:
     if session.out.json:
         session.out.line(changed.document)

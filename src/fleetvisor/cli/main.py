@@ -102,6 +102,7 @@ _FLEET = "The fleet"
 command(devices.app, "update")(device_changes.update)
 command(devices.app, "offer-again")(device_changes.offer_again)
 command(devices.app, "forget-report")(device_changes.forget_report)
+command(devices.app, "begin-anew")(device_changes.begin_anew)
 command(devices.app, "request-attributes")(device_changes.request_attributes)
 command(devices.app, "explain")(explain.explain)
 command(devices.app, "updates")(explain.updates)

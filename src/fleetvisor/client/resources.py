@@ -212,6 +212,7 @@ class Client:
         offer_again: bool = False,
         forget_report: bool = False,
         request_attributes: bool = False,
+        begin_anew: bool = False,
     ) -> Device:
         """Change a device, all or nothing. ``None`` leaves a thing; empty text clears it, where it can be none.
 
@@ -234,6 +235,7 @@ class Client:
             OfferAgain="true" if offer_again else None,
             ForgetReport="true" if forget_report else None,
             RequestAttributes="true" if request_attributes else None,
+            BeginAnew="true" if begin_anew else None,
         )
         return read(self._http.post(device_path(ref), form), Device)
 

@@ -64,6 +64,7 @@ class DeviceChange(msgspec.Struct, frozen=True):
     offer_again: bool = False
     forget_report: bool = False
     request_attributes: bool = False
+    begin_anew: bool = False
 
 
 class Registration(msgspec.Struct, frozen=True):

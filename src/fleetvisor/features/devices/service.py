@@ -20,7 +20,7 @@ from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
 from fleetvisor.features.logs import store as logs_store
-from fleetvisor.features.updates import members, numbers, targets
+from fleetvisor.features.updates import ignored, members, numbers, targets
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
@@ -314,6 +314,9 @@ class Devices:
             if change.target_app is UNSET:
                 await targets.offer_again(tx, account_sid, device_sid, now, cancel_timeout_s=timeout_s)
             data["offer_again"] = 1
+        if change.begin_anew:
+            await ignored.begin_anew(tx, account_sid, device_sid)
+            data["begin_anew"] = 1
         if change.request_attributes:
             await updates_store.want_attributes(tx, account_sid, device_sid)
             data["request_attributes"] = 1

@@ -134,6 +134,9 @@ class Explainer:
             penalties=tuple(penalties),
             parts=parts,
             namesake=await self._namesake(device),
+            ignored_reports=assignment.ignored_reports,
+            date_ignored=assignment.date_ignored,
+            sequence=assignment.sequence,
         )
 
     async def _policy(self, device: Device) -> _Policy:

@@ -54,6 +54,7 @@ class Facts(msgspec.Struct, frozen=True):
 
     ``patience_s``: how long it may be away before it counts as offline. ``provable``: whether it has a credential.
     ``secrets_withheld``: whether its account has Secrets that it may not fetch.
+    ``ignored_reports``: how many of its reports were ignored since one was taken, whose ``sequence`` was the last.
     ``namesake``: the other device by whose controller id this one is named.
     """
 
@@ -73,6 +74,9 @@ class Facts(msgspec.Struct, frozen=True):
     penalties: tuple[Penalty, ...]
     parts: tuple[Part, ...]
     namesake: str | None = None
+    ignored_reports: int = 0
+    date_ignored: Millis | None = None
+    sequence: int = 0
 
     def name(self, app_sid: str | None) -> str:
         """Give the name by which people know an app."""
@@ -106,6 +110,9 @@ SENTENCES: Final = {
     "reverted": "It left {app} by itself, and {retries} new tries did not keep it there. Nothing is tried until it is"
     " targeted again.",
     "reverted_after": "It left {app} by itself. The rollout {rollout} that set it is {state}: nothing is tried for it.",
+    "reports_ignored": "{count} of its reports were ignored, the last at {date}: their sequence is not above"
+    " {sequence}, the last one that was taken under its journal. The device must count on or take a new journal;"
+    " BeginAnew=true takes its next report.",
     "waiting": "It registered itself and waits to be accepted: until then it gets nothing.",
     "disabled": "Its access is disabled: it is refused.",
     "no_credentials": "It has no credential that is valid: it is refused until it is given one.",
@@ -251,6 +258,9 @@ def _obstacles(facts: Facts, now: Millis) -> Iterator[Reason]:
         yield _say("no_credentials")
     if facts.refused is not None:
         yield _say("credentials_refused", date=iso(facts.refused))
+    if facts.ignored_reports and facts.date_ignored is not None:
+        date = iso(facts.date_ignored)
+        yield _say("reports_ignored", count=facts.ignored_reports, date=date, sequence=facts.sequence)
     if facts.secrets_withheld:
         yield _say("secrets_withheld")
     if device.date_last_seen is None:

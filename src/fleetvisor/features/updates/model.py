@@ -61,7 +61,7 @@ class Assignment(msgspec.Struct, frozen=True):
     ``target_reached``: the device has reported the target since it was set. ``retries``: how many new updates it
     got because it left a target it had reached. ``last_number``: its newest update since registration. ``asks``: it
     speaks a protocol in which a cancel is a question. ``installed_number``: the last update that it closed with success
-    there.
+    there. ``ignored_reports``: how many reports were ignored since one was taken, because their sequence had not risen.
     """
 
     device_sid: DeviceSid
@@ -86,3 +86,5 @@ class Assignment(msgspec.Struct, frozen=True):
     installed_number: int | None = None
     rollout_sid: str | None = None
     date_instructed: Millis | None = None
+    ignored_reports: int = 0
+    date_ignored: Millis | None = None

@@ -100,6 +100,11 @@ def is_newer(assignment: Assignment, report: Report) -> bool:
     return report.journal not in assignment.retired_journals.split(",")
 
 
+def is_repeat(assignment: Assignment, report: Report) -> bool:
+    """Return whether a report is the last one taken, sent again: its answer was lost, and nothing is amiss."""
+    return report.journal == assignment.journal and report.sequence == assignment.sequence
+
+
 def retire(assignment: Assignment, report: Report) -> str:
     """Give the list of retired journals once ``report`` is taken."""
     if assignment.journal is None or assignment.journal == report.journal:

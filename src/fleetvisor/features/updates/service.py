@@ -10,7 +10,7 @@ from typing import Final
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
-from fleetvisor.features.updates import log, members, rules, store, targets
+from fleetvisor.features.updates import ignored, log, members, rules, store, targets
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis
@@ -57,7 +57,7 @@ class Updates:
     async def report(self, account_sid: AccountSid, device_sid: DeviceSid, report: Report) -> bool:
         """Take what a device says it runs and how far its update is; tell whether it was news.
 
-        Idempotent: a report that is not newer than the last one taken is acknowledged and changes nothing.
+        Idempotent: a report that is not newer than the last one taken is acknowledged, counted and otherwise ignored.
         Raises ``NotFound`` when the device was removed meanwhile.
         """
         now = self._clock.now()
@@ -65,7 +65,10 @@ class Updates:
         async def body(tx: Tx) -> bool:
             assignment = await targets.the_assignment(tx, account_sid, device_sid)
             if not rules.is_newer(assignment, report):
+                if not rules.is_repeat(assignment, report):
+                    await ignored.count(tx, assignment, report, now)
                 return False
+            await ignored.forget(tx, assignment)
             await self._fetches.write(tx, self._fetches.of(device_sid))
             await self._take(tx, assignment, report, now)
             return True

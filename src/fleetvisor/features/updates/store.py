@@ -22,7 +22,8 @@ UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, s
 _ASSIGNMENTS: Final = """
 SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
     reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason,
-    asks, target_mode, target_confirm, installed_number, rollout_sid, date_instructed
+    asks, target_mode, target_confirm, installed_number, rollout_sid, date_instructed, ignored_reports,
+    date_ignored
 FROM assignments WHERE account_sid = :account_sid AND device_sid """
 
 _OPEN: Final = f"""
