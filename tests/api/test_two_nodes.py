@@ -159,3 +159,33 @@ async def test_what_is_revoked_on_one_node_is_refused_on_the_other_within_a_seco
         await asyncio.sleep(1)
         for node in nodes:
             assert json.loads((node.data / "credentials.json").read_text())["auth_token"] == second
+
+
+async def test_an_account_that_is_suspended_on_one_node_is_refused_on_the_other_within_a_second(nodes):
+    """What proves it and its devices is answered from memory there, and a poll is held there."""
+    one, two = nodes
+    async with client_of(one) as here, client_of(two) as there:
+        account = (await here.post("/v1/Accounts", data={})).json()
+        auth = (account["account_sid"], account["auth_token"])
+        device = (await here.post("/v1/Devices", data={}, auth=auth)).json()
+        headers = {"Authorization": f"Bearer {device['device_token']}"}
+
+        def poll(**more):
+            return there.get("/device/v1/desired", headers={**headers, **more}, auth=None)
+
+        asks = (lambda: there.get("/v1/Devices", auth=auth), poll)
+        for ask in asks:
+            while (await ask()).status_code != 200:
+                await asyncio.sleep(0.02)
+        etag = (await poll()).headers["etag"]
+        held = asyncio.create_task(poll(**{"If-None-Match": etag, "Prefer": "wait=30"}))
+        await asyncio.sleep(0.5)
+        path = f"/v1/Accounts/{account['account_sid']}"
+        assert (await here.post(path, data={"Status": "suspended"})).status_code == 200
+        end = time.monotonic() + 1
+        for ask in asks:
+            while (await ask()).status_code != 401:
+                assert time.monotonic() < end
+                await asyncio.sleep(0.02)
+        assert (await asyncio.wait_for(held, 2)).status_code == 401
+        assert (await here.post(path, data={"Status": "active"})).status_code == 200

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from fleetvisor.api.shapes import AccountSidText, Date, DeviceSidText, KeySidText, Url
-from fleetvisor.features.accounts.model import Key, NewAccount
+from fleetvisor.features.accounts.model import Key, NewAccount, Tenant
 from fleetvisor.features.events.store import Listed
 from fleetvisor.ground.clock import iso, iso_or_none
 from fleetvisor.web.urls import Urls
@@ -70,6 +70,17 @@ class EventShape(msgspec.Struct):
     date_created: Date
 
 
+class AccountShape(msgspec.Struct):
+    """An account of the server, without anything that proves it (extension)."""
+
+    account_sid: AccountSidText
+    friendly_name: str
+    status: Annotated[str, Meta(pattern="^(active|suspended|ending)$")]
+    device_count: int
+    date_created: Date
+    url: Url
+
+
 class NewAccountShape(msgspec.Struct):
     """An account just made, with its Auth Token, shown this once (extension)."""
 
@@ -107,6 +118,18 @@ def event_shape(event: Listed) -> EventShape:
         request_sid=event.request_sid,
         data=msgspec.json.decode(event.data, type=dict[str, str | int | None]),
         date_created=iso(event.date_created),
+    )
+
+
+def account_shape(tenant: Tenant, urls: Urls) -> AccountShape:
+    """Render an account as the first account's operator sees it."""
+    return AccountShape(
+        account_sid=tenant.account_sid,
+        friendly_name=tenant.friendly_name,
+        status=tenant.status,
+        device_count=tenant.device_count,
+        date_created=iso(tenant.date_created),
+        url=f"{urls.base}/v1/Accounts/{tenant.account_sid}",
     )
 
 

@@ -6,9 +6,9 @@ from fleetvisor.api import paging
 from fleetvisor.api.account_shapes import KeyShape, NewAccountShape, NewKeyShape, key_shape, new_account_shape
 from fleetvisor.api.forms import find_flag, find_number, find_text, get_text
 from fleetvisor.api.routes import Call, Param, Route
-from fleetvisor.features.accounts.model import Caller, WantedKey
+from fleetvisor.api.tenants import demand_first
+from fleetvisor.features.accounts.model import WantedKey
 from fleetvisor.features.accounts.service import Accounts
-from fleetvisor.ground.errors import AccessDenied
 from fleetvisor.ground.limits import Limits
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.urls import Urls
@@ -41,7 +41,7 @@ class AccountHandlers:
             Route(
                 "POST", "/v1/Accounts", "CreateAccount", "Make another account (first account's Auth Token only).",
                 self._create, NewAccountShape, status=201, params=(whose,), errors=(400, 401, 403, 409, 413, 415, 429),
-                extension=True, tags=tags, admin=True, judge=_may_make_accounts,
+                extension=True, tags=tags, admin=True, judge=demand_first,
             ),
             Route(
                 "POST", "/v1/Keys", "CreateKey", "Make an API key.", self._create_key, NewKeyShape, status=201,
@@ -63,7 +63,8 @@ class AccountHandlers:
 
     async def _create(self, call: Call) -> Answer:
         name = find_text(call.form, "FriendlyName") or ""
-        return json_answer(new_account_shape(await self._accounts.create(name)), 201)
+        made = await self._accounts.create(name, call.caller.account_sid)
+        return json_answer(new_account_shape(made), 201)
 
     async def _create_key(self, call: Call) -> Answer:
         wanted = WantedKey(
@@ -89,9 +90,3 @@ class AccountHandlers:
         descendants = find_flag(call.request.query(), "Descendants") or False
         await self._accounts.delete_key(call.caller.account_sid, call.args[0], descendants=descendants)
         return Answer(204)
-
-
-def _may_make_accounts(caller: Caller) -> None:
-    """Raise ``AccessDenied`` unless it is the first account, proven by an Auth Token."""
-    if not caller.is_first or caller.key_sid is not None:
-        raise AccessDenied("Only the first account's Auth Token may make accounts.")

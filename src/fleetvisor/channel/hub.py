@@ -8,12 +8,16 @@ does not cancel a request whose client left. Deliberately compares nothing and a
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.features.accounts.model import trust_bell
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+
+
+_TRUST: Final = trust_bell("")
 
 
 class Wake(Enum):
@@ -28,11 +32,12 @@ class Wake(Enum):
 class Held:
     """One held poll. A bell that rings between two waits ends the next one at once: no ring is lost."""
 
-    __slots__ = ("_future", "_loop", "_message", "_noticed", "_receive", "device_sid")
+    __slots__ = ("_future", "_loop", "_message", "_noticed", "_receive", "account_sid", "device_sid")
 
-    def __init__(self, device_sid: str, receive: Receive) -> None:
+    def __init__(self, device_sid: str, account_sid: str, receive: Receive) -> None:
         """Begin to watch for the client going away."""
         self.device_sid = device_sid
+        self.account_sid = account_sid
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[None] | None = None
         self._noticed: Wake | None = None
@@ -104,13 +109,13 @@ class Hub:
         """Whether ``release_all`` was called: nothing is held any more."""
         return self._closing
 
-    def hold(self, device_sid: str, receive: Receive) -> Held | None:
+    def hold(self, device_sid: str, receive: Receive, account_sid: str = "") -> Held | None:
         """Register one more poll of the device; ``None`` when there is no place. ``leave`` must follow."""
         if self._closing or self._count >= self._held_max:
             return None
         if len(self._by_device.get(device_sid, ())) >= self._per_device_max:
             return None
-        held = Held(device_sid, receive)
+        held = Held(device_sid, account_sid, receive)
         self._by_device.setdefault(device_sid, {})[held] = None
         self._count += 1
         return held
@@ -132,6 +137,12 @@ class Hub:
                 held.wake(Wake.RELEASE)
 
     def _hear(self, sids: frozenset[str]) -> None:
+        untrusted = {sid.removeprefix(_TRUST) for sid in sids if sid.startswith(_TRUST)}
+        if untrusted:
+            for polls in self._by_device.values():
+                for held in polls:
+                    if held.account_sid in untrusted:
+                        held.wake(Wake.BELL)
         if len(sids) > len(self._by_device):
             sids = sids.intersection(self._by_device)
         for sid in sorted(sids):  # sorted: the simulator must wake them in the same order in every run

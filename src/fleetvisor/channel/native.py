@@ -150,7 +150,7 @@ class Native:
 
     async def _hold(self, poll: _Poll, answer: DesiredAnswer, wait_s: int, receive: Receive, send: Send) -> None:
         """Hold a poll whose answer is unchanged until it changes, or the time is over, or somebody leaves."""
-        held = self._hub.hold(poll.identity.device_sid, receive)
+        held = self._hub.hold(poll.identity.device_sid, receive, poll.identity.account_sid)
         if held is None:
             await self._send_unchanged(send, poll.identity, answer, *(self._parting() if self._hub.closing else ()))
             return

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetvisor.client.resources import Resource, read, walk
+from fleetvisor.client.resources import Resource, read, segment, walk
 
 if TYPE_CHECKING:
     from fleetvisor.client.http import Http
 
+_ACCOUNTS: Final = "/v1/Accounts"
 _SECONDARY: Final = "/v1/AuthTokens/Secondary"
 
 
@@ -23,6 +24,16 @@ class AuthToken(Resource, kw_only=True):
     account_sid: str
     auth_token: str | None = None
     secondary_auth_token: str | None = None
+
+
+class Tenant(Resource, kw_only=True):
+    """An account of the server."""
+
+    account_sid: str
+    friendly_name: str = ""
+    status: str
+    device_count: int = 0
+    date_created: str
 
 
 class Event(Resource, kw_only=True):
@@ -56,6 +67,18 @@ class Operators:
     def promote_token(self) -> AuthToken:
         """Make the second Auth Token the first, which opens nothing any more; the answer holds it."""
         return read(self._http.post("/v1/AuthTokens/Promote", {}), AuthToken)
+
+    def accounts(self) -> Iterator[Tenant]:
+        """Walk the accounts of the server, newest first."""
+        return walk(self._http, _ACCOUNTS, "accounts", Tenant)
+
+    def set_account_status(self, sid: str, status: str) -> Tenant:
+        """Suspend an account (``suspended``) or let it in again (``active``)."""
+        return read(self._http.post(f"{_ACCOUNTS}/{segment(sid)}", {"Status": status}), Tenant)
+
+    def end_account(self, sid: str) -> None:
+        """End an account: everything that it has is removed."""
+        self._http.delete(f"{_ACCOUNTS}/{segment(sid)}")
 
     def events(
         self,

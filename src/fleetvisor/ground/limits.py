@@ -29,6 +29,7 @@ class Limits:
     config_fetch_items_max: int = _bound(64, "400, 20001", "items of one configs/fetch request")
     devices_per_account_max: int = _bound(10_000_000, "409, 20409", "devices of one account")
     apps_per_account_max: int = _bound(10_000, "409, 20409", "apps of one account")
+    account_chunk: int = _bound(50, "none", "devices or other things of an ended account that are removed in one go")
     keys_per_account_max: int = _bound(100, "409, 20409", "API keys of one account")
     unique_name_chars_max: int = _bound(64, "400, 20001", "characters of an App's unique name")
     device_name_chars_max: int = _bound(256, "400, 20001", "characters of a Device's unique name")
@@ -38,6 +39,9 @@ class Limits:
     token_overlap_s_max: int = _bound(30 * 24 * 3600, "400, 20001", "time for which a replaced device token goes on")
     enrollment_tokens_max: int = _bound(1000, "409, 20409", "enrolment tokens of one account")
     enrollment_ttl_s_max: int = _bound(10 * 365 * 24 * 3600, "400, 20001", "life of an enrolment token (0: no end)")
+    enrollment_refusals_bytes: int = _bound(
+        4 << 20, "the oldest go", "memory for refused enrolments, which are refused again without a look-up"
+    )
     waiting_devices_max: int = _bound(1000, "403, 20006", "devices of one account that wait to be accepted")
     import_rows_max: int = _bound(100_000, "400, 20001", "devices of one import")
     import_bytes_max: int = _bound(64 << 20, "413, 20413", "size of a file of devices to import")

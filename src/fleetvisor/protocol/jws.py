@@ -119,17 +119,17 @@ def check_times(claims: Claims, now: Millis) -> Millis:
     return Millis((claims.exp + SKEW_S) * 1000)
 
 
-def is_signed_by(jws: Jws, points: tuple[bytes, ...], *, at_least: int = 1) -> bool:
-    """Tell whether one of the keys (uncompressed points) signed the token.
+def is_signed_by(jws: Jws, points: tuple[bytes, ...]) -> bool:
+    """Return whether one of the keys (uncompressed points) signed the token.
 
-    "No" takes at least ``at_least`` verifications, so that its time tells nothing of how many keys there are.
+    It takes one verification for each key until one fits. Without a key it takes one, too, so that its time does not
+    tell whether there is a key at all.
     """
     der = encode_dss_signature(int.from_bytes(jws.signature[:_HALF]), int.from_bytes(jws.signature[_HALF:]))
-    if any(_verifies(candidate, der, jws.signed) for candidate in points):
-        return True
-    for _ in range(at_least - len(points)):
+    if not points:
         _verifies(_NOBODY, der, jws.signed)
-    return False
+        return False
+    return any(_verifies(candidate, der, jws.signed) for candidate in points)
 
 
 def _verifies(candidate: bytes, der: bytes, signed: bytes) -> bool:

@@ -16,6 +16,7 @@ import structlog
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db import lanes
 from fleetvisor.db.database import Database
+from fleetvisor.features.accounts.tenants import bells_of
 from fleetvisor.features.events.tail import Reader
 from fleetvisor.ground.clock import Clock
 from fleetvisor.obs.health import Health, Heart, beat, belong
@@ -126,7 +127,7 @@ class Tail:
         started = self._clock.monotonic()
         count = 0
         async for found in self._log.pages():
-            self._bus.ring({sid for event in found for sid in (event.subject_sid, event.device_sid) if sid})
+            self._bus.ring({bell for event in found for bell in bells_of(event)})
             count += len(found)
             beat()
         self._read_at = started

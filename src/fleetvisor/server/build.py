@@ -26,6 +26,7 @@ from fleetvisor.api.explaining import ExplainingHandlers
 from fleetvisor.api.pages import Pages
 from fleetvisor.api.rollouts import RolloutHandlers
 from fleetvisor.api.routes import Route, Routes
+from fleetvisor.api.tenants import TenantHandlers
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.app import Channel
@@ -33,11 +34,13 @@ from fleetvisor.channel.ddi import Ddi, is_ddi
 from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.auth_tokens import AuthTokens
 from fleetvisor.features.accounts.service import Accounts
+from fleetvisor.features.accounts.tenants import Tenants
 from fleetvisor.features.apps.artifacts import Artifacts
 from fleetvisor.features.apps.checking import CHECK_S, Checks
 from fleetvisor.features.apps.reading import Reader
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
+from fleetvisor.features.closing.closer import Closer
 from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.desired import DesiredCache
@@ -176,6 +179,7 @@ def build(
         db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, devices=devices, population=population
     )
     ticker = Ticker(db=db, clock=clock, limits=limits, bus=bus, population=population)
+    closer = Closer(db=db, clock=clock, limits=limits, bus=bus)
     penalties = Penalties(db=db, clock=clock, limits=limits)
     explainer = Explainer(db=db, clock=clock, limits=limits, devices=devices, penalties=penalties)
     presence = Presence(db=db, limits=limits, written=devices.forget, fetches=fetches)
@@ -185,6 +189,7 @@ def build(
         DeviceHandlers(devices=devices, updates=updates, attributes=attributes, limits=limits, urls=urls),
         AppHandlers(apps=apps, limits=limits, urls=urls, entropy=entropy, spool=spool, offload=spooling),
         ConfigHandlers(configs=configs, devices=devices, limits=limits, urls=urls),
+        TenantHandlers(tenants=Tenants(db=db, clock=clock, bus=bus), limits=limits, urls=urls),
         AccountHandlers(accounts=accounts, limits=limits, urls=urls),
         ExplainingHandlers(explainer=explainer, penalties=penalties, devices=devices),
         RolloutHandlers(rollouts=rollouts, clock=clock, limits=limits, urls=urls),
@@ -253,6 +258,7 @@ def build(
             Job("keys", 5.0, accounts.flush),
             Job("denials", 2.0, denials.flush),
             Job("events", 60.0, events.forget),
+            Job("accounts", 1.0, closer.tick),
             Job("overdue", 5.0, updates.expire),
             Job("rollouts", 0.5, ticker.tick),
             Job("disk", LOOK_S, disks.look),

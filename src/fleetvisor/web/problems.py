@@ -12,11 +12,19 @@ import msgspec
 import structlog
 
 from fleetvisor.blobs.store import BlobFault, BlobsUnfit
-from fleetvisor.db.database import DatabaseBusy, DatabaseUnfit
+from fleetvisor.db.database import DatabaseBusy, DatabaseUnfit, ReferenceViolated
 from fleetvisor.features.events import actor
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.disk import SENTENCES, fault_of
-from fleetvisor.ground.errors import InternalFault, MethodNotAllowed, NotFound, Problem, Unauthenticated, Unavailable
+from fleetvisor.ground.errors import (
+    Conflict,
+    InternalFault,
+    MethodNotAllowed,
+    NotFound,
+    Problem,
+    Unauthenticated,
+    Unavailable,
+)
 from fleetvisor.ground.sids import new_request_sid
 from fleetvisor.web.answers import JSON, Answer, Header, send_answer
 from fleetvisor.web.auth import NoCredentials
@@ -73,6 +81,8 @@ def problem_of(error: Exception) -> Problem:
         return Unavailable("A folder of the server is missing.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, BlobFault):
         return Unavailable("The server's firmware store cannot be read.", retry_after_s=_DISK_RETRY_S)
+    if isinstance(error, ReferenceViolated):  # such as of an account that ended while its request was under way
+        return Conflict("Something that the request refers to was removed meanwhile.")
     if isinstance(error, DatabaseBusy):
         return Unavailable("The database is busy.", retry_after_s=_BUSY_RETRY_S)
     return InternalFault()

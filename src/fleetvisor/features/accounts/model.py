@@ -11,6 +11,7 @@ from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, KeySid
 
 Role = Literal["viewer", "operator", "admin"]
+Status = Literal["active", "suspended", "ending"]
 ROLES: Final[tuple[Role, ...]] = ("viewer", "operator", "admin")  # each may do what those before it may
 
 
@@ -31,6 +32,27 @@ class Caller(msgspec.Struct, frozen=True):
     def may(self, role: Role) -> bool:
         """Tell whether it has this role, or one above it."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+
+class Tenant(msgspec.Struct, frozen=True):
+    """An account as the first account's operator sees it: without anything that proves it."""
+
+    account_sid: AccountSid
+    ordinal: int
+    friendly_name: str
+    status: Status
+    device_count: int
+    date_created: Millis
+
+    @property
+    def is_first(self) -> bool:
+        """Return whether it is the first account of the server."""
+        return self.ordinal == 1
+
+
+def trust_bell(account_sid: str) -> str:
+    """Return the bell that rings when nothing may be trusted any more that proved anybody of an account."""
+    return f"trust:{account_sid}"
 
 
 class Key(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from typing import Final
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.accounts import rules, store
-from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey, WantedKey
+from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey, Status, WantedKey
 from fleetvisor.features.accounts.store import AccountRow
 from fleetvisor.features.accounts.use import KeyUse
 from fleetvisor.features.events import store as events
@@ -63,16 +63,19 @@ class Accounts:
             self._first = None if row is None else row.account_sid
         return self._first
 
-    async def create(self, friendly_name: str = "") -> NewAccount:
-        """Make another account, named for people; its Auth Token is shown this once. Raises ``Invalid``."""
+    async def create(self, friendly_name: str = "", by: AccountSid | None = None) -> NewAccount:
+        """Make another account, named for people; its Auth Token is shown this once. Raises ``Invalid``.
+
+        It is an event of the new account, and of ``by``, the account that makes it.
+        """
         name = rules.check_friendly_name(friendly_name)
         for _ in range(_TRIES):
-            made = await self._make(name, first=False)
+            made = await self._make(name, first=False, by=by)
             if made is not None:
                 return made
         raise Unavailable("Other accounts were made again and again at the same moment.", retry_after_s=1)
 
-    async def _make(self, friendly_name: str, *, first: bool) -> NewAccount | None:
+    async def _make(self, friendly_name: str, *, first: bool, by: AccountSid | None = None) -> NewAccount | None:
         account_sid = new_account_sid(self._entropy)
         token = new_hex_token(self._entropy)
         sealed = self._seal.seal(token.encode(), rules.auth_token_context(account_sid))
@@ -83,9 +86,11 @@ class Accounts:
             if row is None:
                 return False
             data: dict[str, str | int | None] = {"friendly_name": friendly_name}
-            await events.append(
-                tx, account_sid=account_sid, type="account.created", subject_sid=account_sid, data=data, now=now
-            )
+            for whose in (account_sid, by):
+                if whose is not None:
+                    await events.append(
+                        tx, account_sid=whose, type="account.created", subject_sid=account_sid, data=data, now=now
+                    )
             return True
 
         return NewAccount(account_sid, token, now, friendly_name) if await self._db.write(body) else None
@@ -122,6 +127,7 @@ class Accounts:
             key = await store.find_credential(self._db, KeySid(_canonical(username)))
             rules.proves(password, None)  # as many comparisons as an account's two tokens cost
             if rules.proves(password, key.secret_hash if key else None) and key is not None:
+                _check_status(key.status, username)
                 return Caller(key.account_sid, key.ordinal == 1, key.key_sid, key.role, key.date_expires)
         else:
             account_sid = AccountSid(_canonical(username) if is_sid(username, "AC") else "")
@@ -129,6 +135,7 @@ class Accounts:
             first = rules.proves(password, account.auth_token_hash if account else None)
             second = rules.proves(password, account.secondary_hash if account else None)
             if (first or second) and account is not None:
+                _check_status(account.status, username)
                 return Caller(account.account_sid, account.ordinal == 1)
         raise Unauthenticated(identity=username)
 
@@ -245,6 +252,12 @@ def _resealing(stale: Sequence[tuple[AccountRow, tuple[bytes, bytes | None]]]) -
         return sum([await store.reseal(tx, row, *fresh) for row, fresh in stale])
 
     return body
+
+
+def _check_status(status: Status, username: str) -> None:
+    """Raise ``Unauthenticated`` for an account that is not active. Ask only when the credential holds."""
+    if status != "active":
+        raise Unauthenticated("The account is suspended.", identity=username)
 
 
 def _named(caller: Caller) -> set[str]:

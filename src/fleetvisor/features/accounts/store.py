@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.accounts.model import Key, Role
+from fleetvisor.features.accounts.model import Key, Role, Status, Tenant
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, KeySid
 
@@ -15,16 +15,17 @@ _INSERT: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
 VALUES (:account_sid, (SELECT COALESCE(max(ordinal), 0) + 1 FROM accounts), :hash, :sealed, :friendly_name, :now)
 ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created, secondary_hash,
-    secondary_sealed, date_secondary"""
+    secondary_sealed, date_secondary, status"""
 _INSERT_FIRST: Final = """
 INSERT INTO accounts (account_sid, ordinal, auth_token_hash, auth_token_sealed, friendly_name, date_created)
 VALUES (:account_sid, 1, :hash, :sealed, :friendly_name, :now)
 ON CONFLICT DO NOTHING RETURNING account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created, secondary_hash,
-    secondary_sealed, date_secondary"""
+    secondary_sealed, date_secondary, status"""
 _COLUMNS: Final = """account_sid, ordinal, auth_token_hash, auth_token_sealed, date_created, secondary_hash,
-    secondary_sealed, date_secondary"""
+    secondary_sealed, date_secondary, status"""
+_TENANT_COLUMNS: Final = "account_sid, ordinal, friendly_name, status, device_count, date_created"
 _CREDENTIAL: Final = """
-SELECT k.key_sid, k.account_sid, k.secret_hash, k.role, k.date_expires, a.ordinal FROM keys k
+SELECT k.key_sid, k.account_sid, k.secret_hash, k.role, k.date_expires, a.ordinal, a.status FROM keys k
 JOIN accounts a ON a.account_sid = k.account_sid WHERE k.key_sid = :key_sid"""
 
 
@@ -46,6 +47,7 @@ class AccountRow(msgspec.Struct, frozen=True):
     secondary_hash: bytes | None = None
     secondary_sealed: bytes | None = None
     date_secondary: Millis | None = None
+    status: Status = "active"
 
 
 class Credential(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ class Credential(msgspec.Struct, frozen=True):
     role: Role
     date_expires: Millis | None
     ordinal: int
+    status: Status
 
 
 class _Count(msgspec.Struct, frozen=True):
@@ -207,3 +210,32 @@ async def note_uses(tx: Tx, uses: Sequence[tuple[KeySid, Millis]]) -> None:
     sql = """UPDATE keys SET date_last_used = :now
         WHERE key_sid = :key_sid AND (date_last_used IS NULL OR date_last_used < :now)"""
     await tx.write_many(sql, [{"key_sid": key_sid, "now": now} for key_sid, now in uses])
+
+
+async def find_tenant(source: Tx | Database, account_sid: AccountSid) -> Tenant | None:
+    """Read an account as the first account's operator sees it."""
+    sql = f"SELECT {_TENANT_COLUMNS} FROM accounts WHERE account_sid = :account_sid"
+    return await source.one(Tenant, sql, {"account_sid": account_sid})
+
+
+async def page_tenants(db: Database, *, key: tuple[int, str] | None, limit: int, newer: bool) -> list[Tenant]:
+    """Read accounts beside ``key`` (date_created, SID): older ones, newest first, or (``newer``) the reverse."""
+    sign, order = (">", "ASC") if newer else ("<", "DESC")
+    beside = f"WHERE (date_created, account_sid) {sign} (:created, :sid)" if key else ""
+    sql = f"""SELECT {_TENANT_COLUMNS} FROM accounts {beside}
+        ORDER BY date_created {order}, account_sid {order} LIMIT :limit"""
+    params: dict[str, str | int] = {"limit": limit}
+    if key:
+        params |= {"created": key[0], "sid": key[1]}
+    return await db.all(Tenant, sql, params)
+
+
+async def set_status(tx: Tx, account_sid: AccountSid, status: Status) -> None:
+    """Suspend an account, let it in again, or end it."""
+    sql = "UPDATE accounts SET status = :status WHERE account_sid = :account_sid"
+    await tx.run(sql, {"account_sid": account_sid, "status": status})
+
+
+async def delete(tx: Tx, account_sid: AccountSid) -> None:
+    """Remove an account that has nothing any more; if it has, ``ReferenceViolated`` comes out of the write."""
+    await tx.run("DELETE FROM accounts WHERE account_sid = :account_sid", {"account_sid": account_sid})

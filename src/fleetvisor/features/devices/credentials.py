@@ -17,10 +17,12 @@ TOKEN_PREFIX: Final = "fvd_"
 _BY_TOKEN: Final = """
 SELECT d.device_sid, d.account_sid, t.date_expires, d.access FROM device_tokens t
 JOIN devices d ON d.device_sid = t.device_sid
+JOIN accounts a ON a.account_sid = d.account_sid AND a.status = 'active'
 WHERE t.token_hash = :token_hash AND d.access <> 'disabled'"""
 _KEYS: Final = """
 SELECT k.point, k.account_sid, d.access FROM device_keys k
 JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
+JOIN accounts a ON a.account_sid = d.account_sid AND a.status = 'active'
 WHERE k.device_sid = :device_sid AND k.refused = 0 AND d.access <> 'disabled' ORDER BY k.date_created"""
 _KEY: Final = """
 SELECT k.device_sid, k.refused, d.access FROM device_keys k
@@ -33,6 +35,12 @@ PROVABLE: Final = """(
     OR EXISTS (SELECT 1 FROM device_keys k
         WHERE k.device_sid = d.device_sid AND k.account_sid = d.account_sid AND k.refused = 0)
     OR (d.by_gateway = 1 AND EXISTS (SELECT 1 FROM gateway_tokens g WHERE g.account_sid = d.account_sid)))"""
+_ELSEWHERE: Final = """
+SELECT k.device_sid, k.account_sid FROM device_keys k
+JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid AND d.access <> 'disabled'
+JOIN accounts a ON a.account_sid = k.account_sid AND a.status = 'active'
+WHERE k.key_hash = :key_hash AND k.account_sid <> :account_sid AND k.refused = 0
+ORDER BY k.date_created, k.account_sid LIMIT 1"""
 _INSERT_KEY: Final = """
 INSERT INTO device_keys (account_sid, key_hash, device_sid, point, date_created)
 VALUES (:account_sid, :key_hash, :device_sid, :point, :now)"""
@@ -87,6 +95,11 @@ class KeyOwner(msgspec.Struct, frozen=True):
     access: str | None
 
 
+class _Owner(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    account_sid: AccountSid
+
+
 class TokenRow(msgspec.Struct, frozen=True):
     """A device token by its hash."""
 
@@ -112,9 +125,21 @@ async def keys_of_enabled(db: Database, device_sid: str) -> list[KeyRow]:
     return await db.all(KeyRow, _KEYS, {"device_sid": device_sid})
 
 
-async def find_key(tx: Tx, account_sid: AccountSid, key_hash: str) -> KeyOwner | None:
+async def find_key(source: Tx | Database, account_sid: AccountSid, key_hash: str) -> KeyOwner | None:
     """Read whose a key is or was."""
-    return await tx.one(KeyOwner, _KEY, {"account_sid": account_sid, "key_hash": key_hash})
+    return await source.one(KeyOwner, _KEY, {"account_sid": account_sid, "key_hash": key_hash})
+
+
+async def find_elsewhere(tx: Tx, account_sid: AccountSid, key_hash: str) -> DeviceIdentity | None:
+    """Read which device of another account a key proves now."""
+    found = await tx.one(_Owner, _ELSEWHERE, {"account_sid": account_sid, "key_hash": key_hash})
+    return None if found is None else DeviceIdentity(found.device_sid, found.account_sid)
+
+
+async def forget_key(tx: Tx, account_sid: AccountSid, key_hash: str) -> None:
+    """Forget a key of a device that moved to another account: it may come back."""
+    sql = "DELETE FROM device_keys WHERE account_sid = :account_sid AND key_hash = :key_hash"
+    await tx.run(sql, {"account_sid": account_sid, "key_hash": key_hash})
 
 
 async def insert_key(tx: Tx, identity: DeviceIdentity, key_hash: str, point: bytes, now: Millis) -> None:

@@ -2,13 +2,15 @@
 
 The proof is judged before anything is looked up. Uses are counted by one compare-and-set in the transaction that makes
 the device, so that no interleaving lets in one too many. The same key enrols once: a repeat, as after a lost answer,
-gets the same SID and uses nothing. Spec: ``docs/reference/device-api.md``, Enrolment.
+gets the same SID and uses nothing. A key that proves a device of another account moves that device: its SID stays,
+all else that it had is removed. Spec: ``docs/reference/device-api.md``, Enrolment.
 """
 
 from typing import Final, NamedTuple
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.configs import store as configs_store
 from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices import labels as label_rules
 from fleetvisor.features.devices import store as devices_store
@@ -16,6 +18,8 @@ from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.events import store as events
 from fleetvisor.features.identity import store
 from fleetvisor.features.identity.model import Enrolled, EnrollmentToken, Grant, NewEnrollmentToken
+from fleetvisor.features.identity.refusals import Refusals, place_of
+from fleetvisor.features.updates import members, numbers
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import AccessDenied, Conflict, Invalid, NotFound, Unauthenticated
@@ -37,6 +41,7 @@ TOKEN_PREFIX: Final = "fve_"
 _SID_CHARS: Final = 32
 _NAME_CHARS_MAX: Final = 64
 _UNKNOWN: Final = "The enrolment token is not known."
+_OVER: Final = "The enrolment token is used up, over or revoked: ask for another."
 _NO_HASH: Final = bytes(32)
 
 
@@ -62,6 +67,7 @@ class Enrollment:
         self._limits = limits
         self._bus = bus
         self._audiences = audiences
+        self._refusals = Refusals(clock=clock, limits=limits)
 
     async def create(self, account_sid: AccountSid, grant: Grant) -> NewEnrollmentToken:
         """Make an enrolment token; its text is shown this once. Raises ``Invalid``, ``Conflict`` (too many)."""
@@ -139,29 +145,49 @@ class Enrollment:
         Raises ``Invalid`` (no P-256 key), ``Unauthenticated`` (token or proof), ``ClockSkew``, ``AccessDenied`` (the
         token is used up, over or revoked; the key is refused) and ``Conflict`` (the account is full).
         """
+        place = place_of(token, public_key, proof)
         try:
-            return await self._enroll(self._judge(token, public_key, proof))
-        except Unauthenticated as error:
-            error.identity = "ET" + token.removeprefix(TOKEN_PREFIX)[:_SID_CHARS]
+            self._refusals.check(place)
+            asked = self._judge(token, public_key, proof)
+            return await self._look_up(asked) or await self._enroll(asked)
+        except (Unauthenticated, AccessDenied) as error:
+            if isinstance(error, Unauthenticated):
+                error.identity = "ET" + token.removeprefix(TOKEN_PREFIX)[:_SID_CHARS]
+            if isinstance(error, Unauthenticated) or error.detail == _OVER:
+                self._refusals.note(place, error)
             raise
+
+    async def _look_up(self, asked: _Asked) -> Enrolled | None:
+        """Judge an enrolment by what is committed, without a transaction that writes; ``None``: it may let a device in.
+
+        Raises as ``enroll`` does. What it finds good is judged again in the transaction that makes the device.
+        """
+        secret = await store.find_secret(self._db, asked.token_sid)
+        account_sid, known = await _known(self._db, secret, asked)
+        if known is None:
+            grant = await store.find_grant(self._db, account_sid, asked.token_sid)
+            if grant is None or not _is_open(grant, self._clock.now()):
+                raise AccessDenied(_OVER)
+        return known
 
     async def _enroll(self, asked: _Asked) -> Enrolled:
         device_sid, now = new_device_sid(self._entropy), self._clock.now()
 
         async def body(tx: Tx) -> Enrolled:
             secret = await store.find_secret(tx, asked.token_sid)
-            known = secret.secret_hash if secret else _NO_HASH
-            if not same(known, asked.secret_hash) or secret is None:
-                raise Unauthenticated(_UNKNOWN)
-            owner = await rows.find_key(tx, secret.account_sid, asked.fingerprint)
-            if owner is not None:
-                if owner.refused or owner.access not in {"active", "waiting"}:
-                    raise AccessDenied("This key was a Device's that is disabled or removed: an operator must free it.")
-                return Enrolled(owner.device_sid, new=False)
+            account_sid, known = await _known(tx, secret, asked)
+            if known is not None:
+                return known
             if not await store.use_grant(tx, asked.token_sid, now):
-                raise AccessDenied("The enrolment token is used up, over or revoked: ask for another.")
-            await self._give_birth(tx, secret.account_sid, device_sid, asked, now)
-            return Enrolled(device_sid, new=True)
+                raise AccessDenied(_OVER)
+            before = await rows.find_elsewhere(tx, account_sid, asked.fingerprint)
+            if before is not None:
+                await _leave(tx, before, asked.fingerprint, now)
+            sid = device_sid if before is None else before.device_sid
+            await self._give_birth(tx, account_sid, sid, asked, now)
+            if before is not None:
+                await _note_moved(tx, DeviceIdentity(sid, account_sid), asked.fingerprint, now)
+            return Enrolled(sid, new=True)
 
         enrolled = await self._db.write(body)
         self._bus.ring((enrolled.device_sid,))
@@ -225,6 +251,55 @@ class Enrollment:
         await events.append(
             tx, account_sid=account_sid, type=f"enrollment_token.{what}", subject_sid=token_sid, now=now
         )
+
+
+async def _known(
+    source: Tx | Database, secret: store.Secret | None, asked: _Asked
+) -> tuple[AccountSid, Enrolled | None]:
+    """Return the token's account, and the device that the key is there already; ``None`` for a key that is nobody's.
+
+    Raises ``Unauthenticated`` for a token that is not known, ``AccessDenied`` for a key that is refused.
+    """
+    known = secret.secret_hash if secret else _NO_HASH
+    if not same(known, asked.secret_hash) or secret is None:
+        raise Unauthenticated(_UNKNOWN)
+    owner = await rows.find_key(source, secret.account_sid, asked.fingerprint)
+    if owner is None:
+        return secret.account_sid, None
+    if owner.refused or owner.access not in {"active", "waiting"}:
+        raise AccessDenied("This key was a Device's that is disabled or removed: an operator must free it.")
+    return secret.account_sid, Enrolled(owner.device_sid, new=False)
+
+
+def _is_open(grant: EnrollmentToken, now: Millis) -> bool:
+    is_over = grant.date_expires is not None and grant.date_expires <= now
+    return grant.uses < grant.uses_max and not grant.revoked and not is_over
+
+
+async def _leave(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) -> None:
+    """Remove a device from the account that it leaves, with all that it had there but its SID and the key it proved."""
+    account_sid, device_sid = device.account_sid, device.device_sid
+    await configs_store.delete_of_device(tx, account_sid, device_sid)
+    await rows.forget_key(tx, account_sid, fingerprint)
+    await rows.refuse_keys(tx, account_sid, device_sid)
+    await members.forget(tx, account_sid, device_sid)
+    await numbers.retire(tx, [device_sid])
+    await devices_store.delete(tx, account_sid, device_sid)
+    await devices_store.count_down(tx, account_sid)
+    await _note_moved(tx, device, fingerprint, now)
+
+
+async def _note_moved(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) -> None:
+    """Append the event of a move. It does not say which account the other one is."""
+    await events.append(
+        tx,
+        account_sid=device.account_sid,
+        type="device.moved",
+        subject_sid=device.device_sid,
+        device_sid=device.device_sid,
+        data={"fingerprint": fingerprint},
+        now=now,
+    )
 
 
 def _missing() -> NotFound:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database
+from fleetvisor.features.accounts.model import trust_bell
 from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.ground.clock import Clock, Millis
@@ -22,6 +23,7 @@ from fleetvisor.protocol import jws
 
 _TOKEN_CHARS_MAX: Final = 128  # of those that we make; a longer one is known by its hash, as a signed one
 _PER_DEVICE_MAX: Final = 8
+_TRUST: Final = trust_bell("")
 
 _Place = str | bytes
 
@@ -29,6 +31,7 @@ _Place = str | bytes
 class _Proven(NamedTuple):
     identity: DeviceIdentity
     expires: Millis | None
+    epoch: int = 0
 
 
 class Proofs:
@@ -43,6 +46,7 @@ class Proofs:
         self._audiences = audiences
         self._proven: dict[_Place, _Proven] = {}
         self._places: dict[str, list[_Place]] = {}
+        self._epochs: dict[str, int] = {}  # how often each account's trust was withdrawn
         bus.listen(self._hear)
 
     async def authenticate(self, token: str, *, waiting: bool = False) -> DeviceIdentity:
@@ -58,7 +62,7 @@ class Proofs:
         hashed = signed or len(token) > _TOKEN_CHARS_MAX
         place = sha256(token.encode("utf-8", "surrogatepass")).digest() if hashed else token
         known = self._proven.get(place) if self._bus.fresh else None
-        if known is not None:
+        if known is not None and known.epoch == self._epochs.get(known.identity.account_sid, 0):
             if known.expires is None or known.expires > self._clock.now():
                 return _admitted(known.identity, waiting=waiting)
             error = _over(signed=signed)
@@ -66,8 +70,9 @@ class Proofs:
             raise error
         with self._bus.watch() as rung:
             proven = await (self._prove_signed(token) if signed else self._prove_token(token))
-        if proven.identity.device_sid not in rung:
-            self._remember(place, proven)
+        identity = proven.identity
+        if rung.isdisjoint((identity.device_sid, trust_bell(identity.account_sid))):
+            self._remember(place, proven._replace(epoch=self._epochs.get(identity.account_sid, 0)))
         return _admitted(proven.identity, waiting=waiting)
 
     async def _prove_token(self, token: str) -> _Proven:
@@ -95,7 +100,7 @@ class Proofs:
         jws.check_audience(parsed.claims, self._audiences)
         expires = jws.check_times(parsed.claims, self._clock.now())
         keys = await rows.keys_of_enabled(self._db, device_sid)
-        if not jws.is_signed_by(parsed, tuple(key.point for key in keys), at_least=self._limits.credentials_max):
+        if not jws.is_signed_by(parsed, tuple(key.point for key in keys)):
             raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")
         return _Proven(DeviceIdentity(device_sid, keys[0].account_sid, keys[0].access == "waiting"), expires)
 
@@ -103,14 +108,19 @@ class Proofs:
         if len(self._proven) >= PROVEN_DEVICES.members_max:
             self._proven.clear()
             self._places.clear()
+        known = self._proven.get(place)
         self._proven[place] = proven
         places = self._places.setdefault(proven.identity.device_sid, [])
-        places.append(place)
+        if known is None or known.identity.device_sid != proven.identity.device_sid:
+            places.append(place)
         if len(places) > _PER_DEVICE_MAX:  # a device that signs a token for each request
             self._proven.pop(places.pop(0), None)
 
     def _hear(self, sids: frozenset[str]) -> None:
         for sid in sids:
+            if sid.startswith(_TRUST):
+                account_sid = sid.removeprefix(_TRUST)
+                self._epochs[account_sid] = self._epochs.get(account_sid, 0) + 1
             for place in self._places.pop(sid, ()):
                 self._proven.pop(place, None)
 

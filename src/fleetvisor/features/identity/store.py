@@ -70,10 +70,11 @@ async def find_grant(source: Tx | Database, account_sid: AccountSid, token_sid: 
     return await source.one(EnrollmentToken, sql, {"account_sid": account_sid, "token_sid": token_sid})
 
 
-async def find_secret(tx: Tx, token_sid: str) -> Secret | None:
+async def find_secret(source: Tx | Database, token_sid: str) -> Secret | None:
     """Read what an enrolment token is proven against."""
-    sql = "SELECT account_sid, secret_hash FROM enrollment_tokens WHERE token_sid = :token_sid"
-    return await tx.one(Secret, sql, {"token_sid": token_sid})
+    sql = """SELECT t.account_sid, t.secret_hash FROM enrollment_tokens t
+        JOIN accounts a ON a.account_sid = t.account_sid AND a.status = 'active' WHERE t.token_sid = :token_sid"""
+    return await source.one(Secret, sql, {"token_sid": token_sid})
 
 
 async def page_grants(
@@ -132,7 +133,8 @@ async def find_gateway(source: Tx | Database, account_sid: AccountSid) -> Gatewa
 
 async def find_gateway_by_token(source: Tx | Database, token_hash: bytes) -> GatewayRow | None:
     """Read whose a gateway token (by its SHA-256) is."""
-    sql = "SELECT account_sid, date_created FROM gateway_tokens WHERE token_hash = :token_hash"
+    sql = """SELECT g.account_sid, g.date_created FROM gateway_tokens g
+        JOIN accounts a ON a.account_sid = g.account_sid AND a.status = 'active' WHERE g.token_hash = :token_hash"""
     return await source.one(GatewayRow, sql, {"token_hash": token_hash})
 
 

@@ -107,8 +107,10 @@ async def count_all(tx: Tx, account_sid: AccountSid) -> tuple[int, int]:
 
 
 async def unfinished(db: Database) -> list[Rollout]:
-    """Read the rollouts of all accounts that may have something to do, the oldest first."""
-    sql = f"SELECT {_COLUMNS} FROM rollouts WHERE {UNDER_WAY} ORDER BY date_created, rollout_sid"
+    """Read the rollouts of all active accounts that may have something to do, the oldest first."""
+    sql = f"""SELECT {_COLUMNS} FROM rollouts WHERE {UNDER_WAY}
+            AND account_sid NOT IN (SELECT account_sid FROM accounts WHERE status <> 'active')
+        ORDER BY date_created, rollout_sid"""
     return await db.all(Rollout, sql, {})
 
 

@@ -35,8 +35,8 @@ def now_s(at):
     return at.clock.now() // 1000
 
 
-async def test_a_wrong_token_costs_the_same_whosever_it_claims_to_be(at, monkeypatch):
-    """The same look-ups and as many verifications: the device is unknown, has no key, one, several, or is disabled."""
+async def test_a_wrong_token_costs_the_same_whether_its_device_exists_or_not(at, monkeypatch):
+    """One look-up and one verification for a device that is unknown, has no key, one, or is disabled; n for n keys."""
     sids = ["UV" + "0" * 32, await at.device(), (await with_keys(at, 1))[0], (await with_keys(at, 3))[0]]
     disabled, _ = await with_keys(at, 2)
     await at.devices.update(at.account, disabled, DeviceChange(access="disabled"))
@@ -52,14 +52,14 @@ async def test_a_wrong_token_costs_the_same_whosever_it_claims_to_be(at, monkeyp
 
     monkeypatch.setattr(at.db, "all", read)
     monkeypatch.setattr(jws, "_verifies", verifies)
-    costs = set()
+    costs = []
     for sid in [*sids, disabled]:
         work.clear()
         with pytest.raises(Unauthenticated) as refused:
             await at.proofs.authenticate(Key().jwt(sid, AUDIENCE, now_s(at)))
         assert refused.value.identity == sid
-        costs.add(tuple(work))
-    assert costs == {("look-up", *["verification"] * LIMITS.credentials_max)}
+        costs.append((work.count("look-up"), work.count("verification")))
+    assert costs == [(1, 1), (1, 1), (1, 1), (1, 3), (1, 1)]
 
 
 async def test_a_token_is_verified_once_and_forgotten_at_the_bell(at, monkeypatch):

@@ -1,0 +1,1 @@
+"""What an account that ends has is removed."""
