@@ -6,6 +6,7 @@ that the time grows with the length alone. Deliberately includes no file. Spec: 
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -37,6 +38,12 @@ _PIECE: Final = re.compile(rf"{_WS}({_TEXT})", re.DOTALL)
 _HEX: Final = re.compile(r"\\x([0-9A-Fa-f]{2})")
 _SEPARATOR: Final = re.compile(rf"{_WS}([;,]?){_WS}")
 _SKIPPED_VALUES: Final = re.compile(rf"(?:(?:{_SCALAR}|{_TEXTS}){_WS},{_WS})*+", re.DOTALL)
+#: The settings whose values are kept: those that ``protocol/swupdate`` looks at.
+WANTED: Final = frozenset({"version", "hardware-compatibility", "filename", "sha256"})
+_UNWANTED = rf"(?!(?:{'|'.join(re.escape(name) for name in sorted(WANTED))})(?![-\w*]))"
+_SKIPPED: Final = re.compile(
+    rf"(?:{_UNWANTED}{_NAME}{_WS}[=:]{_WS}(?:{_SCALAR}|{_TEXTS}){_WS}[;,]?+{_WS})*+", re.DOTALL
+)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "v": "\v", "a": "\a", "b": "\b", '"': '"', "'": "'"}
 
 
@@ -56,20 +63,16 @@ class _Open:
 @dataclass(slots=True)
 class _Reading:
     text: str
-    wanted: frozenset[str]
-    skipped: re.Pattern[str]
     at: int = 0
     kept: int = 0
     escapes: int = 0
     stack: list[_Open] = field(default_factory=list["_Open"])
 
 
-def parse(text: str, wanted: frozenset[str]) -> Group:
+def parse(text: str) -> Group:
     """Read the settings of ``text``; numbers and booleans of wanted settings are ``None``. Raises ``Malformed``."""
-    names = "|".join(re.escape(name) for name in sorted(wanted))
-    skipped = rf"(?:(?!(?:{names})(?![-\w*])){_NAME}{_WS}[=:]{_WS}(?:{_SCALAR}|{_TEXTS}){_WS}[;,]?+{_WS})*+"
     root: Group = {}
-    reading = _Reading(text, wanted, re.compile(skipped, re.DOTALL), 1 if text.startswith("\ufeff") else 0)
+    reading = _Reading(text, 1 if text.startswith("\ufeff") else 0)
     reading.stack.append(_Open(root, "", keeps_texts=False))
     _pass(reading, _SPACE)
     while reading.stack:
@@ -88,7 +91,7 @@ def _step(reading: _Reading) -> None:
     inner = reading.stack[-1]
     key = ""
     if isinstance(inner.value, dict):
-        _pass(reading, reading.skipped)
+        _pass(reading, _SKIPPED)
         found = _KEY.match(reading.text, reading.at)
         if found is None:
             _close(reading, inner)
@@ -122,7 +125,7 @@ def _value(reading: _Reading, key: str) -> Value:
             return _open(reading, _Open({}, "}", keeps_texts=False))
         case "(" | "[" as opener:
             closer = ")" if opener == "(" else "]"
-            return _open(reading, _Open([], closer, keeps_texts=key in reading.wanted))
+            return _open(reading, _Open([], closer, keeps_texts=key in WANTED))
         case '"':
             found = _STRING.match(text, at)
             if found is None:
@@ -178,7 +181,7 @@ def _unescaped(reading: _Reading, raw: str) -> str:
         raise _fault(reading, f"it has more than {_ESCAPES_MAX} escapes in texts that matter")
     if raw.count('"') > _ESCAPES_MAX:
         raise _fault(reading, "one text is put together from too many pieces")
-    joined = "".join(piece[1][1:-1] for piece in _PIECE.finditer(raw)) if raw.count('"') > 2 else raw[1:-1]
+    joined = "".join(_pieces(raw)) if raw.count('"') > 2 else raw[1:-1]
     if "\\" not in joined:
         return joined
     parts: list[str] = []
@@ -188,6 +191,14 @@ def _unescaped(reading: _Reading, raw: str) -> str:
             shown = shown.replace(f"\\{letter}", character)
         parts.append(shown)
     return "\\".join(parts)
+
+
+def _pieces(raw: str) -> Iterator[str]:
+    """Yield the texts that stand side by side in ``raw``, without their quotes."""
+    at = 0
+    while (piece := _PIECE.match(raw, at)) is not None:
+        at = piece.end()
+        yield piece[1][1:-1]
 
 
 def _fault(reading: _Reading, why: str) -> Malformed:

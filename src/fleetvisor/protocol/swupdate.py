@@ -31,7 +31,6 @@ _DESCRIPTION_BYTES_MAX: Final = 256 << 10
 _REVISIONS_MAX: Final = 100
 _COMMAS_MAX: Final = 20_000
 _DEPTH_MAX: Final = libconfig.DEPTH_MAX
-_WANTED: Final = frozenset({"version", "hardware-compatibility", "filename", "sha256"})
 _SALTED: Final = b"Salted__"  # with which ``openssl enc`` begins
 _ASCII_TEXT: Final = bytes(range(9, 14)) + bytes(range(32, 127))
 _CHUNK_BYTES: Final = 1 << 20
@@ -136,7 +135,7 @@ def _describe(raw: bytes) -> dict[str, Any] | None:
         text = raw.decode("latin-1")  # a letter in a comment, say: nothing that is asked for is lost by it
     text = text.removeprefix("\ufeff")
     try:
-        tree = _of_json(text) if text.lstrip().startswith("{") else libconfig.parse(text, _WANTED)
+        tree = _of_json(text) if text.lstrip().startswith("{") else libconfig.parse(text)
     except (ValueError, RecursionError) as error:
         if _is_encrypted(raw):
             return None

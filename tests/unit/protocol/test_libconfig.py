@@ -7,11 +7,9 @@ import pytest
 
 from fleetvisor.protocol import libconfig
 
-WANTED = frozenset({"version", "filename", "sha256", "hardware-compatibility"})
-
 
 def parse(text):
-    return libconfig.parse(text, WANTED)
+    return libconfig.parse(text)
 
 
 @pytest.mark.parametrize(
