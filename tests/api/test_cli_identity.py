@@ -166,7 +166,9 @@ def test_for_eyes_lists_are_tables(eyes, pem):
     eyes("devices create looker")
     eyes("enrollment create batch --uses 7 --label site=graz --label ring=1")
     header, _rule, row = eyes("enrollment list").out.splitlines()[:3]
-    assert header.split() == ["NAME", "SID", "USES", "ENDS", "REVOKED", "CLASS", "LABELS"]
+    assert header.split() == [
+        "NAME", "SID", "USES", "ENDS", "REVOKED", "SECRETS", "WAITS", "CLASS", "LABELS",
+    ]  # fmt: skip
     assert row.split()[0] == "batch"
     assert "0 of 7" in row
     assert "ring=1 site=graz" in row

@@ -18,6 +18,7 @@ from tests.server import launch, running
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 CLIENTS = 1000
+MANY = {"FLEETVISOR_LIMIT_HELD_POLLS_PER_DEVICE_MAX": "1000"}  # few devices stand for a fleet here
 
 
 def free_port():
@@ -96,7 +97,7 @@ def abort(connection):
 
 def test_a_thousand_clients_that_vanish_while_held_leave_no_waiter(tmp_path, many_files):
     port = free_port()
-    with running(tmp_path / "data", "--metrics-port", str(port)) as server, Fleet(server, port) as fleet:
+    with running(tmp_path / "data", "--metrics-port", str(port), env=MANY) as server, Fleet(server, port) as fleet:
         devices = [fleet.register() for _ in range(10)]
         tags = {token: fleet.desired(token).headers["etag"] for _, token in devices}
         with ThreadPoolExecutor(8) as threads:
@@ -113,7 +114,7 @@ def test_a_thousand_clients_that_vanish_while_held_leave_no_waiter(tmp_path, man
 
 
 def test_a_shutdown_answers_a_hundred_held_polls_and_is_over_in_two_seconds(tmp_path):
-    server = launch(tmp_path / "data")
+    server = launch(tmp_path / "data", env=MANY)
     with Fleet(server) as fleet:
         _, token = fleet.register()
         etag = fleet.desired(token).headers["etag"]

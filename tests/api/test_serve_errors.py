@@ -294,8 +294,8 @@ def overwrite(path, start, content):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda path: overwrite(path, 0, b"garbage!" * 512), "restore it from a backup"),
-        (lambda path: overwrite(path, 4096, os.urandom(path.stat().st_size - 4096)), "restore it from a backup"),
+        (lambda path: overwrite(path, 0, b"garbage!" * 512), "estore it from a backup"),
+        (lambda path: overwrite(path, 4096, os.urandom(path.stat().st_size - 4096)), "estore it from a backup"),
         (lambda path: os.truncate(path, 0), "is empty, and"),
         (lambda path: (path.unlink(), path.mkdir()), "cannot be opened"),
     ],

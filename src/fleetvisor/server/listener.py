@@ -31,6 +31,7 @@ _BUFFER_MIN: Final = 8192  # hyper refuses less
 _RUNTIME_THREADS_MAX: Final = 4
 _START_S: Final = 10.0
 _PAUSE_S: Final = 0.01
+_TOLD_S: Final = 0.3  # in which an acceptor hears that it is to stop, also while many answers go out
 _ADVICE: Final = {
     errno.EADDRNOTAVAIL: "the address is none of this machine's; give another --host, 0.0.0.0 for all",
     errno.EACCES: "ports below 1024 need a privilege; give another --port",
@@ -107,7 +108,7 @@ class Doors:
             leaving.add(asyncio.create_task(self._listener.stop(), name="listener"))
         pending: set[asyncio.Task[None]] = set()
         if leaving:
-            await asyncio.sleep(_PAUSE_S)  # each of them is told first: a socket that is shut is an error to it
+            await asyncio.sleep(_TOLD_S)  # each of them is told first: a socket that is shut is an error to it
             self._refuse()
             _, pending = await asyncio.wait(leaving, timeout=drain_s)
         self.release()
