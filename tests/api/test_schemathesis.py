@@ -50,6 +50,7 @@ def world(tmp_path_factory):
     context = serving(memory(), tmp_path_factory.mktemp("schemathesis"))
     server = runner.run(context.__aenter__())
     runner.run(furnish(server.hands))
+    server.number = runner.run(server.hands.get("/v1/Devices/d"))["update"]["number"]
     server.runner = runner
     yield server
     runner.run(context.__aexit__(None, None, None))
@@ -92,6 +93,10 @@ def test_answers_keep_to_the_document(schema, world, operation_id):
                 case.path_parameters[name] = choices[pick]
         if operation_id == "UpdateDevice" and isinstance(case.body, dict) and case.body.get("TargetApp"):
             case.body |= {"TargetApp": "v1", "AppSid": "v1"}
+        if operation_id == "CreateKey" and len(str(case.body)) % 2:
+            case.body = {"Role": "viewer"}
+        if case.path_parameters.get("Number") == "1":
+            case.path_parameters["Number"] = str(world.number)
         if operation_id == "CreateApp" and isinstance(case.body, dict) and len(str(case.body)) % 2:
             case.body["File"] = simple_bundle()
         response = case.call(auth=world.hands.auth)
