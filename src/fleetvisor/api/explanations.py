@@ -17,6 +17,7 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
         "A boolean is not true or false, a PageSize is not a number from 1 on, a name or key breaks a rule.",
         "TargetApp names no App of this account.",
         "The path, the query or the form holds a NUL character or is not valid UTF-8.",
+        "The body ended early, or its chunks (Transfer-Encoding) are malformed.",
         "The uploaded bundle is malformed; the detail names the entry and the rule.",
         "The device request is not the JSON that the reference shows; the detail names the field.",
     ),

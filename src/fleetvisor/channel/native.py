@@ -28,7 +28,7 @@ from fleetvisor.web.answers import JSON, Answer, Header, json_answer
 from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches
 from fleetvisor.web.guard import ADDRESS, Guard
-from fleetvisor.web.requests import Receive, Request, Scope, Send, parse_media_type
+from fleetvisor.web.requests import Disconnected, Receive, Request, Scope, Send, parse_media_type
 
 T = TypeVar("T")
 
@@ -159,7 +159,7 @@ class Native:
         finally:
             self._hub.leave(held)
         if why is Wake.GONE:
-            return
+            raise Disconnected
         applied = (b"preference-applied", b"wait=%d" % wait_s)
         if why is Wake.BELL and not matches(poll.if_none_match, answer.etag):
             await self._send_whole(send, poll.identity, answer, applied, head=poll.head)

@@ -19,6 +19,7 @@ from fleetvisor.ground.disk import SENTENCES, fault_of
 from fleetvisor.ground.errors import (
     Conflict,
     InternalFault,
+    Invalid,
     MethodNotAllowed,
     NotFound,
     Problem,
@@ -38,6 +39,17 @@ Handler = Callable[[Request], Awaitable[Answer]]
 _PATH_CHARS_MAX: Final = 300
 _BUSY_RETRY_S: Final = 1
 _DISK_RETRY_S: Final = 10
+_CLOSE: Final[Header] = (b"connection", b"close")
+
+
+class BrokenBody(Invalid):
+    """The body ended early, or its chunks are malformed.
+
+    The server that reads it says the same of both, and of a client that is gone: that one never sees the answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("The body ended early, or its chunks (Transfer-Encoding) are malformed. Send it again, whole.")
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
@@ -127,7 +139,7 @@ class Edge:
         try:
             answer = await self._handle(request)
         except Disconnected:
-            return
+            answer = self._answer_to(request, BrokenBody())
         except Exception as error:  # noqa: BLE001  (whatever a handler raises must become an answer and a log line)
             answer = self._answer_to(request, error)
         extra = (*self._common, (b"twilio-request-id", request_sid.encode()))
@@ -140,6 +152,8 @@ class Edge:
         elif problem.status >= 500:
             self._log.error("request.failed", method=request.method, path=_shown(request), exc_info=error)
         headers: tuple[Header, ...] = (self._challenge,) if isinstance(problem, Unauthenticated) else ()
+        if isinstance(problem, BrokenBody):
+            headers = (_CLOSE,)
         if isinstance(problem, RateLimited):
             headers = problem.headers
         if isinstance(problem, MethodNotAllowed):

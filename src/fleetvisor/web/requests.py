@@ -25,7 +25,7 @@ _FIELDS_MAX: Final = 1000
 
 
 class Disconnected(Exception):
-    """The client went away before its request was whole."""
+    """The client went away before its request was whole, or sent a body that cannot be read to its end."""
 
 
 class Request:

@@ -133,9 +133,12 @@ async def test_only_faults_of_ours_are_logged_as_errors():
     assert isinstance(log.errors[0][1]["exc_info"], ZeroDivisionError)
 
 
-async def test_a_client_that_left_gets_nothing():
-    sent, log = await serve(raising(Disconnected()))
-    assert sent == []
+async def test_a_body_that_ended_early_is_400_on_a_connection_that_closes():
+    """The server below answers 500 where nothing is sent, and says the same of malformed chunks and of clients gone."""
+    (start, body), log = await serve(raising(Disconnected()))
+    assert start["status"] == 400
+    assert (b"connection", b"close") in start["headers"]
+    assert json.loads(body["body"])["code"] == 20001
     assert not log.errors
 
 
