@@ -169,7 +169,7 @@ async def test_a_large_layer_comes_in_pieces(worlds, world, device):
     _, layers = await worlds.app(world, device.account_sid, BIG, size=1 << 20)
     answer = await device.get(f"layers/{layers[0].digest}")
     assert answer.body == BIG
-    assert max(len(piece) for piece in device.pieces) <= 256 << 10
+    assert max(len(piece) for piece in device.pieces) <= 32 << 10
     part = await device.get(f"layers/{layers[0].digest}", ("Range", "bytes=1000-800000"))
     assert part.body == BIG[1000:800_001]
 

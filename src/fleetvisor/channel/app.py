@@ -13,11 +13,12 @@ from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel import openapi
 from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.download import Broken, Download
+from fleetvisor.channel.download import Abandoned, Broken, Download
 from fleetvisor.channel.endings import dated, faulty, no_method
 from fleetvisor.channel.hub import Hub
 from fleetvisor.channel.layers import LayerCache
 from fleetvisor.channel.native import Native
+from fleetvisor.channel.pace import Pace
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.desired import DesiredCache
@@ -68,9 +69,7 @@ class Channel:
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
     ) -> None:
         """Build the parts of the channel."""
-        self._clock = clock
-        self._urls = urls
-        self._log = log
+        self._clock, self._urls, self._log = clock, urls, log
         self._date = DateHeader()
         self._hub = Hub(bus=bus, held_max=limits.held_polls_max, per_device_max=limits.held_polls_per_device_max)
         self._native = Native(
@@ -95,6 +94,7 @@ class Channel:
             bus=bus,
             clock=clock,
             date=self._date,
+            pace=Pace(clock=clock, limits=limits),
         )
         self._routes = _routes(self._native, urls, limits)
         self._skin: Callable[[Handler], Edge] = partial(
@@ -128,6 +128,9 @@ class Channel:
                 return await self.download.layer(_digest(path, _LAYERS), scope, send)
             if path.startswith(_MANIFESTS) and scope["method"] in _READ:
                 return await self.download.manifest(_digest(path, _MANIFESTS), scope, send)
+        except Abandoned as error:
+            self._log.info("download.abandoned", path=path, reason=str(error))
+            raise
         except Broken:
             self._log.exception("request.broken", path=path)
             raise

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.download import Broken, Download
+from fleetvisor.channel.download import Abandoned, Broken, Download
 from fleetvisor.channel.endings import dated, faulty, no_method
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps.artifacts import Artifacts
@@ -116,6 +116,9 @@ class Ddi:
                 return await self._poll(raw, scope, receive, send)
             if b"/artifacts/" in raw and scope["method"] in _READ and not raw.endswith(b".MD5SUM"):
                 return await self._artifact(scope, receive, send)
+        except Abandoned as error:
+            self._log.info("download.abandoned", path=scope["path"], reason=str(error))
+            raise
         except Broken:
             self._log.exception("request.broken", path=scope["path"])
             raise

@@ -14,6 +14,7 @@ import msgspec
 from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.date import DateHeader
 from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
+from fleetvisor.channel.pace import Pace, TooSlow
 from fleetvisor.features.apps.damage import Damaged
 from fleetvisor.features.apps.model import LayerBlob
 from fleetvisor.features.apps.service import Apps
@@ -51,6 +52,10 @@ class Broken(Exception):
     """The bytes ended in the middle of an answer that has begun: only closing the connection says so."""
 
 
+class Abandoned(Broken):
+    """The device read its answer too slowly; it goes on by Range."""
+
+
 class _Asked(msgspec.Struct):
     """What a download's headers ask for."""
 
@@ -74,6 +79,7 @@ class Download:
         bus: Bus,
         clock: Clock,
         date: DateHeader,
+        pace: Pace,
     ) -> None:
         """Keep what the calls need, and listen to the bells of apps."""
         self._proofs = proofs
@@ -83,6 +89,7 @@ class Download:
         self._bus = bus
         self._clock = clock
         self._date = date
+        self._pace = pace
         self._places: dict[tuple[AccountSid, str], LayerBlob] = {}
         bus.listen(self._hear)
 
@@ -183,19 +190,22 @@ class Download:
         end: int,
         sent: Callable[[], None],
     ) -> None:
-        """Send in pieces, each when the one before is under way: a slow device costs one piece of memory.
+        """Send in pieces, each when there is room for it: a slow device costs a few pieces of memory.
 
         ``sent`` is called after each, because a device that takes bytes is heard of.
         """
         begun = False
         try:
-            async with aclosing(self._cache.chunks(content, start, end)) as pieces:
-                async for piece in pieces:
-                    if not begun:  # only now: what fails before the first piece can still be answered with an error
-                        await send(begin)
-                        begun = True
-                    await send({"type": "http.response.body", "body": piece, "more_body": True})
-                    sent()
+            with self._pace.place():
+                async with aclosing(self._cache.chunks(content, start, end)) as pieces:
+                    async for piece in pieces:
+                        if not begun:  # only now: what fails before the first piece can be answered with an error
+                            await send(begin)
+                            begun = True
+                        await self._pace.send(send, {"type": "http.response.body", "body": piece, "more_body": True})
+                        sent()
+        except TooSlow as error:
+            raise Abandoned(f"layer {content.digest}: {error}") from error
         except Exception as error:
             if begun:
                 raise Broken(f"layer {content.digest} ended early") from error

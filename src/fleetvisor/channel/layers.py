@@ -15,7 +15,7 @@ from fleetvisor.blobs.store import BlobDamaged, BlobMark, Blobs
 from fleetvisor.features.apps.damage import Damage, Damaged
 from fleetvisor.features.apps.model import LayerBlob
 
-CHUNK_BYTES: Final = 256 << 10
+CHUNK_BYTES: Final = 32 << 10
 _PROVED_MAX: Final = 10_000
 
 

@@ -93,6 +93,15 @@ class Limits:
     held_polls_max: int = _bound(100_000, "answered at once", "polls held at one time by one server")
     held_polls_per_device_max: int = _bound(4, "answered at once", "polls of one device held at one time")
     layer_cache_bytes: int = _bound(256 << 20, "read from disk", "memory for layers that devices download")
+    downloads_bytes_max: int = _bound(
+        1 << 30, "503, 20503", "memory for downloads under way that are larger than 32 KiB, 288 KiB for each"
+    )
+    download_bytes_min: int = _bound(
+        4 << 10, "the connection closes", "bytes of a download that a device reads in download_window_s (0: no limit)"
+    )
+    download_window_s: int = _bound(
+        60, "none", "time in which a device reads download_bytes_min, seen in pieces of 32 KiB"
+    )
     connections_max: int = _bound(0, "the connection waits", "open connections (0: from the descriptor limit)")
     connections_per_address_max: int = _bound(
         10_000,

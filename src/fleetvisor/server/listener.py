@@ -30,6 +30,9 @@ KEEP_ALIVE_S: Final = 75  # longer than the 60 s between polls, so that a device
 _BUFFER_MIN: Final = 8192  # hyper refuses less
 _RUNTIME_THREADS_MAX: Final = 4
 _START_S: Final = 10.0
+_NOTSENT_LOWAT: Final[int] = getattr(socket, "TCP_NOTSENT_LOWAT", 25)
+_UNSENT_BYTES_MAX: Final = 128 << 10  # of one connection, in the kernel, beyond what is on its way
+_UNREAD_S: Final = 600  # a connection whose client takes nothing for so long is closed by the kernel
 _PAUSE_S: Final = 0.01
 _TOLD_S: Final = 0.3  # in which an acceptor hears that it is to stop, also while many answers go out
 _ADVICE: Final = {
@@ -70,6 +73,8 @@ class Doors:
         try:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted connections have it from here
+            taken.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
+            taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNREAD_S * 1000)
             taken.bind((self._address, port))  # without SO_REUSEPORT: fails while anybody listens there
         except OSError as error:
             taken.close()
