@@ -35,10 +35,6 @@ _PERCENT_DIGITS_MAX: Final = 12
 _SAVED_MS: Final = 1000
 _EARNED_MS: Final = 60_000 + _SAVED_MS  # in which a minute's starts are earned: a minute never has more of them
 _ALWAYS: Final = Millis(0)
-SKIP_REASONS: Final = (
-    "hardware", "security_counter", "penalty", "disabled", "waiting", "damaged", "previous_unknown",
-    "previous_removed",
-)  # fmt: skip
 
 SkipReason = Literal[
     "hardware", "security_counter", "penalty", "disabled", "waiting", "damaged", "previous_unknown", "previous_removed"
