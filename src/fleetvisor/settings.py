@@ -69,6 +69,12 @@ class Settings(BaseSettings):
         description="whom devices' signed tokens may be for, in place of the public URL: name an old one here too, so"
         " that a changed URL locks no device out; may be repeated",
     )
+    hsts_s: int = Field(
+        0,
+        ge=0,
+        description="seconds for which browsers call the public name by HTTPS only (Strict-Transport-Security);"
+        " 0 says nothing of it",
+    )
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="a port of 127.0.0.1 for metrics in Prometheus' format; none without it"
     )

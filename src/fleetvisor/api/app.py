@@ -21,6 +21,7 @@ from fleetvisor.web.auth import BASIC_CHALLENGE, parse_basic
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.problems import Edge, Handler
 from fleetvisor.web.requests import FORM, Fields, Receive, Request, Scope, Send, parse_media_type
+from fleetvisor.web.safety import NO_STORE
 from fleetvisor.web.scans import Scans
 from fleetvisor.web.urls import Urls
 
@@ -73,7 +74,7 @@ class Api:
             )
 
         self._skin = skin
-        self._versioned = skin(self._operate, BASIC_CHALLENGE, _CORS)
+        self._versioned = skin(self._operate, BASIC_CHALLENGE, (*_CORS, NO_STORE))
         self._open = skin(self._page, BASIC_CHALLENGE, ())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

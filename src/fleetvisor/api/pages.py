@@ -16,6 +16,7 @@ from fleetvisor.api.explanations import CAUSES, kinds, message_of
 from fleetvisor.ground.errors import NotFound, Problem, Unavailable
 from fleetvisor.obs.health import Health
 from fleetvisor.web.answers import HTML, JSON, Answer, Header, json_answer
+from fleetvisor.web.safety import NO_STORE
 from fleetvisor.web.urls import Urls
 
 _POLICY: Final = (
@@ -24,7 +25,6 @@ _POLICY: Final = (
 )
 _SAFE: Final[tuple[Header, ...]] = (
     (b"content-security-policy", _POLICY),
-    (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
 _UNFIT_RETRY_S: Final = 5
@@ -106,7 +106,7 @@ class Pages:
             found["degraded"] = report.degraded
         if report.ages_s:
             found["jobs"] = report.ages_s
-        return Answer(200, msgspec.json.encode(found), (JSON, (b"cache-control", b"no-store")))
+        return Answer(200, msgspec.json.encode(found), (JSON, NO_STORE))
 
 
 def _listed(kind: type[Problem], urls: Urls) -> dict[str, object]:

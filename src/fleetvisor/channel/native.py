@@ -29,6 +29,7 @@ from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches
 from fleetvisor.web.guard import ADDRESS, Guard
 from fleetvisor.web.requests import Disconnected, Receive, Request, Scope, Send, parse_media_type
+from fleetvisor.web.safety import NO_STORE
 
 T = TypeVar("T")
 
@@ -128,14 +129,14 @@ class Native:
             if "\0" in item.key:
                 raise Invalid(f"The body must not contain NUL - at `$.items[{place}].key`")
         answer = await self._configs.fetch(identity.account_sid, identity.device_sid, items)
-        return json_answer(answer, headers=((b"cache-control", b"no-store"),))
+        return json_answer(answer, headers=(NO_STORE,))
 
     async def enroll(self, request: Request) -> Answer:
         """Answer ``POST /device/v1/enroll``: 201 with the SID of a new device, 200 with the one that its key has."""
         asked = await self._decode(request, _enroll)
         enrolled = await self._enrollment.enroll(asked.token, asked.public_key, asked.proof)
         answer = EnrollAnswer(enrolled.device_sid)
-        return json_answer(answer, 201 if enrolled.new else 200, headers=((b"cache-control", b"no-store"),))
+        return json_answer(answer, 201 if enrolled.new else 200, headers=(NO_STORE,))
 
     async def authenticate(self, request: Request) -> DeviceIdentity:
         """Give the device that a request's token proves, and note that it was there.

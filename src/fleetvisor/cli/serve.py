@@ -66,6 +66,10 @@ _Audiences = Annotated[
         metavar="URL", help="Whom devices' signed tokens may be for; the public URL if absent; may be repeated."
     ),
 ]
+_Hsts = Annotated[
+    int | None,
+    typer.Option(metavar="SECONDS", help="For how long browsers call the public name by HTTPS only; 0 if absent: off."),
+]
 _MetricsPort = Annotated[
     int | None, typer.Option(metavar="PORT", help="Serve metrics for Prometheus on this port of 127.0.0.1.")
 ]
@@ -87,6 +91,7 @@ def serve(
     blobs_lost: _BlobsLost = False,
     trusted_proxy: _TrustedProxy = None,
     audiences: _Audiences = None,
+    hsts_s: _Hsts = None,
     metrics_port: _MetricsPort = None,
     log_level: _LogLevel = None,
     json: Json = False,
@@ -112,6 +117,7 @@ def serve(
         "blobs_lost": blobs_lost or None,
         "trusted_proxy": tuple(trusted_proxy) if trusted_proxy else None,
         "audiences": tuple(audiences) if audiences else None,
+        "hsts_s": hsts_s,
         "metrics_port": metrics_port,
         "log_level": log_level,
     }

@@ -73,6 +73,7 @@ from fleetvisor.server.disks import LOOK_S, Disks
 from fleetvisor.web.address import Addresses, Network
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.requests import Receive, Scope, Send
+from fleetvisor.web.safety import made_safe
 from fleetvisor.web.scans import Scans
 from fleetvisor.web.urls import Urls
 
@@ -132,6 +133,7 @@ def build(
     audiences: tuple[str, ...] = (),
     proxies: tuple[Network, ...] = (),
     ca_pem: bytes | None = None,
+    hsts_s: int = 0,
     log: Any = None,  # noqa: ANN401  (structlog's bound loggers have no common type)
 ) -> World:
     """Build a server; ``spool`` is a folder for uploads on their way, ``base_url`` the public one.
@@ -252,7 +254,7 @@ def build(
         log=log,
     )
     world = World(
-        app=_dispatch(guard, api, channel, hawkbit),
+        app=made_safe(_dispatch(guard, api, channel, hawkbit), hsts_s),
         jobs=(
             Job("presence", 1.0, presence.flush),
             Job("keys", 5.0, accounts.flush),

@@ -235,6 +235,7 @@ class _Process:
             audiences=self._settings.audiences,
             proxies=self._settings.proxies,
             ca_pem=authority.pem if authority else None,
+            hsts_s=self._settings.hsts_s,
         )
 
     async def _open_database(self) -> Database:
