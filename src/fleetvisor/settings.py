@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     tls_check_s: int = Field(
         3600, ge=1, description="seconds after which the certificate and its files are looked at again"
     )
+    new_ca: bool = Field(
+        False,
+        description="make another CA in place of one that is not valid now; devices must then be given the new ca.pem",
+    )
     database: str | None = Field(None, description="postgresql://…, in place of SQLite in the data directory")
     seal_key_file: tuple[Path, ...] = Field(
         (), description="files of 32 random bytes that seal secrets at rest; the first one seals, all open"

@@ -24,6 +24,7 @@ import typer
 
 from fleetvisor.cli.checks import Check, Verdict
 from fleetvisor.cli.doctor_blobs import blob_check, count_layers
+from fleetvisor.cli.doctor_certificates import authority_check
 from fleetvisor.cli.doctor_database import judge_database
 from fleetvisor.cli.options import Failure, Session
 from fleetvisor.client.answers import ApiProblem, Unreachable
@@ -76,6 +77,7 @@ def _examine(session: Session, blobs: bool) -> Iterator[Check]:
     if session.data is not None:
         try:
             yield from directory_checks(session.data)
+            yield from authority_check(session.data)
             if session.data.is_dir():
                 yield judge_disk(shutil.disk_usage(session.data).free)
                 if (database := session.data / "fleetvisor.db").is_file():
@@ -235,7 +237,10 @@ def _certificate(server: Server, tls: ssl.SSLContext) -> Check:
         ):
             certificate = sealed.getpeercert() or {}
     except ssl.SSLCertVerificationError as error:
-        advice = "Check that the CA file belongs to this server; restart it if its certificate ran out."
+        advice = (
+            "Check that the CA file belongs to this server; restart it if its certificate ran out; and see what is said"
+            " of the clock and, with --data, of the CA."
+        )
         return Check("certificate", Verdict.FAIL, f"not trusted for {server.host}: {error.verify_message}", advice)
     except OSError as error:
         return Check("certificate", Verdict.FAIL, f"cannot connect: {error}", "Check that the server runs.")

@@ -38,6 +38,12 @@ _TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The private 
 _TlsCheck = Annotated[
     int | None, typer.Option(metavar="SECONDS", help="How often to look at the certificate's files, 3600 if absent.")
 ]
+_NewCa = Annotated[
+    bool,
+    typer.Option(
+        "--new-ca", help="Make another CA in place of one that is not valid now; give devices the new ca.pem then."
+    ),
+]
 _DatabaseUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="postgresql://…; if absent, SQLite in the data directory.")
 ]
@@ -85,6 +91,7 @@ def serve(
     tls_cert: _TlsCert = None,
     tls_key: _TlsKey = None,
     tls_check_s: _TlsCheck = None,
+    new_ca: _NewCa = False,
     database: _DatabaseUrl = None,
     seal_key_file: _SealKeyFile = None,
     blobs: _BlobDirectory = None,
@@ -111,6 +118,7 @@ def serve(
         "tls_cert": tls_cert,
         "tls_key": tls_key,
         "tls_check_s": tls_check_s,
+        "new_ca": new_ca or None,
         "database": database,
         "seal_key_file": tuple(seal_key_file) if seal_key_file else None,
         "blobs": blobs,

@@ -75,6 +75,16 @@ def make_authority(now: Millis) -> Authority:
     return Authority(certificate.public_bytes(serialization.Encoding.PEM), key)
 
 
+def why_not_valid(certificate: x509.Certificate, now: Millis) -> str | None:
+    """Return why a CA is not valid at ``now``, or ``None`` when it is: its dates come from a clock that was wrong."""
+    at = moment(now)
+    if at < certificate.not_valid_before_utc:
+        return f"it begins on {certificate.not_valid_before_utc:%Y-%m-%d}, and the clock says {at:%Y-%m-%d}"
+    if at > certificate.not_valid_after_utc:
+        return f"it ended on {certificate.not_valid_after_utc:%Y-%m-%d}, and the clock says {at:%Y-%m-%d}"
+    return None
+
+
 def render_key(key: ec.EllipticCurvePrivateKey) -> bytes:
     """Give a private key as PKCS#8 PEM, unencrypted: who calls seals it or writes it 0600."""
     return key.private_bytes(

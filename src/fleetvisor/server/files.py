@@ -19,7 +19,7 @@ import msgspec
 
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.disk import SENTENCES, Fault, fault_of
-from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key
+from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key, why_not_valid
 from fleetvisor.pki.seal import KEY_BYTES
 from fleetvisor.pki.serving import Serving, issue, must_renew
 
@@ -182,12 +182,29 @@ class DataDirectory:
         write_private(path, entropy.token(KEY_BYTES))
         return path
 
-    def authority(self, clock: Clock) -> Authority:
-        """Give the local CA, made at first start. Raises ``StartFault`` for a file that is not a CA."""
+    def authority(self, clock: Clock, *, anew: bool = False) -> Authority:
+        """Return the local CA, made at first start, and with ``anew`` in place of one that is not valid now.
+
+        Raises ``StartFault`` for a file that is not a CA, and for a CA that is not valid now.
+        """
         path = self.tls / "ca.key"
         if not path.exists():
-            made = make_authority(clock.now())
-            write_private(path, made.pem + render_key(made.key))
+            self._make_authority(path, clock)
+        found = self._load_authority(path)
+        if anew and why_not_valid(found.certificate, clock.now()):
+            path.rename(path.with_name(f"ca-until-{clock.now()}.key"))
+            self._make_authority(path, clock)
+            found = self._load_authority(path)
+        demand_valid(found, clock)
+        return found
+
+    @staticmethod
+    def _make_authority(path: Path, clock: Clock) -> None:
+        made = make_authority(clock.now())
+        write_private(path, made.pem + render_key(made.key))
+
+    @staticmethod
+    def _load_authority(path: Path) -> Authority:
         try:
             return load_authority(path.read_bytes())
         except (OSError, ValueError) as error:
@@ -216,6 +233,16 @@ class DataDirectory:
     def write_credentials(self, credentials: Credentials) -> None:
         """Write the operator's credentials file anew, whole."""
         write_private(self.credentials, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
+
+
+def demand_valid(authority: Authority, clock: Clock) -> None:
+    """Raise ``StartFault`` for a CA that is not valid now: whoever checks certificates would refuse all of its own."""
+    why = why_not_valid(authority.certificate, clock.now())
+    if why is not None:
+        raise StartFault(
+            f"The local CA is not valid now: {why}. Set this machine's clock, if that is wrong. Else the CA was made"
+            " while the clock was wrong: start with --new-ca, and give the new ca.pem to every device and program."
+        )
 
 
 def write_private(path: Path, content: bytes) -> None:

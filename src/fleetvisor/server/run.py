@@ -266,9 +266,9 @@ class _Process:
         if self._settings.tls_cert is not None:
             return None
         if self._settings.database is None:
-            authority = self._data.authority(self._clock)
+            authority = self._data.authority(self._clock, anew=self._settings.new_ca)
         else:
-            authority = await shared.shared_authority(db, seal, self._clock)
+            authority = await shared.shared_authority(db, seal, self._clock, anew=self._settings.new_ca)
         self._data.publish(authority)
         return authority
 

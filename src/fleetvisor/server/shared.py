@@ -10,9 +10,9 @@ import msgspec
 
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.ground.clock import Clock
-from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key
+from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key, why_not_valid
 from fleetvisor.pki.seal import Seal, SealFault, key_id_of
-from fleetvisor.server.files import StartFault
+from fleetvisor.server.files import StartFault, demand_valid
 
 _CA: Final = "ca"
 _CA_CONTEXT: Final = b"keepsake\0ca"
@@ -58,20 +58,41 @@ def missing_key(key: str) -> StartFault:
     )
 
 
-async def shared_authority(db: Database, seal: Seal, clock: Clock) -> Authority:
-    """Give the CA of all nodes, made by the first of them. Raises ``StartFault`` when it does not open."""
+async def shared_authority(db: Database, seal: Seal, clock: Clock, *, anew: bool = False) -> Authority:
+    """Return the CA of all nodes, made by the first of them, and with ``anew`` in place of one that is not valid now.
+
+    Raises ``StartFault`` when it does not open, or is not valid now.
+    """
     kept = await db.one(_Kept, _KEPT, {"name": _CA})
     if kept is None:
-        made = make_authority(clock.now())
-        sealed = seal.seal(made.pem + render_key(made.key), _CA_CONTEXT)
+        kept = await _keep_ca(db, _KEEP, {"name": _CA, "value": _sealed_ca(seal, clock)})
+    found = _opened(kept, seal)
+    if anew and why_not_valid(found.certificate, clock.now()):
+        params = {"name": _CA, "fresh": _sealed_ca(seal, clock), "stale": kept.value}
+        found = _opened(await _keep_ca(db, _RESEAL, params), seal)
+    demand_valid(found, clock)
+    return found
 
-        async def body(tx: Tx) -> None:
-            await tx.run(_KEEP, {"name": _CA, "value": sealed})
 
-        await db.write(body)
-        kept = await db.one(_Kept, _KEPT, {"name": _CA})
+async def _keep_ca(db: Database, statement: str, params: dict[str, str | bytes]) -> _Kept:
+    """Keep a CA unless another node was faster; return the one that is kept."""
+
+    async def body(tx: Tx) -> None:
+        await tx.run(statement, params)
+
+    await db.write(body)
+    kept = await db.one(_Kept, _KEPT, {"name": _CA})
     if kept is None:
         raise AssertionError("the CA was kept a moment ago")
+    return kept
+
+
+def _sealed_ca(seal: Seal, clock: Clock) -> bytes:
+    made = make_authority(clock.now())
+    return seal.seal(made.pem + render_key(made.key), _CA_CONTEXT)
+
+
+def _opened(kept: _Kept, seal: Seal) -> Authority:
     try:
         return load_authority(seal.unseal(kept.value, _CA_CONTEXT))
     except (SealFault, ValueError) as error:

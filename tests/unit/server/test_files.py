@@ -9,6 +9,8 @@ import textwrap
 
 import pytest
 
+from fleetvisor.cli.checks import Verdict
+from fleetvisor.cli.doctor_certificates import authority_check
 from fleetvisor.ground.clock import Millis
 from fleetvisor.pki.ca import make_authority
 from fleetvisor.reality import RealClock, RealEntropy
@@ -198,3 +200,39 @@ def test_leftovers_of_a_killed_process_are_removed_and_nothing_else(data):
     data.clear_leftovers()
     left = {path.relative_to(data.root) for path in data.root.rglob("*") if path.is_file()}
     assert left == {path.relative_to(data.root) for path in kept}
+
+
+class _At(RealClock):
+    """A clock that stands at a time of its own."""
+
+    def __init__(self, now):
+        self._now = now
+
+    def now(self):
+        return self._now
+
+
+@pytest.mark.parametrize(("made", "why"), [(0, "ended on 1989"), (4_000_000_000_000, "begins on 2096")])
+def test_a_ca_that_is_not_valid_now_is_told_of_and_made_anew_when_told(data, made, why):
+    old = data.authority(_At(made))
+    data.publish(old)
+    with pytest.raises(StartFault, match=rf"{why}.*clock.*--new-ca"):
+        data.authority(RealClock())
+    (told,) = authority_check(data.root)
+    assert (told.check, told.verdict) == ("CA", Verdict.FAIL)
+    assert why in told.finding
+    assert "--new-ca" in told.advice
+    new = data.authority(RealClock(), anew=True)
+    assert new.fingerprint != old.fingerprint
+    data.publish(new)
+    assert [check.verdict for check in authority_check(data.root)] == [Verdict.OK]
+    (kept,) = data.tls.glob("ca-until-*.key")
+    assert kept.read_bytes().startswith(old.pem), "the old one stays, to go back to"
+    assert data.authority(RealClock(), anew=True).pem == new.pem, "a CA that is valid is never replaced"
+
+
+def test_the_doctor_says_nothing_of_a_ca_that_nobody_serves_by(data):
+    assert list(authority_check(data.root)) == []
+    data.publish(data.authority(_At(0)))
+    data.write_credentials(Credentials("https://a", "AC", "t", None, "https://a"))
+    assert list(authority_check(data.root)) == []

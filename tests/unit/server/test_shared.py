@@ -80,3 +80,25 @@ async def test_the_ca_is_sealed_in_the_database_and_moves_to_a_new_key(db):
 
 async def test_there_may_be_no_ca_to_seal_anew(db):
     assert await shared.reseal_authority(db, seal(NEW)) == 0
+
+
+class _At(RealClock):
+    """A clock that stands at a time of its own."""
+
+    def __init__(self, now):
+        self._now = now
+
+    def now(self):
+        return self._now
+
+
+@pytest.mark.parametrize(("made", "why"), [(0, "ended on 1989"), (4_000_000_000_000, "begins on 2096")])
+async def test_a_shared_ca_that_is_not_valid_now_is_refused_and_made_anew_once_when_told(db, made, why):
+    old = await shared.shared_authority(db, seal(OLD), _At(made))
+    with pytest.raises(StartFault, match=rf"{why}.*--new-ca"):
+        await shared.shared_authority(db, seal(OLD), RealClock())
+    new = await shared.shared_authority(db, seal(OLD), RealClock(), anew=True)
+    assert new.pem != old.pem
+    for anew in (False, True):
+        again = await shared.shared_authority(db, seal(OLD), RealClock(), anew=anew)
+        assert again.pem == new.pem, "a CA that is valid is never replaced"
