@@ -214,8 +214,8 @@ def test_env_gives_a_shell_what_other_programs_need(data):
 def test_the_doctor_finds_a_new_server_well(cli):
     found = {check["check"]: check["verdict"] for check in cli("doctor")}
     assert set(found) == {
-        "lock", "modes", "sealing keys", "disk", "descriptors", "public name", "certificate", "health", "clock",
-        "credentials", "database", "firmware",
+        "lock", "modes", "owner", "sealing keys", "CA", "disk", "descriptors", "public name", "certificate", "health",
+        "clock", "credentials", "database", "firmware",
     }  # fmt: skip
     assert "fail" not in found.values()
 

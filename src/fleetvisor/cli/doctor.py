@@ -123,6 +123,7 @@ def directory_checks(directory: Path) -> Iterator[Check]:
         yield Check("modes", Verdict.FAIL, f"others may read {listed}", f"Run: chmod go= {listed}")
     else:
         yield Check("modes", Verdict.OK, "only their owner may read the keys and credentials")
+    yield judge_owner(directory.stat().st_uid, os.geteuid())
     keys = sorted(directory.glob("keys/seal-*.key"))
     wrong = [path.name for path in keys if path.stat().st_size != 32]
     if wrong:
@@ -133,6 +134,14 @@ def directory_checks(directory: Path) -> Iterator[Check]:
     else:
         advice = "Right if the server is given --seal-key-file; else put back DIR/keys."
         yield Check("sealing keys", Verdict.WARN, "none in the data directory", advice)
+
+
+def judge_owner(owner: int, here: int) -> Check:
+    """Judge whether the data directory is of the user who looks, as it must be of the one who serves."""
+    if owner == here:
+        return Check("owner", Verdict.OK, "the data directory is yours")
+    advice = "Run doctor and serve as that user, or change the owner: who owns the keys may read and replace them."
+    return Check("owner", Verdict.WARN, f"the data directory belongs to user {owner}, and this is user {here}", advice)
 
 
 def judge_disk(free_bytes: int) -> Check:

@@ -5,6 +5,7 @@ serve with. Files of an operator are tried by the library that serves before the
 (``server/tls_trial``). ``server/listener`` takes what is new into use.
 """
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -149,3 +150,23 @@ def _read(option: str, path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise StartFault(f"{option} {path} cannot be read: {error.strerror}.") from error
+
+
+def name_warnings(path: Path | None, host: str) -> list[str]:
+    """Return a warning when a certificate of the operator's does not carry the public name; RFC 9525."""
+    if path is None:
+        return []
+    certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    try:
+        held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        held = x509.SubjectAlternativeName([])
+    try:
+        found = ip_address(host) in held.get_values_for_type(x509.IPAddress)
+    except ValueError:
+        name = host.rstrip(".").lower()
+        names = {text.rstrip(".").lower() for text in held.get_values_for_type(x509.DNSName)}
+        found = name in names or f"*.{name.partition('.')[2]}" in names
+    if found:
+        return []
+    return [f"--tls-cert {path} does not carry the name {host}: clients refuse it. Renew it with that subjectAltName."]

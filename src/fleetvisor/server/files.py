@@ -128,6 +128,21 @@ class DataDirectory:
         """The operator's credentials."""
         return self.root / "credentials.json"
 
+    def warnings(self) -> list[str]:
+        """Return what an operator should know of who owns the directory, and who may read its keys."""
+        found: list[str] = []
+        owner = self.root.stat().st_uid
+        if owner != os.geteuid():
+            found.append(
+                f"The data directory {self.root} belongs to user {owner}, who may read and replace its keys: run the"
+                " server as that user, or change the owner."
+            )
+        secret = (*self.keys.iterdir(), *self.tls.iterdir())
+        loose = [str(path) for path in secret if stat.S_IMODE(path.stat().st_mode) & 0o077]
+        if loose:
+            found.append(f"Others may read keys of the server. Run: chmod go= {' '.join(sorted(loose))}")
+        return found
+
     def hold(self) -> None:
         """Take the lock until this process ends. Raises ``Occupied`` naming who holds it, or ``StartFault``."""
         try:

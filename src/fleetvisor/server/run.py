@@ -33,7 +33,7 @@ from fleetvisor.reality import RealClock, RealEntropy, Threads
 from fleetvisor.server import descriptors, shared
 from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import Asgi, World, build
-from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate
+from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate, name_warnings
 from fleetvisor.server.databases import open_local, open_shared
 from fleetvisor.server.descriptors import Shares
 from fleetvisor.server.ending import first, leave_now, tell
@@ -368,7 +368,8 @@ class _Process:
     def _tell_how_to_call(self, account: NewAccount, authority: Authority | None, port: int) -> None:
         settings = self._settings
         base, local = settings.base_url(port), settings.local_url(port)
-        warnings = tuple(settings.warnings(port))
+        named = name_warnings(settings.tls_cert, settings.public_host)
+        warnings = (*settings.warnings(port), *named, *self._data.warnings())
         _log.info("server.ready", base_url=base, local_url=local, data=str(self._data.root), pid=os.getpid())
         for warning in warnings:
             _log.warning("server.name", warning=warning)

@@ -35,7 +35,12 @@ def verdicts(directory):
 
 
 def test_a_directory_without_a_server_is_a_warning(data):
-    assert verdicts(data) == {"lock": Verdict.WARN, "modes": Verdict.OK, "sealing keys": Verdict.OK}
+    assert verdicts(data) == {
+        "lock": Verdict.WARN,
+        "modes": Verdict.OK,
+        "owner": Verdict.OK,
+        "sealing keys": Verdict.OK,
+    }
 
 
 def test_a_held_lock_is_a_server_that_runs(data):

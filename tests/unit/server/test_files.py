@@ -10,10 +10,13 @@ import textwrap
 import pytest
 
 from fleetvisor.cli.checks import Verdict
+from fleetvisor.cli.doctor import directory_checks
 from fleetvisor.cli.doctor_certificates import authority_check
 from fleetvisor.ground.clock import Millis
 from fleetvisor.pki.ca import make_authority
+from fleetvisor.pki.serving import issue
 from fleetvisor.reality import RealClock, RealEntropy
+from fleetvisor.server.certificates import name_warnings
 from fleetvisor.server.files import Credentials, DataDirectory, Occupied, StartFault, write_private
 
 NAMES = ("localhost", "127.0.0.1")
@@ -236,3 +239,38 @@ def test_the_doctor_says_nothing_of_a_ca_that_nobody_serves_by(data):
     data.publish(data.authority(_At(0)))
     data.write_credentials(Credentials("https://a", "AC", "t", None, "https://a"))
     assert list(authority_check(data.root)) == []
+
+
+def test_keys_that_others_may_read_and_another_owner_are_warned_of(data, monkeypatch):
+    data.authority(RealClock())
+    key = data.make_seal_key(RealEntropy())
+    assert data.warnings() == []
+    key.chmod(0o640)
+    (data.tls / "ca.key").chmod(0o604)
+    (told,) = data.warnings()
+    assert f"chmod go= {key} {data.tls / 'ca.key'}" in told
+    own = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    assert f"belongs to user {own}" in data.warnings()[0]
+    assert [check.verdict for check in directory_checks(data.root) if check.check == "owner"] == [Verdict.WARN]
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"),
+    [
+        ("mv.example.com", False),
+        ("a.wild.example.com", False),
+        ("b.a.wild.example.com", True),
+        ("10.0.0.1", False),
+        ("10.0.0.2", True),
+        ("other.example.com", True),
+    ],
+)
+def test_a_certificate_without_the_public_name_is_warned_of(tmp_path, host, warned):
+    made = issue(
+        make_authority(RealClock().now()), ("mv.example.com", "*.wild.example.com", "10.0.0.1"), RealClock().now()
+    )
+    (tmp_path / "c.pem").write_bytes(made.pem)
+    told = name_warnings(tmp_path / "c.pem", host)
+    assert [host in text for text in told] == [True] * warned
+    assert name_warnings(None, host) == []
