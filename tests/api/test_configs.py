@@ -92,10 +92,8 @@ async def test_a_bad_key_or_value_is_refused(hands, base, form):
     assert (await hands.post(base, ok=400, **form))["code"] == 20001
 
 
-@pytest.mark.parametrize(
-    "key", ["k" * 100, "a b", "~!@#$%^&*()_+`-={}|[]\\:\";'<>,.", "app.json", ".json", "%2F", "a+b", "100%"]
-)
-async def test_every_printable_key_works_in_a_path(hands, base, key):
+@pytest.mark.parametrize("key", ["k" * 100, "a b", "~!@$^&*()_+`-={}|[]:\";'<>,.", "app.json", ".json", "a+b"])
+async def test_every_key_that_may_be_made_works_in_a_path(hands, base, key):
     made = (await hands.post(base, ok=201, Key=key, Value="v")).json
     assert made["key"] == key
     assert (await hands.get(f"{base}/{quote(key, safe='')}")).json == made
@@ -134,7 +132,7 @@ async def test_a_secret_is_in_no_answer(hands):
 
 
 async def test_keys_are_listed_in_order(hands, base):
-    keys = ["b", "B", "a.json", "~", " x", "a", "0", "aa"]
+    keys = ["b", "B", "a.json", "~", "! x", "a", "0", "aa"]
     for key in keys:
         await hands.post(base, ok=201, Key=key, Value="v")
     pages = await hands.walk(base, base.rpartition("/")[2].lower(), PageSize=3)

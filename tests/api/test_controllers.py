@@ -41,6 +41,14 @@ async def test_a_rename_under_a_gateway_token_makes_no_second_device(server, han
     assert await shown(hands, made["sid"]) == ("hall-2", "press")
 
 
+@pytest.mark.parametrize("controller", ["press #1", "100%", "a\\b", " press", "press ", "pre\u200bss"])
+async def test_an_id_that_may_be_no_name_registers_a_device_without_a_name(server, hands, controller):
+    token = (await hands.post("/v1/GatewayToken", ok=201))["gateway_token"]
+    await Newcomer(server, token, quote(controller, safe="")).poll()
+    (device,) = (await hands.get("/v1/Devices"))["devices"]
+    assert (device["unique_name"], device["controller_id"]) == (None, controller)
+
+
 async def test_another_board_with_an_id_that_people_gave_as_a_name_is_a_device_of_its_own(server, hands):
     """It must not be taken for the one that has the name: it would get its firmware and speak for it."""
     token = (await hands.post("/v1/GatewayToken", ok=201))["gateway_token"]
@@ -80,8 +88,10 @@ async def test_an_id_is_given_taken_back_and_never_to_two(hands, server):
     assert await shown(hands, "x") == ("x", "line 3-#1")
     await hands.post("/v1/Devices/a", ok=409, ControllerId="line 3-#1")
     assert await shown(hands, "a") == ("a", None)
-    await hands.post("/v1/Devices/a", UniqueName="line 3-#1")
-    assert await shown(hands, made["sid"]) == ("line 3-#1", None), "the name is free, the id is not"
+    await hands.post("/v1/Devices/a", ok=400, UniqueName="line 3-#1")  # a name is less free than an id
+    await hands.post("/v1/Devices/x", ControllerId="line 3-1")
+    await hands.post("/v1/Devices/a", UniqueName="line 3-1")
+    assert await shown(hands, made["sid"]) == ("line 3-1", None), "the name is free, the id is not"
     await hands.device("n", ControllerId="")
     assert await shown(hands, "n") == ("n", None)
     nameless = await hands.device()

@@ -186,12 +186,14 @@ def test_firmware_goes_up_and_down_and_by_ranges(behind):
 
 
 def test_a_name_arrives_as_it_was_encoded(behind):
-    made = behind.device("line 3 #1 ä")
+    made = behind.device("line 3 1 ä", ControllerId="line 3 #1 ä")
     token = {"authorization": f"TargetToken {made['device_token']}"}
     with behind.client(headers=token) as board:
         assert board.get("/DEFAULT/controller/v1/line%203%20%231%20%C3%A4").status_code == 200
-    behind.rest.post("/v1/Configs", data={"Key": "a%2Fb", "Value": "v"})
-    assert behind.rest.get("/v1/Configs/a%252Fb").json()["key"] == "a%2Fb"
+        assert board.get("/DEFAULT/controller/v1/line%203%20%25231%20%C3%A4").status_code == 401
+    behind.rest.post("/v1/Configs", data={"Key": "a+b", "Value": "v"})
+    assert behind.rest.get("/v1/Configs/a%2Bb").json()["key"] == "a+b"
+    assert behind.rest.get("/v1/Configs/a%252Bb").status_code == 404
     assert behind.rest.get("/v1/Configs/a%2Fb").status_code == 404
 
 

@@ -70,11 +70,11 @@ def test_devices_are_listed_page_by_page(give, rest):
 def test_devices_are_fetched_and_updated(give, rest):
     app = upload(rest, "thermostat-1")
     (device,) = give("devices:update", "--sid", "boiler-1", "--target-app", "thermostat-1", "--logging-enabled",
-                     "--restart-app", "--unique-name", "boiler #8 ü")  # fmt: skip
+                     "--restart-app", "--unique-name", "boiler +8 ü")  # fmt: skip
     assert device["app"]["target_sid"] == app["sid"]
     assert device["app"]["update_status"] == "pending"
     assert device["logging"]["enabled"] is True
-    (again,) = give("devices:fetch", "--sid", "boiler #8 ü")
+    (again,) = give("devices:fetch", "--sid", "boiler +8 ü")
     assert again == device
     (device,) = give("devices:update", "--sid", device["sid"], "--target-app", "", "--no-logging-enabled",
                      "--unique-name", "boiler-1")  # fmt: skip

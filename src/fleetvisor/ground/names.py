@@ -1,7 +1,10 @@
 """The rules of unique names and of config keys, shared by the features that have them.
 
-Deliberately only form: whether a name is taken is the store's to say. Spec: a name must never be taken for a SID,
-nor need escaping in a path that twilio-node would refuse (reference, sections 1 and 4).
+They are about form only: whether a name is taken is the store's to say. A name must never be taken for a SID, and must
+reach the server as it is from clients that put it into a path without encoding it (reference, sections 1 and 4).
+
+NOTE: the rules are asked when a name or key is made. What an older version made stays usable at its percent-encoded
+path, so a lookup never asks them.
 """
 
 from collections.abc import Iterable
@@ -14,24 +17,43 @@ from fleetvisor.ground.sids import is_sid
 
 _PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 _PATH_SPECIAL: Final = frozenset("/?")
+NOT_CARRIED: Final = frozenset("/?#%\\")
+"""What twilio-python or twilio-node change in a path; ``tests/clients/test_names_in_paths.py`` measures it."""
 _COMPARED_MAX: Final = 100
 
 
 def check_unique_name(text: str, chars_max: int) -> str:
-    """Give ``text`` back when it may be a unique name. Raises ``Invalid`` with the rule it breaks."""
+    """Return ``text`` when it may become a unique name. Raises ``Invalid`` with the rule it breaks."""
     if not text:
         raise Invalid("UniqueName must not be empty.")
     if len(text) > chars_max:
         raise Invalid(f"UniqueName has {len(text)} characters; {chars_max} are the most.")
-    if _PATH_SPECIAL.intersection(text):
-        raise Invalid("UniqueName must not contain / or ?.")
-    if text in {".", ".."}:
-        raise Invalid("UniqueName must not be . or .. .")
     if is_sid(text):
         raise Invalid("UniqueName must not have the form of a SID.")
     if has_control(text):
         raise Invalid("UniqueName must not contain control characters or lone surrogates.")
+    if any(category(char) == "Cf" for char in text):
+        raise Invalid("UniqueName must not contain format characters: nobody sees them. Type the name anew.")
+    if (fault := path_fault(text)) is not None:
+        raise Invalid(f"UniqueName must not {fault}")
     return text
+
+
+def path_fault(text: str) -> str | None:
+    """Return what keeps clients from addressing ``text`` in a path, as what it must not do, or None.
+
+    The clients put names into paths as they are: they lead to another resource, or to none.
+    """
+    if found := sorted(NOT_CARRIED.intersection(text)):
+        return (
+            f"contain {' '.join(found)}: clients put it into a path as it is, and / ? # % \\ change where a path leads."
+            " Put - or _ there."
+        )
+    if text in {".", ".."}:
+        return "be . or .. : clients drop them from a path. Add a letter or a digit."
+    if text != text.strip():
+        return "begin or end with a blank: clients drop it from a path. Leave it out."
+    return None
 
 
 def check_controller_id(text: str, chars_max: int) -> str:
@@ -51,15 +73,15 @@ def check_controller_id(text: str, chars_max: int) -> str:
 
 
 def check_key(text: str, chars_max: int) -> str:
-    """Give ``text`` back when it may be a config or secret key. Raises ``Invalid`` with the rule it breaks."""
+    """Return ``text`` when it may become a config or secret key. Raises ``Invalid`` with the rule it breaks."""
     if not text:
         raise Invalid("Key must not be empty.")
     if len(text) > chars_max:
         raise Invalid(f"Key has {len(text)} characters; {chars_max} are the most.")
-    if not _PRINTABLE.issuperset(text) or _PATH_SPECIAL.intersection(text):
-        raise Invalid("Key must be printable ASCII without / and ?.")
-    if text in {".", ".."}:
-        raise Invalid("Key must not be . or .. .")
+    if not _PRINTABLE.issuperset(text):
+        raise Invalid("Key must be printable ASCII.")
+    if (fault := path_fault(text)) is not None:
+        raise Invalid(f"Key must not {fault}")
     return text
 
 

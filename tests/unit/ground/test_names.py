@@ -15,12 +15,12 @@ from fleetvisor.ground.names import check_key, check_unique_name, check_value, i
         "thermostat 1.4.2",
         "日本語\u3000の名前",
         "naïve",
-        "👩\u200d🔧",
+        "👩🔧",
         "...",
         "a" * 64,
         "UV" + "0" * 31,
         "uv" + "0" * 32,
-        "100% sure & safe #1",
+        "a b !\"$&'()*+,-.:;<=>@[]^_`{|}~",
     ],
 )
 def test_a_unique_name_may_be_any_text_that_needs_no_care_in_a_path(name):
@@ -32,8 +32,17 @@ def test_a_unique_name_may_be_any_text_that_needs_no_care_in_a_path(name):
     [
         ("", "empty"),
         ("a" * 65, "65 characters; 64"),
-        ("a/b", "/ or ?"),
-        ("what?", "/ or ?"),
+        ("a/b", "contain /:"),
+        ("what?", "contain ?:"),
+        ("line 3-#1", "contain #:"),
+        ("100%", "contain %:"),
+        ("a%41\\b?", "contain % ? \\:"),
+        (" a", "blank"),
+        ("a ", "blank"),
+        ("a\u3000", "blank"),
+        ("a\u200db", "format"),
+        ("\u202ecba", "format"),
+        ("a\ufeff", "format"),
         (".", ". or .."),
         ("..", ". or .."),
         ("UV" + "0" * 32, "SID"),
@@ -51,12 +60,15 @@ def test_a_name_that_breaks_a_rule_is_refused_with_the_rule(name, rule):
     assert rule in refusal.value.detail
 
 
-@pytest.mark.parametrize("key", ["a", "app.json", "Wi-Fi password", "~!@#$%^&*()[]", "k" * 100, "..."])
+@pytest.mark.parametrize("key", ["a", "app.json", "Wi-Fi password", "~!@$^&*()[]{}|+:; ='", "k" * 100, "..."])
 def test_a_key_is_printable_ascii(key):
     assert check_key(key, 100) == key
 
 
-@pytest.mark.parametrize("key", ["", "k" * 101, "a/b", "a?b", ".", "..", "é", "a\tb", "a\0", "a\x7f", "\ud800"])
+@pytest.mark.parametrize(
+    "key",
+    ["", "k" * 101, "a/b", "a?b", "a#b", "a%41", "a\\b", " a", "a ", ".", "..", "é", "a\tb", "a\0", "a\x7f", "\ud800"],
+)
 def test_a_key_that_breaks_a_rule_is_refused(key):
     with pytest.raises(Invalid, match="Key"):
         check_key(key, 100)

@@ -213,7 +213,7 @@ class Devices:
         rules.check_change(change, self._limits)
         changes = labels.parse(change.labels, self._limits)
         if isinstance(change.unique_name, str):
-            check_unique_name(change.unique_name, self._limits.device_name_chars_max)
+            await self._check_name(account_sid, ref, change.unique_name)
         if isinstance(change.controller_id, str):
             check_controller_id(change.controller_id, self._limits.device_name_chars_max)
         if rules.is_empty(change):
@@ -232,6 +232,14 @@ class Devices:
             raise Conflict("Another Device has this UniqueName.") from error
         self._bus.ring((device.device_sid,))
         return device
+
+    async def _check_name(self, account_sid: AccountSid, ref: str, name: str) -> None:
+        """Raise ``Invalid`` for a name that may not be made; the device's own name of today may be sent again."""
+        try:
+            check_unique_name(name, self._limits.device_name_chars_max)
+        except Invalid:
+            if (await self._find(self._db, account_sid, ref)).unique_name != name:
+                raise
 
     def _hear(self, sids: frozenset[str]) -> None:
         self.forget(sids)
