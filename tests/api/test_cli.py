@@ -215,7 +215,7 @@ def test_the_doctor_finds_a_new_server_well(cli):
     found = {check["check"]: check["verdict"] for check in cli("doctor")}
     assert set(found) == {
         "lock", "modes", "owner", "sealing keys", "CA", "disk", "descriptors", "public name", "certificate", "health",
-        "clock", "credentials", "database", "firmware",
+        "clock", "credentials", "database", "firmware", "names",
     }  # fmt: skip
     assert "fail" not in found.values()
 
