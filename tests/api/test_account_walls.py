@@ -54,7 +54,7 @@ class House:
         ]
         self.grant = await new_token(hands, MaxUses="5")
         self.born = (await enroll(server, self.grant["token"], Key()))["sid"]
-        self.rollout = (await hands.post("/v1/Rollouts", ok=201, App="app", Selector="site=x", Soak=600)).json
+        self.rollout = (await hands.post("/v1/Rollouts", ok=201, App="app", Selector="label.site=x", Soak=600)).json
         await hands.post(f"/v1/Rollouts/{self.rollout['sid']}", Action="start")
         await server.world.rollouts.tick()
         self.gateway = (await hands.post("/v1/GatewayToken", ok=201))["gateway_token"]

@@ -334,7 +334,7 @@ async def test_a_plan_says_whom_each_wave_would_touch_and_who_is_left_out_and_th
 
 async def test_an_empty_selection_completes_with_a_decision_for_each_wave(server):
     fleet = await Fleet.make(server, 2)
-    rollout = await fleet.start(Waves="10%,100%", Selector="site=nowhere")
+    rollout = await fleet.start(Waves="10%,100%", Selector="label.site=nowhere")
     assert rollout["state"] == "completed"
     decisions = (await fleet.hands.get(f"/v1/Rollouts/{rollout['sid']}/Decisions")).json["decisions"]
     assert [row["code"] for row in decisions] == ["empty", "empty"]

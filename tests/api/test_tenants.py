@@ -42,7 +42,7 @@ async def furnish(server, hands, key):
     gone = await hands.device()
     await hands.post(f"/v1/Devices/{gone['sid']}/Credentials", ok=201, Type="key", PublicKey=Key().public)
     await hands.delete(f"/v1/Devices/{gone['sid']}")
-    rollout = (await hands.post("/v1/Rollouts", ok=201, App="app", Selector="site=x")).json
+    rollout = (await hands.post("/v1/Rollouts", ok=201, App="app", Selector="label.site=x")).json
     await hands.post(f"/v1/Rollouts/{rollout['sid']}", Action="start")
     for _ in range(3):
         await server.world.rollouts.tick()

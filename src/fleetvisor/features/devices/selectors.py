@@ -40,6 +40,8 @@ QUOTED: /"(\\["\\]|[^"\\])*"/
 """
 #: Alone, it selects every device.
 EVERYTHING: Final = "*"
+#: Before a key, it says that a label is meant, although no device may have it.
+MEANT: Final = "label."
 FIELDS: Final = ("app", "target", "status", "access", "hardware", "seen", "name", "sid")
 STATUSES: Final = ("up-to-date", "pending", "error")
 ACCESSES: Final = ("waiting", "active", "disabled")
@@ -67,11 +69,15 @@ _EXPECTED: Final = {
 
 
 class Term(msgspec.Struct, frozen=True):
-    """One condition. ``key`` is a field, or a label; ``values`` are what is compared with, at least one for ``in``."""
+    """One condition. ``key`` is a field, or a label; ``values`` are what is compared with, at least one for ``in``.
+
+    ``is_meant``: it was written as ``label.key``.
+    """
 
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
+    is_meant: bool = False
 
     @property
     def is_field(self) -> bool:
@@ -140,7 +146,9 @@ def _unquoted(token: Token) -> str:
 
 def _judged(parts: list[Token], operator: Operator) -> Term:
     key, *values = parts
-    name, at = str(key), key.start_pos or 0
+    text, at = str(key), key.start_pos or 0
+    meant = text.removeprefix(MEANT)
+    name = meant if meant and meant not in labels.RESERVED else text
     if name in labels.RESERVED and name not in FIELDS:
         raise _Fault(f"{name!r} is a word of the language, not a label", at)
     if len(name) > labels.KEY_CHARS_MAX:
@@ -161,7 +169,7 @@ def _judged(parts: list[Token], operator: Operator) -> Term:
             raise _Fault("a time is a number and s, m, h, d or w, as in 5m", value.start_pos or 0)
         if name == "sid" and not is_sid(value, "UV"):
             raise _Fault("a sid is UV and 32 hexadecimal digits", value.start_pos or 0)
-    return Term(name, operator, tuple(dict.fromkeys(str(value) for value in values)))
+    return Term(name, operator, tuple(dict.fromkeys(str(value) for value in values)), name != text)
 
 
 _parser: Final = cast(

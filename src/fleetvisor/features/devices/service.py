@@ -15,7 +15,7 @@ from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.configs import store as configs_store
-from fleetvisor.features.devices import controllers, counting, credentials, labels, rules, selectors, store
+from fleetvisor.features.devices import controllers, counting, credentials, labels, rules, selectors, spelling, store
 from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
@@ -139,8 +139,10 @@ class Devices:
     async def pin(self, account_sid: AccountSid, selector: str) -> str:
         """Give a selector that will always mean what it means now: each app by its SID. Raises ``Invalid``.
 
+        A label that nothing of the account has is refused, unless it is written as ``label.key``.
         An app may be removed while devices report it, and another one be given its name.
         """
+        await spelling.check(self._db, account_sid, selectors.parse(selector, self._limits), self._limits)
         await self.compile(account_sid, selector)
         for place, ref in reversed(selectors.apps_named(selector)):
             selector = selector[: place.start] + await self._app_sid(account_sid, ref) + selector[place.stop :]

@@ -92,3 +92,15 @@ def test_no_text_is_a_fault_of_ours(text):
         parse(text, LIMITS)
     except Invalid as refused:
         assert refused.detail.startswith("Selector: ")
+
+
+def test_label_before_a_key_says_that_a_label_is_meant() -> None:
+    terms = parse("label.canary,!label.a.b,label.label.x=1,label.=2,label.app=3,canary", Limits())
+    assert [(term.key, term.is_meant) for term in terms] == [
+        ("canary", True),
+        ("a.b", True),
+        ("label.x", True),
+        ("label.", False),
+        ("label.app", False),
+        ("canary", False),
+    ]
