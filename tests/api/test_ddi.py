@@ -251,11 +251,6 @@ async def test_attributes_are_merged_replaced_and_removed(hands, board):
     assert (await hands.get(path))["attributes"] == {"a": "1", "c": "4"}
     await board.call("PUT", "/configData", body={"mode": "replace", "data": {"z": "9"}})
     assert (await hands.get(path))["attributes"] == {"z": "9"}
-    many = {f"k{place}": "v" for place in range(101)}
-    await board.call("PUT", "/configData", ok=400, body={"mode": "replace", "data": many})
-    await board.call("PUT", "/configData", ok=400, body={"data": {"": "v"}})
-    await board.call("PUT", "/configData", ok=400, body={"data": {"k": "v" * 513}})
-    assert (await hands.get(path))["attributes"] == {"z": "9"}
 
 
 async def test_a_device_is_found_by_its_name_and_by_either_tenant(server, hands):

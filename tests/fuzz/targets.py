@@ -1,6 +1,7 @@
 """Every parser of bytes that come from elsewhere, as a target of the fuzzer."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -18,7 +19,19 @@ from fleetvisor.features.devices import selectors
 from fleetvisor.features.identity import batch
 from fleetvisor.ground.errors import Problem
 from fleetvisor.ground.limits import Limits
-from fleetvisor.protocol import bundle, ddi, firmware, libconfig, manifest, mcuboot, native, rauc, signing, swupdate
+from fleetvisor.protocol import (
+    bundle,
+    ddi,
+    firmware,
+    libconfig,
+    manifest,
+    mcuboot,
+    native,
+    rauc,
+    reports,
+    signing,
+    swupdate,
+)
 from fleetvisor.protocol import images as kinds
 from fleetvisor.protocol import jws as signed
 from fleetvisor.reality import RealClock, inline
@@ -112,6 +125,8 @@ def _json(data, _):
 
 def _native(data, _):
     made = 0
+    with contextlib.suppress(Problem):
+        made += len(repr(reports.parse_report(data)))
     for kind in (native.Report, native.FetchRequest, native.EnrollRequest):
         try:
             made += len(repr(msgspec.json.decode(data, type=kind)))

@@ -23,7 +23,8 @@ from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import Invalid, UnsupportedMediaType
 from fleetvisor.ground.limits import Limits
-from fleetvisor.protocol.native import EnrollAnswer, EnrollRequest, FetchRequest, Report, ReportAnswer
+from fleetvisor.protocol.native import EnrollAnswer, EnrollRequest, FetchRequest, ReportAnswer
+from fleetvisor.protocol.reports import parse_report
 from fleetvisor.web.answers import JSON, Answer, Header, json_answer
 from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches
@@ -39,7 +40,6 @@ _CLOSE: Final[Header] = (b"connection", b"close")
 _RETRY_AFTER_MAX_S: Final = 10
 _ACTIVE_S: Final = 0.001
 
-_report: Final = msgspec.json.Decoder(Report)
 _fetch: Final = msgspec.json.Decoder(FetchRequest)
 _enroll: Final = msgspec.json.Decoder(EnrollRequest)
 
@@ -118,8 +118,9 @@ class Native:
     async def report(self, request: Request) -> Answer:
         """Answer ``POST /device/v1/report``: take what the device says, once."""
         identity = await self.authenticate(request)
-        report = await self._decode(request, _report)
-        return json_answer(ReportAnswer(await self._updates.report(identity.account_sid, identity.device_sid, report)))
+        report, left_out = parse_report(await self._body(request))
+        taken = await self._updates.report(identity.account_sid, identity.device_sid, report, left_out)
+        return json_answer(ReportAnswer(taken))
 
     async def fetch(self, request: Request) -> Answer:
         """Answer ``POST /device/v1/configs/fetch``: values in the order of the request."""
@@ -218,14 +219,18 @@ class Native:
 
     async def _decode(self, request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         """Read a JSON body. Raises ``UnsupportedMediaType``, ``TooLarge``, and ``Invalid`` naming the field."""
-        media, options = parse_media_type(request.header(b"content-type"))
-        if media != "application/json" or options.get("charset", "utf-8").lower() != "utf-8":
-            raise UnsupportedMediaType("Send the body as application/json.")
-        raw = await request.body(self._limits.device_body_bytes_max)
+        raw = await self._body(request)
         try:
             return decoder.decode(raw)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise Invalid(f"The body cannot be read: {error}") from error
+
+    async def _body(self, request: Request) -> bytes:
+        """Read a body that is said to be JSON. Raises ``UnsupportedMediaType``, ``TooLarge``."""
+        media, options = parse_media_type(request.header(b"content-type"))
+        if media != "application/json" or options.get("charset", "utf-8").lower() != "utf-8":
+            raise UnsupportedMediaType("Send the body as application/json.")
+        return await request.body(self._limits.device_body_bytes_max)
 
 
 def _forget(scope: Scope) -> None:

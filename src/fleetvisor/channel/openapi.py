@@ -33,6 +33,14 @@ _PROBLEMS: Final = {
     "416": "The range lies outside the content; Content-Range gives its size.",
     "default": "Any other problem.",
 }
+_OPTIONAL: Final = (
+    ("Report", "boot_count"),
+    ("Report", "wake_reason"),
+    ("UpdateReport", "bytes_done"),
+    ("UpdateReport", "bytes_total"),
+    ("UpdateReport", "error_code"),
+    ("Running", "app"),
+)
 _DIGEST: Final[Json] = {
     "name": "sha256",
     "in": "path",
@@ -48,6 +56,7 @@ def document(base: str, *, items_max: int) -> Json:
     _, schemas = msgspec.json.schema_components(kinds, ref_template=_REF)
     schemas["FetchRequest"]["properties"]["items"] |= {"minItems": 1, "maxItems": items_max}
     schemas["FetchItem"]["properties"]["key"] |= {"pattern": "^[^\\u0000]*$"}
+    _loosen(schemas)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -76,6 +85,16 @@ def document(base: str, *, items_max: int) -> Json:
             "securitySchemes": {"deviceToken": {"type": "http", "scheme": "bearer", "bearerFormat": "fvd_… or JWT"}},
         },
     }
+
+
+def _loosen(schemas: Json) -> None:
+    """Say of a report's optional values what the server does: it takes any, and leaves out what it cannot read."""
+    for kind, name in _OPTIONAL:
+        asked = schemas[kind]["properties"][name]
+        schemas[kind]["properties"][name] = {
+            "description": "A value that cannot be read is left out and told; the report counts.",
+            "default": asked["default"],
+        }
 
 
 def _enroll() -> Json:

@@ -6,22 +6,16 @@ has 1,100 bytes for a whole answer. An action is an update; its id is the update
 client takes. Spec: ``docs/reference/ddi.md``.
 """
 
-import json
-import re
-from typing import Any, Final, Literal, TypeVar, cast
+from math import isfinite
+from typing import Any, Final, Literal, cast
 
 import msgspec
 
-from fleetvisor.ground.errors import Invalid
-
-T = TypeVar("T")
+from fleetvisor.protocol import lenient
+from fleetvisor.protocol.lenient import readable
 
 OPEN_SLEEP_S: Final = 5
 _SLEEP_MAX_S: Final = 24 * 3600 - 1
-_UNREADABLE: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")
-_BYTE_FROM: Final = 0xDC80
-_BYTE_TO: Final = 0xDCFF
-_BYTE_MAX: Final = 0xFF
 
 Execution = Literal["closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download"]
 Finished = Literal["success", "failure", "none"]
@@ -78,11 +72,11 @@ class Feedback(msgspec.Struct, frozen=True):
 
 
 class ConfigData(msgspec.Struct, frozen=True):
-    """The body of configData: what the device says about itself; ``left_out`` counts values that are no attribute."""
+    """The body of configData: what the device says about itself; ``left_out``: keys whose value is no text."""
 
     data: dict[str, str]
     mode: Literal["merge", "replace", "remove"] = "merge"
-    left_out: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 class Confirmation(msgspec.Struct, frozen=True):
@@ -126,7 +120,7 @@ _confirmation: Final = msgspec.json.Decoder(_Confirmation)
 
 def parse_feedback(raw: bytes) -> Feedback:
     """Decode a feedback: its state strictly, its text leniently. Raises ``Invalid`` naming the field."""
-    status = _parse(_feedback, raw).status
+    status = lenient.parse(_feedback, raw).status
     finished = status.result.finished if status.result is not None else None
     return Feedback(Status(status.execution, Result(finished or "none"), _lines(status.details)))
 
@@ -136,15 +130,15 @@ def parse_config_data(raw: bytes) -> ConfigData:
 
     A number or a truth is its text; another value is left out.
     """
-    found = _parse(_config_data, raw)
-    texts = ((key, _text(value)) for key, value in found.data.items())
-    data: dict[str, str] = {_readable(key): _readable(text) for key, text in texts if text is not None}
-    return ConfigData(data, found.mode or "merge", len(found.data) - len(data))
+    found = lenient.parse(_config_data, raw)
+    texts: dict[str, str | None] = {readable(key): _text(value) for key, value in found.data.items()}
+    data: dict[str, str] = {key: readable(text) for key, text in texts.items() if text is not None}
+    return ConfigData(data, found.mode or "merge", tuple(key for key in texts if key not in data))
 
 
 def parse_confirmation(raw: bytes) -> Confirmation:
     """Decode a confirmation. Raises ``Invalid``."""
-    found = _parse(_confirmation, raw)
+    found = lenient.parse(_confirmation, raw)
     return Confirmation(found.confirmation, _lines(found.details))
 
 
@@ -216,48 +210,6 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
     }
 
 
-def _parse(decoder: msgspec.json.Decoder[T], raw: bytes) -> T:
-    """Decode a body, or, if its text is not good JSON, what can be read of it. Raises ``Invalid``."""
-    try:
-        return decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        fault = error
-    try:
-        return msgspec.convert(_readable(_read_leniently(raw)), decoder.type)
-    except msgspec.ValidationError as error:
-        raise Invalid(f"The body cannot be read: {error}") from error
-    except (ValueError, RecursionError):
-        raise Invalid(f"The body cannot be read: {fault}") from fault
-
-
-def _read_leniently(raw: bytes) -> Any:  # noqa: ANN401  (any JSON)
-    """Read JSON whose strings hold bytes that are no UTF-8, control characters or lone surrogates; skip a BOM."""
-    return json.loads(raw.decode("utf-8-sig", "surrogateescape"), strict=False)
-
-
-def _readable(value: Any) -> Any:  # noqa: ANN401  (any JSON)
-    """Escape in all text what is no character that can be shown."""
-    match value:
-        case str():
-            return "".join(map(_escape, value)) if _UNREADABLE.search(value) else value
-        case list():
-            return [_readable(each) for each in cast("list[Any]", value)]
-        case dict():
-            pairs = cast("dict[str, Any]", value).items()
-            return {_readable(key): _readable(each) for key, each in pairs}
-        case _:
-            return value
-
-
-def _escape(char: str) -> str:
-    if not _UNREADABLE.match(char):
-        return char
-    code = ord(char)
-    if _BYTE_FROM <= code <= _BYTE_TO:  # a byte that is no UTF-8, as surrogateescape marks it
-        return f"\\x{code - _BYTE_FROM + 0x80:02x}"
-    return f"\\u{code:04x}" if code > _BYTE_MAX else f"\\x{code:02x}"
-
-
 def _lines(details: Any) -> tuple[str, ...]:  # noqa: ANN401  (any JSON)
     """Return lines for people of whatever ``details`` is: a list, one text, or nothing."""
     if details is None:
@@ -273,4 +225,4 @@ def _show(value: Any) -> str:  # noqa: ANN401  (any JSON)
 def _text(value: Any) -> str | None:  # noqa: ANN401  (any JSON)
     if isinstance(value, str):
         return value
-    return _show(value) if isinstance(value, bool | int | float) else None
+    return _show(value) if isinstance(value, int | float) and isfinite(value) else None

@@ -14,6 +14,7 @@ from fleetvisor.protocol.lifecycle import State
 Sha256 = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 Uint32 = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)]
 Uint63 = Annotated[int, msgspec.Meta(ge=0, le=0x7FFFFFFFFFFFFFFF)]
+AppName = Annotated[str, msgspec.Meta(pattern="^KA[0-9a-fA-F]{32}$", max_length=34)]
 
 
 class DesiredLayer(msgspec.Struct, frozen=True):
@@ -97,7 +98,7 @@ class Running(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     """What runs: the SHA-256 of its manifest, and the app's SID when the device knows it."""
 
     manifest: Sha256 | None = None
-    app: Annotated[str, msgspec.Meta(pattern="^KA[0-9a-fA-F]{32}$", max_length=34)] | None = None
+    app: AppName | None = None
 
 
 class UpdateReport(msgspec.Struct, frozen=True):
@@ -114,7 +115,8 @@ class Report(msgspec.Struct, frozen=True):
     """The body of ``POST /device/v1/report``.
 
     ``sequence`` counts up under ``journal``, a random id made at the device's first boot: a report whose
-    sequence is not higher than the last one taken is acknowledged and ignored.
+    sequence is not higher than the last one taken is acknowledged and ignored. A server reads it as
+    ``protocol/reports`` says.
     """
 
     journal: Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$", max_length=32)]

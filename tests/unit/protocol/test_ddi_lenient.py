@@ -56,11 +56,11 @@ def test_a_command_is_read_strictly(raw):
         ddi.parse_feedback(raw)
 
 
-def test_attributes_that_are_no_text_are_left_out_and_counted_and_the_others_stay():
+def test_attributes_that_are_no_text_are_left_out_and_named_and_the_others_stay():
     raw = b'{"mode":null,"data":{"VIN":"J","slot":1,"dev":true,"load":0.5,"serial":null,"more":[],"place":"K\xfche"}}'
     found = ddi.parse_config_data(raw)
     assert found.data == {"VIN": "J", "slot": "1", "dev": "true", "load": "0.5", "place": r"K\xfche"}
-    assert (found.mode, found.left_out) == ("merge", 2)
+    assert (found.mode, found.left_out) == ("merge", ("serial", "more"))
 
 
 def test_a_confirmation_is_read_as_a_feedback_is():

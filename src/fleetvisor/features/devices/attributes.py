@@ -1,10 +1,11 @@
 """What a device says about itself: keys and values, merged, replaced or removed by it.
 
-Deliberately believed by nobody: an attribute decides nothing, it is shown. Bounded in number and size; a change that
-would break a bound changes nothing.
+An attribute decides nothing, it is shown. Bounded in number and size: what is beyond a bound is left out, and the
+event of the change counts and names it; the rest counts.
 """
 
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import Final, Literal
 
 import msgspec
 
@@ -13,10 +14,13 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Millis
-from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import is_text
 from fleetvisor.ground.sids import AccountSid, DeviceSid
+from fleetvisor.protocol.lenient import readable
+
+_NAMED_MAX: Final = 5
+_NAME_CHARS_MAX: Final = 40
 
 
 class _Pair(msgspec.Struct, frozen=True):
@@ -24,8 +28,8 @@ class _Pair(msgspec.Struct, frozen=True):
     value: str
 
 
-class _Count(msgspec.Struct, frozen=True):
-    n: int
+class _Key(msgspec.Struct, frozen=True):
+    key: str
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -64,31 +68,29 @@ class Attributes:
         identity: DeviceIdentity,
         mode: Literal["merge", "replace", "remove"],
         data: dict[str, str],
-        left_out: int = 0,
+        left_out: Sequence[str] = (),
     ) -> None:
-        """Merge, replace or remove (by key) attributes of a device. Raises ``Invalid``.
+        """Merge, replace or remove (by key) attributes of a device; what breaks a bound is left out.
 
-        ``left_out``: how many more it sent that are no text; its event says so.
+        ``left_out``: keys that it sent with a value that is no text. The change's event counts and names all of them.
         """
-        self._check(data)
+        good = {key: value for key, value in data.items() if self._may_be(key, value)}
+        bad = [*left_out, *(key for key in data if key not in good)]
         now = self._clock.now()
         device = {"device_sid": identity.device_sid}
 
         async def body(tx: Tx) -> None:
             if mode == "replace":
                 await tx.run("DELETE FROM device_attributes WHERE device_sid = :device_sid", device)
-            for key, value in data.items():
+            over = [] if mode == "remove" else await self._over(tx, identity.device_sid, good)
+            for key, value in good.items():
                 if mode == "remove":
                     sql = "DELETE FROM device_attributes WHERE device_sid = :device_sid AND key = :key"
                     await tx.run(sql, {**device, "key": key})
-                else:
+                elif key not in over:
                     sql = """INSERT INTO device_attributes (device_sid, key, value) VALUES (:device_sid, :key, :value)
                         ON CONFLICT (device_sid, key) DO UPDATE SET value = excluded.value"""
                     await tx.run(sql, {**device, "key": key, "value": value})
-            sql = "SELECT count(*) AS n FROM device_attributes WHERE device_sid = :device_sid"
-            count = await tx.one(_Count, sql, device)
-            if count is None or count.n > self._limits.attributes_max:
-                raise Invalid(f"A device has at most {self._limits.attributes_max} attributes.")
             sql = "UPDATE assignments SET date_attributes = :now, wants_attributes = 0 WHERE device_sid = :device_sid"
             await tx.run(sql, {**device, "now": now})
             await events.append(
@@ -97,21 +99,33 @@ class Attributes:
                 type="device.attributes",
                 subject_sid=identity.device_sid,
                 device_sid=identity.device_sid,
-                data={"mode": mode, "count": len(data), "left_out": left_out},
+                data={"mode": mode, "count": len(good) - len(over), **_told([*bad, *over])},
                 now=now,
             )
 
         await self._db.write(body)
         self._bus.ring((identity.device_sid,))
 
-    def _check(self, data: dict[str, str]) -> None:
+    async def _over(self, tx: Tx, device_sid: DeviceSid, data: Iterable[str]) -> list[str]:
+        """Return the keys of ``data`` for which a device has no room left, the last ones that it sent."""
+        sql = "SELECT key FROM device_attributes WHERE device_sid = :device_sid"
+        there = {row.key for row in await tx.all(_Key, sql, {"device_sid": device_sid})}
+        new = [key for key in data if key not in there]
+        return new[max(0, self._limits.attributes_max - len(there)) :]
+
+    def _may_be(self, key: str, value: str) -> bool:
         limits = self._limits
-        if len(data) > limits.attributes_max:
-            raise Invalid(f"A device has at most {limits.attributes_max} attributes.")
-        for key, value in data.items():
-            if not key or len(key) > limits.attribute_key_chars_max:
-                raise Invalid(f"An attribute's key has 1 to {limits.attribute_key_chars_max} characters.")
-            if len(value) > limits.attribute_value_chars_max:
-                raise Invalid(f"An attribute's value has at most {limits.attribute_value_chars_max} characters.")
-            if not (is_text(key) and is_text(value)):
-                raise Invalid("An attribute must not contain NUL or lone surrogates.")
+        return (
+            0 < len(key) <= limits.attribute_key_chars_max
+            and len(value) <= limits.attribute_value_chars_max
+            and is_text(key)
+            and is_text(value)
+        )
+
+
+def _told(left_out: Sequence[str]) -> dict[str, str | int | None]:
+    """Return what an event says of attributes that were left out: how many, and the first of their keys."""
+    if not left_out:
+        return {"left_out": 0}
+    names = ", ".join(readable(key[:_NAME_CHARS_MAX]) for key in left_out[:_NAMED_MAX])
+    return {"left_out": len(left_out), "left_out_keys": names}

@@ -137,6 +137,7 @@ class Explainer:
             ignored_reports=assignment.ignored_reports,
             date_ignored=assignment.date_ignored,
             sequence=assignment.sequence,
+            left_out=assignment.left_out,
         )
 
     async def _policy(self, device: Device) -> _Policy:

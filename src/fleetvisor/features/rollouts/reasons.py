@@ -55,6 +55,7 @@ class Facts(msgspec.Struct, frozen=True):
     ``patience_s``: how long it may be away before it counts as offline. ``provable``: whether it has a credential.
     ``secrets_withheld``: whether its account has Secrets that it may not fetch.
     ``ignored_reports``: how many of its reports were ignored since one was taken, whose ``sequence`` was the last.
+    ``left_out``: the names of values of its last report that could not be read.
     ``namesake``: the other device by whose controller id this one is named.
     """
 
@@ -77,6 +78,7 @@ class Facts(msgspec.Struct, frozen=True):
     ignored_reports: int = 0
     date_ignored: Millis | None = None
     sequence: int = 0
+    left_out: str = ""
 
     def name(self, app_sid: str | None) -> str:
         """Give the name by which people know an app."""
@@ -113,6 +115,7 @@ SENTENCES: Final = {
     "reports_ignored": "{count} of its reports were ignored, the last at {date}: their sequence is not above"
     " {sequence}, the last one that was taken under its journal. The device must count on or take a new journal;"
     " BeginAnew=true takes its next report.",
+    "values_left_out": "Its last report counts, but without values that could not be read: {names}.",
     "waiting": "It registered itself and waits to be accepted: until then it gets nothing.",
     "disabled": "Its access is disabled: it is refused.",
     "no_credentials": "It has no credential that is valid: it is refused until it is given one.",
@@ -261,6 +264,8 @@ def _obstacles(facts: Facts, now: Millis) -> Iterator[Reason]:
     if facts.ignored_reports and facts.date_ignored is not None:
         date = iso(facts.date_ignored)
         yield _say("reports_ignored", count=facts.ignored_reports, date=date, sequence=facts.sequence)
+    if facts.left_out:
+        yield _say("values_left_out", names=facts.left_out)
     if facts.secrets_withheld:
         yield _say("secrets_withheld")
     if device.date_last_seen is None:

@@ -1,5 +1,7 @@
 """Reports that are acknowledged and ignored because their sequence did not rise: counted, told once, and set right.
 
+So is what is left out of a report that counts, because it could not be read: told when it changes.
+
 A board that counts in memory, or whose flash was written back from a copy, would be ignored for ever with 200. The
 first such report after one that was taken is an event; the rest are counted. A new journal begins anew by itself, and
 an operator can let the old one begin anew. Spec: ``docs/reference/device-api.md``.
@@ -48,3 +50,16 @@ async def forget(tx: Tx, assignment: Assignment) -> None:
 async def begin_anew(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
     """Forget the journals of a device: its next report is taken, whatever its sequence."""
     await tx.run(_BEGIN_ANEW, {"device_sid": device_sid, "account_sid": account_sid})
+
+
+async def tell_left_out(tx: Tx, assignment: Assignment, names: str, now: Millis) -> None:
+    """Append the event that a report counts, but without values that could not be read."""
+    await events.append(
+        tx,
+        account_sid=assignment.account_sid,
+        type="device.report_mended",
+        subject_sid=assignment.device_sid,
+        device_sid=assignment.device_sid,
+        data={"left_out": names},
+        now=now,
+    )

@@ -62,6 +62,7 @@ class Assignment(msgspec.Struct, frozen=True):
     got because it left a target it had reached. ``last_number``: its newest update since registration. ``asks``: it
     speaks a protocol in which a cancel is a question. ``installed_number``: the last update that it closed with success
     there. ``ignored_reports``: how many reports were ignored since one was taken, because their sequence had not risen.
+    ``left_out``: the names of values of the last report that could not be read.
     """
 
     device_sid: DeviceSid
@@ -88,3 +89,4 @@ class Assignment(msgspec.Struct, frozen=True):
     date_instructed: Millis | None = None
     ignored_reports: int = 0
     date_ignored: Millis | None = None
+    left_out: str = ""

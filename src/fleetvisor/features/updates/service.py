@@ -54,9 +54,12 @@ class Updates:
         rows = await store.page(self._db, account_sid, device_sid, number, page.size + 1, newer=not forward)
         return page_of(rows, page, lambda update: (update.number,))
 
-    async def report(self, account_sid: AccountSid, device_sid: DeviceSid, report: Report) -> bool:
+    async def report(
+        self, account_sid: AccountSid, device_sid: DeviceSid, report: Report, left_out: Sequence[str] = ()
+    ) -> bool:
         """Take what a device says it runs and how far its update is; tell whether it was news.
 
+        ``left_out``: the names of values that could not be read. It is an event when they change, and Explain has them.
         Idempotent: a report that is not newer than the last one taken is acknowledged, counted and otherwise ignored.
         Raises ``NotFound`` when the device was removed meanwhile.
         """
@@ -70,7 +73,7 @@ class Updates:
                 return False
             await ignored.forget(tx, assignment)
             await self._fetches.write(tx, self._fetches.of(device_sid))
-            await self._take(tx, assignment, report, now)
+            await self._take(tx, assignment, report, now, ", ".join(left_out))
             return True
 
         taken = await self._db.write(body)
@@ -78,7 +81,7 @@ class Updates:
             self._bus.ring((device_sid,))
         return taken
 
-    async def _take(self, tx: Tx, assignment: Assignment, report: Report, now: Millis) -> None:
+    async def _take(self, tx: Tx, assignment: Assignment, report: Report, now: Millis, left_out: str) -> None:
         account_sid, device_sid = assignment.account_sid, assignment.device_sid
         reported_sid, reported_hash = await _what_runs(tx, assignment, report)
         open_update = await store.find_open(tx, account_sid, device_sid)
@@ -105,10 +108,13 @@ class Updates:
             journal=(report.journal, report.sequence, rules.retire(assignment, report)),
             boot_count=report.boot_count,
             wake_reason=report.wake_reason,
+            left_out=left_out,
             reached=reached,
             retries=retries,
             now=now,
         )
+        if left_out and left_out != assignment.left_out:
+            await ignored.tell_left_out(tx, assignment, left_out, now)
         if reported_hash != assignment.reported_hash:
             await targets.note_reported(tx, assignment, reported_sid, reported_hash, now)
         if again is not None:

@@ -23,7 +23,7 @@ _ASSIGNMENTS: Final = """
 SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
     reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason,
     asks, target_mode, target_confirm, installed_number, rollout_sid, date_instructed, ignored_reports,
-    date_ignored
+    date_ignored, left_out
 FROM assignments WHERE account_sid = :account_sid AND device_sid """
 
 _OPEN: Final = f"""
@@ -68,7 +68,7 @@ WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 _SET_REPORT: Final = """
 UPDATE assignments SET reported_sid = :reported_sid, reported_hash = :reported_hash, date_reported = :now,
     journal = :journal, sequence = :sequence, retired_journals = :retired, boot_count = :boot_count,
-    wake_reason = :wake_reason, target_reached = :reached, retries = :retries
+    wake_reason = :wake_reason, target_reached = :reached, retries = :retries, left_out = :left_out
 WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 
 _INSERT_ASSIGNMENT: Final = """
@@ -252,6 +252,7 @@ async def set_report(
     journal: tuple[str, int, str],
     boot_count: int,
     wake_reason: int,
+    left_out: str,
     reached: bool,
     retries: int,
     now: Millis,
@@ -269,6 +270,7 @@ async def set_report(
             "retired": journal[2],
             "boot_count": boot_count,
             "wake_reason": wake_reason,
+            "left_out": left_out,
             "reached": int(reached),
             "retries": retries,
             "now": now,
