@@ -4,16 +4,19 @@ The bounds of a million members are filled at a hundredth, with the same code: a
 """
 
 import ast
+import asyncio
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
 import fleetvisor
 from fleetvisor.bus.bus import Bus
-from fleetvisor.channel import prefer
-from fleetvisor.channel.download import Download
+from fleetvisor.bus.kept import Kept
+from fleetvisor.channel import download, prefer
 from fleetvisor.db.sqlite import memory
 from fleetvisor.features.accounts import service as accounts
 from fleetvisor.features.accounts import use
@@ -32,10 +35,12 @@ from fleetvisor.ground import clock as times
 from fleetvisor.ground import memory as rooms
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.memory import Kept, Room
+from fleetvisor.ground.memory import BoundedMap, Room
 from fleetvisor.web.guard import _digest
 from fleetvisor.web.rates import Buckets, RateLimited, Windows
 
+K = TypeVar("K")
+V = TypeVar("V")
 SOURCES = Path(fleetvisor.__file__).parent
 FLOORS = ("bus", "db", "blobs", "pki", "obs", "server", "web", "features", "channel", "api", "ground", "protocol")
 MEMBERS = 4_000  # to which the bounds are cut here: enough that what is per member shows
@@ -46,9 +51,7 @@ BOUNDED = {
     "features/accounts/use.py _written": "KEY_USES",
     "features/accounts/use.py _noted": "KEY_USES",
     "features/identity/proofs.py _proven": "PROVEN_DEVICES",
-    "features/identity/proofs.py _places": "PROVEN_DEVICES",
     "features/identity/gateway.py _proven": "GATEWAY_DEVICES",
-    "features/identity/gateway.py _places": "GATEWAY_DEVICES",
     "features/devices/presence.py _seen": "DEVICES_SEEN",
     "features/devices/presence.py _fetched": "DEVICES_SEEN",
     "features/devices/presence.py _started": "DEVICES_SEEN",
@@ -71,11 +74,13 @@ BOUNDED = {
 # What is bounded by what is under way, by a limit of its own, or by the program itself; each with the reason.
 OTHERWISE = {
     "db/migrate.py migrations": "the program's own files",
-    "db/kept.py _values": "bounded in bytes by its maker",
+    "db/statement_cache.py _values": "bounded in bytes by its maker",
     "db/sqlite.py _blank": "one empty database",
     "db/sqlite.py _inspectors": "the program's own looks for damage",
     "features/identity/refusals.py _refused": "enrollment_refusals_bytes, filled by test_refusals.py",
-    "features/identity/proofs.py _epochs": "the accounts of the server, which only the first one makes",
+    "bus/kept.py _members": "the row that it is made with",
+    "bus/kept.py _by_bell": "the members, each once",
+    "bus/kept.py _epochs": "the accounts of the server, which only the first one makes",
     "channel/app.py made": "one document",
     "obs/metrics.py _requests": "the program's own routes, methods and statuses; all else is other",
     "obs/metrics.py _failures": "the program's own jobs",
@@ -134,7 +139,7 @@ def is_growing(value: ast.expr) -> bool:
         if ast.unparse(value.func) in {"list", "dict", "set"} and value.args:
             return False
         return ast.unparse(value.func).rpartition(".")[2] in {
-            "OrderedDict", "dict", "set", "list", "deque", "defaultdict", "Counter", "Kept",
+            "OrderedDict", "dict", "set", "list", "deque", "defaultdict", "Counter", "Kept", "BoundedMap", "StatementCache",
             "SimpleQueue", "Queue", "WeakValueDictionary", "WeakSet",
         }  # fmt: skip
     return False
@@ -185,16 +190,31 @@ def identity(number: int) -> DeviceIdentity:
     return DeviceIdentity(sid("UV", number), sid("AC", number))  # type: ignore[arg-type]
 
 
+def fill(made: Kept[K, V], room: Room, member: Callable[[int], tuple[K, V]]) -> None:
+    """Fill a cache to twice its bound; the later half stays."""
+
+    async def read_all() -> None:
+        for number in range(2 * room.members_max):
+            key, value = member(number)
+            await made.read(key, partial(answer, value))
+
+    asyncio.run(read_all())
+    assert len(made) == room.members_max
+
+
+async def answer(value: V) -> V:
+    return value
+
+
 def fill_accounts(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
     monkeypatch.setattr(accounts, "PROVEN_ACCOUNTS", room)
-    made = accounts.Accounts.__new__(accounts.Accounts)
-    made._proven = {}
-    # as authenticate does it
-    for number in range(2 * room.members_max):
-        if len(made._proven) >= accounts.PROVEN_ACCOUNTS.members_max:
-            made._proven.clear()
+    made = accounts.Accounts(db=memory(), clock=NoClock(), entropy=None, seal=None, limits=Limits(), bus=Bus())  # type: ignore[arg-type]
+
+    def member(number: int) -> tuple[tuple[str, bytes], Caller]:
         caller = Caller(sid("AC", number), False, sid("SK", number), "operator", Millis(1 << 50))  # type: ignore[arg-type]
-        made._proven[(sid("SK", number), number.to_bytes(32))] = caller
+        return (sid("SK", number), number.to_bytes(32)), caller
+
+    fill(made._proven, room, member)
     return made
 
 
@@ -210,18 +230,14 @@ def fill_key_uses(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
 def fill_proofs(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
     monkeypatch.setattr(proofs, "PROVEN_DEVICES", room)
     made = proofs.Proofs(db=memory(), clock=NoClock(), limits=Limits(), bus=Bus(), audiences=())  # type: ignore[arg-type]
-    for number in range(2 * room.members_max - 1):
-        place = f"{number:0128}"
-        made._remember(place, proofs._Proven(identity(number), Millis((1 << 50) + number)))
+    fill(made._proven, room, lambda n: (f"{n:0128}", proofs._Proven(identity(n), Millis((1 << 50) + n))))
     return made
 
 
 def fill_gateway(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
     monkeypatch.setattr(gateway, "GATEWAY_DEVICES", room)
-    made = gateway.Gateway.__new__(gateway.Gateway)
-    made._proven, made._places = {}, {}
-    for number in range(2 * room.members_max - 1):
-        made._remember(number.to_bytes(32), gateway.GatewayIdentity(identity(number)))
+    made = gateway.Gateway(db=memory(), clock=NoClock(), entropy=None, limits=Limits(), bus=Bus())  # type: ignore[arg-type]
+    fill(made._proven, room, lambda n: (n.to_bytes(32), gateway.GatewayIdentity(identity(n))))
     return made
 
 
@@ -247,7 +263,7 @@ def fill_fetches(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
 
 def kept(room: Room, make: Callable[[int], object], weigh: Callable[[object], int]) -> object:
     """Fill a map that weighs its members, at the bound of 8 MiB."""
-    made: Kept[str, object] = Kept(room, weigh)
+    made: BoundedMap[str, object] = BoundedMap(room, weigh)
     number = 0
     while number < 20_000 and (number < 10 or made.size_bytes < room.bytes_max * 0.9):
         made.put(sid("UV", number), make(number))
@@ -305,12 +321,12 @@ def fill_layers(_: pytest.MonkeyPatch, room: Room) -> object:
 
 
 def fill_places(_: pytest.MonkeyPatch, room: Room) -> object:
-    made = Download.__new__(Download)
-    made._places = {}
-    for number in range(room.members_max):  # as _find does it: it empties the map before it is over the bound
-        made._places[(sid("AC", number), f"{number:064x}")] = LayerBlob(
-            f"{number:064x}", f"{number:064x}", number << 20
-        )  # type: ignore[index]
+    made: Kept[tuple[str, str], LayerBlob] = Kept(Bus(), room, lambda _: download._OF_APPS)
+
+    def member(number: int) -> tuple[tuple[str, str], LayerBlob]:
+        return (sid("AC", number), f"{number:064x}"), LayerBlob(f"{number:064x}", f"{number:064x}", number << 20)
+
+    fill(made, room, member)
     return made
 
 
@@ -418,7 +434,7 @@ def test_a_full_map_keeps_to_its_bytes(name: str, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_oldest_make_room_and_what_is_too_large_is_not_kept() -> None:
-    made: Kept[str, bytes] = Kept(Room(3000, 0, ""), len)
+    made: BoundedMap[str, bytes] = BoundedMap(Room(3000, 0, ""), len)
     for name in "abc":
         made.put(name, b"x" * 600)
     assert (len(made), made.size_bytes) == (3, 3000)

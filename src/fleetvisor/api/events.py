@@ -12,7 +12,7 @@ from fleetvisor.features.events.log import EventLog
 from fleetvisor.features.events.store import Filter
 from fleetvisor.ground.errors import Invalid, NotFound
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.sids import is_sid
+from fleetvisor.ground.sids import is_sid, normalize
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.urls import Urls
 
@@ -67,7 +67,7 @@ class EventHandlers:
 
     async def _device(self, call: Call, ref: str) -> str:
         if is_sid(ref, "UV"):
-            return ref[:2] + ref[2:].lower()
+            return normalize(ref)
         try:
             return await self._devices.resolve(call.caller.account_sid, ref)
         except NotFound as error:

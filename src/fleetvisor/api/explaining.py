@@ -5,6 +5,7 @@ from fleetvisor.api.routes import Call, Route
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts.explain import Explainer
 from fleetvisor.features.rollouts.penalties import Penalties
+from fleetvisor.ground.sids import normalize
 from fleetvisor.web.answers import Answer, json_answer
 
 
@@ -47,5 +48,5 @@ class ExplainingHandlers:
     async def _release(self, call: Call) -> Answer:
         account_sid, app_sid = call.caller.account_sid, call.args[1]
         device_sid = await self._devices.resolve(account_sid, call.args[0])
-        await self._penalties.release(account_sid, device_sid, app_sid[:2] + app_sid[2:].lower())
+        await self._penalties.release(account_sid, device_sid, normalize(app_sid))
         return Answer(204)

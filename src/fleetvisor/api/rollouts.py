@@ -25,6 +25,7 @@ from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import check_label
+from fleetvisor.ground.sids import normalize
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls
@@ -207,7 +208,7 @@ def _draft(form: Fields, limits: Limits) -> Draft:
     return Draft(
         kind=kind,
         app=app,
-        rollback_of=None if of is None else of[:2] + of[2:].lower(),
+        rollback_of=None if of is None else normalize(of),
         selector=selector or "",
         friendly_name=name,
         waves=rules.parse_waves(find_text(form, "Waves") or _default_waves(kind), limits),

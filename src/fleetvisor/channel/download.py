@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Bells, Kept
 from fleetvisor.channel.date import DateHeader
 from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
 from fleetvisor.channel.pace import Pace, TooSlow
@@ -37,6 +38,7 @@ _KEEPING: Final[tuple[Header, ...]] = (
 _BYTES: Final[Header] = (b"content-type", b"application/octet-stream")
 _NO_BODY: Final = {"type": "http.response.body", "body": b"", "more_body": False}
 _APP: Final = "KA"
+_OF_APPS: Final = Bells(wide=_APP)
 
 
 class OutsideContent(RangeNotSatisfiable):
@@ -86,12 +88,12 @@ class Download:
         self._apps = apps
         self._cache = cache
         self._presence = presence
-        self._bus = bus
         self._clock = clock
         self._date = date
         self._pace = pace
-        self._places: dict[tuple[AccountSid, str], LayerBlob] = {}
-        bus.listen(self._hear)
+        self._places: Kept[tuple[AccountSid, str], LayerBlob] = Kept(
+            bus, LAYER_PLACES, lambda _: _OF_APPS, wide_of=_app_of
+        )
 
     async def layer(self, digest: str, scope: Scope, send: Send) -> None:
         """Answer ``GET`` and ``HEAD`` of a layer. Raises ``NotFound``, ``OutsideContent``, ``Unauthenticated``."""
@@ -113,8 +115,6 @@ class Download:
 
     async def _layer(self, identity: DeviceIdentity, digest: str, asked: _Asked, send: Send) -> None:
         layer = await self._find(identity.account_sid, digest)
-        if layer is None:
-            raise NotFound("No App of the Device's account has this layer.")
         await self._serve(send, asked, layer, None, identity.device_sid)
 
     async def _authenticate(self, asked: _Asked) -> DeviceIdentity:
@@ -122,25 +122,19 @@ class Download:
         self._presence.note(identity.device_sid, self._clock.now())
         return identity
 
-    async def _find(self, account_sid: AccountSid, digest: str) -> LayerBlob | None:
-        """Tell where a layer lies, if an app of the account has it; from memory while no app's bell rang."""
+    async def _find(self, account_sid: AccountSid, digest: str) -> LayerBlob:
+        """Return where a layer of an app of the account lies. Raises ``NotFound``, ``Damaged``."""
         place = (account_sid, digest)
-        known = self._places.get(place) if self._bus.fresh else None
-        if known is not None:
-            return known
-        with self._bus.watch() as rung:
-            found = await self._apps.find_layer(account_sid, digest)
-        if found is not None and found.damaged:
-            raise Damaged
-        if found is not None and not _names_an_app(rung):
-            if len(self._places) >= LAYER_PLACES.members_max:
-                self._places.clear()
-            self._places[place] = found
-        return found
+        known = self._places.find(place)
+        return await self._places.read(place, lambda: self._look(account_sid, digest)) if known is None else known
 
-    def _hear(self, sids: frozenset[str]) -> None:
-        if self._places and _names_an_app(sids):
-            self._places.clear()
+    async def _look(self, account_sid: AccountSid, digest: str) -> LayerBlob:
+        found = await self._apps.find_layer(account_sid, digest)
+        if found is None:
+            raise NotFound("No App of the Device's account has this layer.")
+        if found.damaged:
+            raise Damaged
+        return found
 
     async def _serve(
         self, send: Send, asked: _Asked, content: LayerBlob, data: bytes | None, device_sid: DeviceSid
@@ -233,5 +227,5 @@ def _start(status: int, headers: tuple[Header, ...]) -> dict[str, Any]:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _names_an_app(sids: set[str] | frozenset[str]) -> bool:
-    return any(sid.startswith(_APP) for sid in sids)
+def _app_of(sid: str) -> str | None:
+    return _APP if sid.startswith(_APP) else None

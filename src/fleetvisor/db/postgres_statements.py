@@ -21,8 +21,8 @@ from fleetvisor.db.database import (
     ReferenceViolated,
     UniqueViolated,
 )
-from fleetvisor.db.kept import Kept
 from fleetvisor.db.portable import numbered, with_keys
+from fleetvisor.db.statement_cache import StatementCache
 from fleetvisor.ground.disk import Fault
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -82,8 +82,8 @@ class Texts:
     """Statements respelled for asyncpg, with the order of their parameters; kept for each text, bounded in bytes."""
 
     def __init__(self) -> None:
-        self._known: Kept[tuple[str, tuple[str, ...]]] = Kept()
-        self._plans: Kept[rows.Plan] = Kept()
+        self._known: StatementCache[tuple[str, tuple[str, ...]]] = StatementCache()
+        self._plans: StatementCache[rows.Plan] = StatementCache()
 
     def respell(self, sql: str) -> tuple[str, tuple[str, ...]]:
         """Give the text with ``$n`` and the names in that order; a name used twice has one number."""

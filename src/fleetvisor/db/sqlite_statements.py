@@ -20,9 +20,9 @@ from fleetvisor.db.database import (
     ReferenceViolated,
     UniqueViolated,
 )
-from fleetvisor.db.kept import Kept
 from fleetvisor.db.migrate import pending
 from fleetvisor.db.portable import with_keys
+from fleetvisor.db.statement_cache import StatementCache
 from fleetvisor.ground.disk import Fault
 
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class Statements:
 
     def __init__(self, connection: apsw.Connection) -> None:
         self.connection = connection
-        self._plans: Kept[rows.Plan] = Kept()
+        self._plans: StatementCache[rows.Plan] = StatementCache()
 
     def all(self, row: type[R], sql: str, params: Params) -> list[R]:
         """Run a statement that returns rows; give them all."""

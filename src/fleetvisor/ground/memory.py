@@ -1,7 +1,8 @@
 """How much the server keeps in memory, in bytes: one row for each map and cache, and the map that keeps to its row.
 
 ``docs/reference/limits.md`` shows the rows. A row with ``member_bytes`` bounds members that have at most that size; of
-the others each member is weighed (``Kept``). ``tests/unit/test_memory.py`` fills each, and finds maps without a row.
+the others each member is weighed (``BoundedMap``). ``tests/unit/test_memory.py`` fills each, and finds maps without a
+row.
 """
 
 from collections.abc import Callable
@@ -48,17 +49,24 @@ PREFERENCES: Final = Room(128 << 10, 512, "Prefer headers that were read")
 TIMES: Final = Room(16 << 20, 256, "times as text")
 
 
-class Kept(Generic[K, V]):
-    """A map bounded in bytes: when there is no room, the oldest members go. A member too large for it is not kept."""
+class BoundedMap(Generic[K, V]):
+    """A map bounded in bytes: when there is no room, the oldest members go. A member too large for it is not kept.
 
-    __slots__ = ("_bytes", "_bytes_max", "_members", "_size_of", "get")
+    ``size_of`` weighs a value, in bytes; without it each member takes the ``member_bytes`` of the room. ``left`` is
+    called with each member that leaves.
+    """
 
-    def __init__(self, room: Room, size_of: Callable[[V], int]) -> None:
-        """Begin empty; ``size_of`` weighs a value, in bytes."""
+    __slots__ = ("_bytes", "_left", "_members", "_room", "_size_of", "get")
+
+    def __init__(
+        self, room: Room, size_of: Callable[[V], int] | None = None, left: Callable[[K, V], None] | None = None
+    ) -> None:
+        """Begin empty."""
         self._members: dict[K, V] = {}
         self._bytes = 0
-        self._bytes_max = room.bytes_max
+        self._room = room
         self._size_of = size_of
+        self._left = left
         self.get: Callable[[K], V | None] = self._members.get  # bound once: an unchanged poll asks
 
     def __len__(self) -> int:
@@ -70,19 +78,25 @@ class Kept(Generic[K, V]):
         """How many bytes the members take."""
         return self._bytes
 
-    def put(self, key: K, value: V) -> None:
-        """Keep a value as the newest, in place of the one that there was."""
+    def put(self, key: K, value: V) -> bool:
+        """Keep a value as the newest, in place of the one that there was; return false if it is too large."""
         self.drop(key)
-        size = self._size_of(value) + _OVERHEAD
-        if size > self._bytes_max:
-            return
-        while self._bytes + size > self._bytes_max:
+        size = self._weigh(value)
+        if size > self._room.bytes_max:
+            return False
+        while self._bytes + size > self._room.bytes_max:
             self.drop(next(iter(self._members)))
         self._members[key] = value
         self._bytes += size
+        return True
 
     def drop(self, key: K) -> None:
         """Forget a member, if it is there."""
         value = self._members.pop(key, None)
         if value is not None:
-            self._bytes -= self._size_of(value) + _OVERHEAD
+            self._bytes -= self._weigh(value)
+            if self._left is not None:
+                self._left(key, value)
+
+    def _weigh(self, value: V) -> int:
+        return self._room.member_bytes if self._size_of is None else self._size_of(value) + _OVERHEAD

@@ -27,6 +27,11 @@ def is_sid(text: str, prefix: str | None = None) -> bool:
     return prefix is None or text.startswith(prefix)
 
 
+def normalize(sid: str) -> str:
+    """Return a SID as the server stores it: clients may write its hex digits in either case."""
+    return sid[:2] + sid[2:].lower()
+
+
 def new_account_sid(entropy: Entropy) -> AccountSid:
     """Make the SID of a new account."""
     return AccountSid("AC" + entropy.token(16).hex())

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Bells, Kept
 from fleetvisor.db.database import Body, Database, Tx
 from fleetvisor.features.accounts import rules, store
 from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey, Status, WantedKey
@@ -19,7 +20,7 @@ from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticate
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import PROVEN_ACCOUNTS
 from fleetvisor.ground.pages import Page, PageRequest, page_of
-from fleetvisor.ground.sids import AccountSid, KeySid, is_sid, new_account_sid, new_key_sid
+from fleetvisor.ground.sids import AccountSid, KeySid, is_sid, new_account_sid, new_key_sid, normalize
 from fleetvisor.pki.identity import new_hex_token, token_hash
 from fleetvisor.pki.seal import Seal, key_id_of
 
@@ -39,8 +40,7 @@ class Accounts:
         self._bus = bus
         self._first: AccountSid | None = None
         self._use = KeyUse(db)
-        self._proven: dict[tuple[str, bytes], Caller] = {}
-        bus.listen(self._hear)
+        self._proven: Kept[tuple[str, bytes], Caller] = Kept(bus, PROVEN_ACCOUNTS, _bells_of, wide_of=_account_of)
 
     async def ensure_first(self) -> NewAccount:
         """Give the first account with its Auth Token, and make it if there is none; safe on two nodes at once."""
@@ -102,16 +102,10 @@ class Accounts:
         comparisons, whether the name exists or not.
         """
         place = (username, token_hash(password))
-        known = self._proven.get(place) if self._bus.fresh else None
+        known = self._proven.find(place)
         if known is not None:
             return self._used(known)
-        with self._bus.watch() as rung:
-            caller = await self._prove(username, password)
-        if rung.isdisjoint(_named(caller)):
-            if len(self._proven) >= PROVEN_ACCOUNTS.members_max:
-                self._proven.clear()
-            self._proven[place] = caller
-        return self._used(caller)
+        return self._used(await self._proven.read(place, lambda: self._prove(username, password)))
 
     def _used(self, caller: Caller) -> Caller:
         """Note a key's use. Raises ``Unauthenticated`` when it has ended."""
@@ -124,13 +118,13 @@ class Accounts:
 
     async def _prove(self, username: str, password: str) -> Caller:
         if is_sid(username, "SK"):
-            key = await store.find_credential(self._db, KeySid(_canonical(username)))
+            key = await store.find_credential(self._db, KeySid(normalize(username)))
             rules.proves(password, None)  # as many comparisons as an account's two tokens cost
             if rules.proves(password, key.secret_hash if key else None) and key is not None:
                 _check_status(key.status, username)
                 return Caller(key.account_sid, key.ordinal == 1, key.key_sid, key.role, key.date_expires)
         else:
-            account_sid = AccountSid(_canonical(username) if is_sid(username, "AC") else "")
+            account_sid = AccountSid(normalize(username) if is_sid(username, "AC") else "")
             account = await store.find(self._db, account_sid)
             first = rules.proves(password, account.auth_token_hash if account else None)
             second = rules.proves(password, account.secondary_hash if account else None)
@@ -138,12 +132,6 @@ class Accounts:
                 _check_status(account.status, username)
                 return Caller(account.account_sid, account.ordinal == 1)
         raise Unauthenticated(identity=username)
-
-    def _hear(self, sids: frozenset[str]) -> None:
-        if any(sid.startswith(("SK", "AC")) for sid in sids):
-            gone = [place for place, caller in self._proven.items() if not sids.isdisjoint(_named(caller))]
-            for place in gone:
-                del self._proven[place]
 
     async def flush(self) -> int:
         """Write which keys were used; give how many."""
@@ -186,7 +174,7 @@ class Accounts:
 
     async def get_key(self, account_sid: AccountSid, key_sid: str) -> Key:
         """Give an API key. Raises ``NotFound``."""
-        key = await store.find_key(self._db, account_sid, _canonical(key_sid))
+        key = await store.find_key(self._db, account_sid, normalize(key_sid))
         if key is None:
             raise NotFound("No Key matches the given SID.")
         return key
@@ -204,7 +192,7 @@ class Accounts:
 
         Raises ``NotFound``, and ``Conflict`` when there are descendants and they are not to be removed.
         """
-        sid = _canonical(key_sid)
+        sid = normalize(key_sid)
         now = self._clock.now()
 
         async def body(tx: Tx) -> list[str]:
@@ -260,10 +248,9 @@ def _check_status(status: Status, username: str) -> None:
         raise Unauthenticated("The account is suspended.", identity=username)
 
 
-def _named(caller: Caller) -> set[str]:
-    return {caller.account_sid, caller.key_sid or ""}
+def _bells_of(caller: Caller) -> Bells:
+    return Bells(caller.key_sid, caller.account_sid)
 
 
-def _canonical(sid: str) -> str:
-    """Give a SID as we keep it: its hex digits are accepted in either case."""
-    return sid[:2] + sid[2:].lower()
+def _account_of(sid: str) -> str | None:
+    return sid if sid.startswith("AC") else None

@@ -15,7 +15,7 @@ from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import Conflict, NotFound
 from fleetvisor.ground.pages import Page, PageRequest, page_of
-from fleetvisor.ground.sids import AccountSid
+from fleetvisor.ground.sids import AccountSid, normalize
 
 _EVENTS: Final[dict[Status, str]] = {
     "active": "account.resumed",
@@ -45,7 +45,7 @@ class Tenants:
 
     async def get(self, sid: str) -> Tenant:
         """Return an account. Raises ``NotFound``."""
-        found = await store.find_tenant(self._db, _canonical(sid))
+        found = await store.find_tenant(self._db, AccountSid(normalize(sid)))
         if found is None:
             raise _missing()
         return found
@@ -66,7 +66,7 @@ class Tenants:
         now = self._clock.now()
 
         async def body(tx: Tx) -> Tenant:
-            tenant = await store.find_tenant(tx, _canonical(sid))
+            tenant = await store.find_tenant(tx, AccountSid(normalize(sid)))
             if tenant is None:
                 raise _missing()
             if tenant.is_first:
@@ -97,7 +97,3 @@ def bells_of(event: events.Event) -> set[str]:
 
 def _missing() -> NotFound:
     return NotFound("No Account matches the given SID.")
-
-
-def _canonical(sid: str) -> AccountSid:
-    return AccountSid(sid[:2] + sid[2:].lower())

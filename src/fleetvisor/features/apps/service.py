@@ -20,7 +20,7 @@ from fleetvisor.features.events import store as events
 from fleetvisor.ground.clock import Clock, Entropy, Millis
 from fleetvisor.ground.errors import Conflict, NotFound, Unavailable
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.memory import LAYER_LISTS, Kept
+from fleetvisor.ground.memory import LAYER_LISTS, BoundedMap
 from fleetvisor.ground.offload import Offload
 from fleetvisor.ground.pages import Page, PageRequest, page_of
 from fleetvisor.ground.sids import AccountSid, AppSid, new_app_sid
@@ -60,7 +60,7 @@ class Apps:
         self._offload = offload
         self._spool = spool
         self._reader = reader or Inline(offload, limits)
-        self._layers: Kept[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = Kept(
+        self._layers: BoundedMap[tuple[AccountSid, AppSid], tuple[AppLayer, ...]] = BoundedMap(
             LAYER_LISTS, lambda layers: _LAYER_BYTES * len(layers)
         )
         self.damage = Damage(db=db, blobs=blobs, clock=clock, bus=bus)

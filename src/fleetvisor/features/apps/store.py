@@ -12,7 +12,7 @@ import msgspec
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps.model import App, AppLayer, Content, LayerBlob, Manifest
 from fleetvisor.ground.clock import Millis
-from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
+from fleetvisor.ground.sids import AccountSid, AppSid, is_sid, normalize
 
 _COLUMNS: Final = """app_sid, account_sid, unique_name, manifest_hash, signed, size_bytes, politeness_s,
     connection_grace_s, check_in_s, date_created, kind, version, hardware_class, hardware_compatibility,
@@ -116,7 +116,7 @@ class RemovedBlob(msgspec.Struct, frozen=True):
 async def find_in(source: Tx | Database, account_sid: AccountSid, ref: str) -> App | None:
     """Read an app by SID or unique name, inside or outside a transaction."""
     if is_sid(ref, "KA"):
-        return await source.one(App, _BY_SID, {"account_sid": account_sid, "ref": ref[:2] + ref[2:].lower()})
+        return await source.one(App, _BY_SID, {"account_sid": account_sid, "ref": normalize(ref)})
     return await source.one(App, _BY_NAME, {"account_sid": account_sid, "ref": ref})
 
 

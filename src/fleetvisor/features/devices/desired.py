@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Kept
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.devices.model import DeviceIdentity
@@ -19,7 +20,7 @@ from fleetvisor.features.updates import targets
 from fleetvisor.ground.clock import Clock, Millis, iso_or_none
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.memory import DESIRED_ANSWERS, Kept
+from fleetvisor.ground.memory import DESIRED_ANSWERS
 from fleetvisor.ground.sids import AccountSid, AppSid
 from fleetvisor.protocol.native import Desired, DesiredApp, DesiredLayer, DesiredLogging, Policy
 
@@ -72,14 +73,11 @@ class DesiredCache:
         self._clock = clock
         self._limits = limits
         self._bus = bus
-        self._answers: Kept[str, DesiredAnswer] = Kept(DESIRED_ANSWERS, lambda answer: len(answer.body))
-        bus.listen(self._hear)
+        self._answers: Kept[str, DesiredAnswer] = Kept(bus, DESIRED_ANSWERS, size_of=lambda answer: len(answer.body))
 
     def find(self, device_sid: str) -> DesiredAnswer | None:
         """Give the answer from memory; ``None`` when it is not there, over, or not to be trusted now."""
-        if not self._bus.fresh:
-            return None
-        answer = self._answers.get(device_sid)
+        answer = self._answers.find(device_sid)
         if answer is None or (answer.deadline is not None and answer.deadline <= self._clock.now()):
             return None
         return answer
@@ -92,15 +90,7 @@ class DesiredCache:
         answer = self.find(identity.device_sid)
         if answer is not None:
             return answer
-        with self._bus.watch() as rung:
-            answer = await self._read(identity)
-        if identity.device_sid not in rung:
-            self._answers.put(identity.device_sid, answer)
-        return answer
-
-    def _hear(self, sids: frozenset[str]) -> None:
-        for sid in sids:
-            self._answers.drop(sid)
+        return await self._answers.read(identity.device_sid, lambda: self._read(identity))
 
     async def _read(self, identity: DeviceIdentity) -> DesiredAnswer:
         keys = {"device_sid": identity.device_sid, "account_sid": identity.account_sid}

@@ -11,13 +11,14 @@ from typing import Final
 import msgspec
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Kept
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.updates import targets
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import Unauthenticated
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.memory import DDI_ANSWERS, Kept
+from fleetvisor.ground.memory import DDI_ANSWERS
 from fleetvisor.protocol.ddi import Poll, render_poll
 
 _SELECT: Final = """
@@ -62,30 +63,24 @@ class Polls:
         self._db = db
         self._clock = clock
         self._limits = limits
-        self._bus = bus
-        self._answers: Kept[str, PollAnswer] = Kept(DDI_ANSWERS, lambda answer: len(answer.body) + len(answer.path))
-        bus.listen(self._hear)
+        self._answers: Kept[str, PollAnswer] = Kept(
+            bus, DDI_ANSWERS, size_of=lambda answer: len(answer.body) + len(answer.path)
+        )
 
     def find(self, device_sid: str, path: bytes) -> PollAnswer | None:
         """Give the answer from memory; ``None`` when it is not there, of another path, or not to be trusted now."""
-        if not self._bus.fresh:
-            return None
-        answer = self._answers.get(device_sid)
+        answer = self._answers.find(device_sid)
         return answer if answer is not None and answer.path == path else None
 
     async def get(self, identity: DeviceIdentity, path: bytes, base: str) -> PollAnswer:
         """Read the answer, with links under ``base``. Raises ``Unauthenticated`` for a device that is gone."""
-        with self._bus.watch() as rung:
-            row = await self._read(identity)
-        body = render_poll(base, self._poll(row), _tag(row))
-        answer = PollAnswer(path, b'"' + sha256(body).hexdigest()[:32].encode() + b'"', body)
-        if identity.device_sid not in rung:
-            self._answers.put(identity.device_sid, answer)
-        return answer
 
-    def _hear(self, sids: frozenset[str]) -> None:
-        for sid in sids:
-            self._answers.drop(sid)
+        async def fetch() -> PollAnswer:
+            row = await self._read(identity)
+            body = render_poll(base, self._poll(row), _tag(row))
+            return PollAnswer(path, b'"' + sha256(body).hexdigest()[:32].encode() + b'"', body)
+
+        return await self._answers.read(identity.device_sid, fetch)
 
     async def _read(self, identity: DeviceIdentity) -> _Row:
         keys = {"device_sid": identity.device_sid, "account_sid": identity.account_sid}

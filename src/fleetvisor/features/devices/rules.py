@@ -6,7 +6,7 @@ from fleetvisor.features.devices.model import DeviceChange
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import check_label
-from fleetvisor.ground.sids import DeviceSid, is_sid
+from fleetvisor.ground.sids import DeviceSid, is_sid, normalize
 
 
 def check_change(change: DeviceChange, limits: Limits) -> None:
@@ -33,4 +33,4 @@ def check_own_sid(text: str) -> DeviceSid:
     """Give the SID of a board that already has one, in lower case after its two letters. Raises ``Invalid``."""
     if not is_sid(text, "UV"):
         raise Invalid("Sid must be UV and 32 hexadecimal digits.")
-    return DeviceSid("UV" + text[2:].lower())
+    return DeviceSid(normalize(text))

@@ -17,7 +17,7 @@ from fleetvisor.features.devices.selectors import Term, duration_ms
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
-from fleetvisor.ground.sids import AccountSid
+from fleetvisor.ground.sids import AccountSid, normalize
 
 _DRIVERS_MAX: Final = 4
 _PROBE: Final = 1024
@@ -183,7 +183,7 @@ def _named(term: Term, place: int, params: dict[str, str | int]) -> str:
 
 
 def _canonical(key: str, value: str) -> str:
-    return value[:2] + value[2:].lower() if key == "sid" else value
+    return normalize(value) if key == "sid" else value
 
 
 def joins(*texts: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Kept
 from fleetvisor.db.database import Database, Tx, UniqueViolated
 from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
@@ -26,10 +27,10 @@ from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.memory import DEVICE_ROWS, Kept
+from fleetvisor.ground.memory import DEVICE_ROWS
 from fleetvisor.ground.names import check_controller_id, check_label, check_unique_name
 from fleetvisor.ground.pages import Page, PageRequest, page_of
-from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
+from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid, normalize
 from fleetvisor.pki.identity import new_token, token_hash
 
 
@@ -47,8 +48,7 @@ class Devices:
         self._entropy = entropy
         self._limits = limits
         self._bus = bus
-        self._rows: Kept[str, store.DeviceRow] = Kept(DEVICE_ROWS, _weight)
-        bus.listen(self._hear)
+        self._rows: Kept[str, store.DeviceRow] = Kept(bus, DEVICE_ROWS, size_of=_weight, alone=True)
 
     async def create(self, account_sid: AccountSid, wanted: Registration) -> NewDevice:
         """Register a device, under its own ``sid`` if the board has one already; its token is shown this once.
@@ -95,19 +95,17 @@ class Devices:
         every change: who watches a device again and again does not load the database.
         """
         now = self._clock.now()
-        known = self._rows.get(ref) if self._bus.alone else None
-        if known is not None and known.account_sid == account_sid:
-            return store.device_of(known, now)
-        with self._bus.watch() as rung:
-            row = await self._find(self._db, account_sid, ref)
-        if self._bus.alone and row.device_sid not in rung:
-            self._rows.put(row.device_sid, row)
+        if not is_sid(ref, "UV"):
+            return store.device_of(await self._find(self._db, account_sid, ref), now)
+        device_sid = normalize(ref)
+        row = self._rows.find(device_sid)
+        if row is None or row.account_sid != account_sid:
+            row = await self._rows.read(device_sid, lambda: self._find(self._db, account_sid, device_sid))
         return store.device_of(row, now)
 
     def forget(self, sids: Iterable[str]) -> None:
         """Forget what is kept in memory of devices whose presence was written."""
-        for sid in sids:
-            self._rows.drop(sid)
+        self._rows.drop(frozenset(sids))
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[Device]:
         """Give a page of the account's devices, newest first."""
@@ -159,7 +157,7 @@ class Devices:
     async def _app_sid(self, account_sid: AccountSid, ref: str) -> str:
         """Give the SID that a selector means; one is taken as it is: devices may report an app that was removed."""
         if is_sid(ref, "KA"):
-            return _canonical(ref)
+            return normalize(ref)
         app = await apps_store.find_in(self._db, account_sid, ref)
         if app is None:
             raise Invalid(f"Selector: no App of this account is called {ref[:80]!a}.")
@@ -179,7 +177,7 @@ class Devices:
         By its SID, by its controller id, or by its name where that is no other device's controller id.
         """
         if is_sid(controller, "UV"):
-            return _canonical(controller) == identity.device_sid
+            return normalize(controller) == identity.device_sid
         device_sid = await controllers.find(self._db, identity.account_sid, controller)
         if device_sid is None:
             device_sid = await store.resolve(self._db, identity.account_sid, controller, by_sid=False)
@@ -242,9 +240,6 @@ class Devices:
         except Invalid:
             if (await self._find(self._db, account_sid, ref)).unique_name != name:
                 raise
-
-    def _hear(self, sids: frozenset[str]) -> None:
-        self.forget(sids)
 
     async def _apply(
         self,
@@ -356,7 +351,7 @@ class Devices:
     @staticmethod
     async def _find(source: Tx | Database, account_sid: AccountSid, ref: str) -> store.DeviceRow:
         by_sid = is_sid(ref, "UV")
-        row = await store.find(source, account_sid, _canonical(ref) if by_sid else ref, by_sid=by_sid)
+        row = await store.find(source, account_sid, normalize(ref) if by_sid else ref, by_sid=by_sid)
         if row is None:
             raise _missing()
         return row
@@ -364,14 +359,10 @@ class Devices:
     @staticmethod
     async def _resolve(source: Tx | Database, account_sid: AccountSid, ref: str) -> DeviceSid:
         by_sid = is_sid(ref, "UV")
-        device_sid = await store.resolve(source, account_sid, _canonical(ref) if by_sid else ref, by_sid=by_sid)
+        device_sid = await store.resolve(source, account_sid, normalize(ref) if by_sid else ref, by_sid=by_sid)
         if device_sid is None:
             raise _missing()
         return device_sid
-
-
-def _canonical(sid: str) -> str:
-    return sid[:2] + sid[2:].lower()
 
 
 async def _app(tx: Tx, account_sid: AccountSid, ref: str | None) -> App | None:

@@ -14,7 +14,7 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.events import store
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.sids import AccountSid, is_sid
+from fleetvisor.ground.sids import AccountSid, is_sid, normalize
 
 ROWS_MAX: Final = 100
 _SUMS_S: Final = 600.0
@@ -146,6 +146,6 @@ async def _owner(tx: Tx, identity: str) -> AccountSid | None:
     sql = _WHOSE.get(identity[:2])
     owner = None
     if sql is not None and is_sid(identity, identity[:2]):
-        owner = await tx.one(_Owner, sql, {"sid": identity[:2] + identity[2:].lower()})
+        owner = await tx.one(_Owner, sql, {"sid": normalize(identity)})
     owner = owner or await tx.one(_Owner, _FIRST, {})
     return owner.account_sid if owner else None

@@ -33,6 +33,7 @@ from fleetvisor.ground.sids import (
     is_sid,
     new_device_sid,
     new_enrollment_token_sid,
+    normalize,
 )
 from fleetvisor.pki.identity import new_token, same, token_hash
 from fleetvisor.protocol import jws
@@ -100,7 +101,7 @@ class Enrollment:
 
     async def get(self, account_sid: AccountSid, token_sid: str) -> EnrollmentToken:
         """Give an enrolment token. Raises ``NotFound``."""
-        found = await store.find_grant(self._db, account_sid, _canonical(token_sid))
+        found = await store.find_grant(self._db, account_sid, EnrollmentTokenSid(normalize(token_sid)))
         if found is None:
             raise _missing()
         return found
@@ -118,10 +119,10 @@ class Enrollment:
         now = self._clock.now()
 
         async def body(tx: Tx) -> EnrollmentToken:
-            if not await store.revoke_grant(tx, account_sid, _canonical(token_sid)):
+            if not await store.revoke_grant(tx, account_sid, EnrollmentTokenSid(normalize(token_sid))):
                 raise _missing()
-            await self._note(tx, account_sid, _canonical(token_sid), "revoked", now)
-            found = await store.find_grant(tx, account_sid, _canonical(token_sid))
+            await self._note(tx, account_sid, EnrollmentTokenSid(normalize(token_sid)), "revoked", now)
+            found = await store.find_grant(tx, account_sid, EnrollmentTokenSid(normalize(token_sid)))
             if found is None:
                 raise _missing()
             return found
@@ -133,9 +134,9 @@ class Enrollment:
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
-            if not await store.delete_grant(tx, account_sid, _canonical(token_sid)):
+            if not await store.delete_grant(tx, account_sid, EnrollmentTokenSid(normalize(token_sid))):
                 raise _missing()
-            await self._note(tx, account_sid, _canonical(token_sid), "deleted", now)
+            await self._note(tx, account_sid, EnrollmentTokenSid(normalize(token_sid)), "deleted", now)
 
         await self._db.write(body)
 
@@ -304,7 +305,3 @@ async def _note_moved(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Mil
 
 def _missing() -> NotFound:
     return NotFound("No enrolment token of this account has this SID.")
-
-
-def _canonical(sid: str) -> EnrollmentTokenSid:
-    return EnrollmentTokenSid(sid[:2] + sid[2:].lower())

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Bells, Kept
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices import controllers
 from fleetvisor.features.devices import store as devices_store
@@ -23,7 +24,7 @@ from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound, Unauthenti
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import GATEWAY_DEVICES
 from fleetvisor.ground.names import check_controller_id, check_unique_name
-from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid
+from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, new_device_sid, normalize
 from fleetvisor.pki.identity import new_token, token_hash
 
 TOKEN_PREFIX: Final = "fvg_"
@@ -46,9 +47,7 @@ class Gateway:
         self._entropy = entropy
         self._limits = limits
         self._bus = bus
-        self._proven: dict[bytes, GatewayIdentity] = {}
-        self._places: dict[str, set[bytes]] = {}
-        bus.listen(self._hear)
+        self._proven: Kept[bytes, GatewayIdentity] = Kept(bus, GATEWAY_DEVICES, _bells_of, wide_of=_account_of)
 
     async def enable(self, account_sid: AccountSid) -> tuple[str, Millis]:
         """Make the account's gateway token, in place of the one there was; give it, shown this once."""
@@ -89,16 +88,12 @@ class Gateway:
         Raises ``Unauthenticated``, and ``AccessDenied`` when too many wait already.
         """
         by_sid = is_sid(controller, "UV")
-        ref = controller[:2] + controller[2:].lower() if by_sid else controller
+        ref = normalize(controller) if by_sid else controller
         place = sha256(f"{token}\0{account_sid}\0{ref}".encode("utf-8", "surrogatepass")).digest()
-        known = self._proven.get(place) if self._bus.fresh else None
+        known = self._proven.find(place)
         if known is not None:
             return known
-        with self._bus.watch() as rung:
-            found = await self._prove(token, account_sid, ref, by_sid=by_sid)
-        if not rung & {found.device.device_sid, found.device.account_sid}:
-            self._remember(place, found)
-        return found
+        return await self._proven.read(place, lambda: self._prove(token, account_sid, ref, by_sid=by_sid))
 
     async def _prove(self, token: str, account_sid: AccountSid | None, ref: str, *, by_sid: bool) -> GatewayIdentity:
         gateway = await store.find_gateway_by_token(self._db, token_hash(token))
@@ -156,21 +151,13 @@ class Gateway:
             now=now,
         )
 
-    def _remember(self, place: bytes, found: GatewayIdentity) -> None:
-        if len(self._proven) >= GATEWAY_DEVICES.members_max:
-            self._proven.clear()
-            self._places.clear()
-        self._proven[place] = found
-        self._places.setdefault(found.device.device_sid, set()).add(place)  # by SID, by name: two at most
 
-    def _hear(self, sids: frozenset[str]) -> None:
-        for sid in sids:
-            if sid.startswith(_ACCOUNT):
-                self._proven.clear()
-                self._places.clear()
-                return
-            for place in self._places.pop(sid, ()):
-                self._proven.pop(place, None)
+def _bells_of(found: GatewayIdentity) -> Bells:
+    return Bells(found.device.device_sid, found.device.account_sid)
+
+
+def _account_of(sid: str) -> str | None:
+    return sid if sid.startswith(_ACCOUNT) else None
 
 
 def _name_of(controller_id: str, limits: Limits) -> str | None:

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Final, NamedTuple
 
 from fleetvisor.bus.bus import Bus
+from fleetvisor.bus.kept import Bells, Kept
 from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.model import trust_bell
 from fleetvisor.features.devices import credentials as rows
@@ -17,12 +18,11 @@ from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import AccessDenied, ClockSkew, Unauthenticated
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import PROVEN_DEVICES
-from fleetvisor.ground.sids import DeviceSid, is_sid
+from fleetvisor.ground.sids import DeviceSid, is_sid, normalize
 from fleetvisor.pki.identity import token_hash
 from fleetvisor.protocol import jws
 
 _TOKEN_CHARS_MAX: Final = 128  # of those that we make; a longer one is known by its hash, as a signed one
-_PER_DEVICE_MAX: Final = 8
 _TRUST: Final = trust_bell("")
 
 _Place = str | bytes
@@ -31,7 +31,6 @@ _Place = str | bytes
 class _Proven(NamedTuple):
     identity: DeviceIdentity
     expires: Millis | None
-    epoch: int = 0
 
 
 class Proofs:
@@ -42,12 +41,8 @@ class Proofs:
         self._db = db
         self._clock = clock
         self._limits = limits
-        self._bus = bus
         self._audiences = audiences
-        self._proven: dict[_Place, _Proven] = {}
-        self._places: dict[str, list[_Place]] = {}
-        self._epochs: dict[str, int] = {}  # how often each account's trust was withdrawn
-        bus.listen(self._hear)
+        self._proven: Kept[_Place, _Proven] = Kept(bus, PROVEN_DEVICES, _bells_of, wide_of=_trust_of)
 
     async def authenticate(self, token: str, *, waiting: bool = False) -> DeviceIdentity:
         """Return the device that a device token or a JWT proves.
@@ -61,18 +56,15 @@ class Proofs:
         signed = "." in token
         hashed = signed or len(token) > _TOKEN_CHARS_MAX
         place = sha256(token.encode("utf-8", "surrogatepass")).digest() if hashed else token
-        known = self._proven.get(place) if self._bus.fresh else None
-        if known is not None and known.epoch == self._epochs.get(known.identity.account_sid, 0):
+        known = self._proven.find(place)
+        if known is not None:
             if known.expires is None or known.expires > self._clock.now():
                 return _admitted(known.identity, waiting=waiting)
             error = _over(signed=signed)
             error.identity = known.identity.device_sid
             raise error
-        with self._bus.watch() as rung:
-            proven = await (self._prove_signed(token) if signed else self._prove_token(token))
-        identity = proven.identity
-        if rung.isdisjoint((identity.device_sid, trust_bell(identity.account_sid))):
-            self._remember(place, proven._replace(epoch=self._epochs.get(identity.account_sid, 0)))
+        prove = self._prove_signed if signed else self._prove_token
+        proven = await self._proven.read(place, lambda: prove(token))
         return _admitted(proven.identity, waiting=waiting)
 
     async def _prove_token(self, token: str) -> _Proven:
@@ -91,7 +83,7 @@ class Proofs:
         if issuer is None or not is_sid(issuer, "UV"):
             raise Unauthenticated("The token's iss must be the Device's SID.")
         try:
-            return await self._prove_claims(parsed, DeviceSid(issuer[:2] + issuer[2:].lower()))
+            return await self._prove_claims(parsed, DeviceSid(normalize(issuer)))
         except Unauthenticated as error:
             error.identity = issuer
             raise
@@ -104,25 +96,13 @@ class Proofs:
             raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")
         return _Proven(DeviceIdentity(device_sid, keys[0].account_sid, keys[0].access == "waiting"), expires)
 
-    def _remember(self, place: _Place, proven: _Proven) -> None:
-        if len(self._proven) >= PROVEN_DEVICES.members_max:
-            self._proven.clear()
-            self._places.clear()
-        known = self._proven.get(place)
-        self._proven[place] = proven
-        places = self._places.setdefault(proven.identity.device_sid, [])
-        if known is None or known.identity.device_sid != proven.identity.device_sid:
-            places.append(place)
-        if len(places) > _PER_DEVICE_MAX:  # a device that signs a token for each request
-            self._proven.pop(places.pop(0), None)
 
-    def _hear(self, sids: frozenset[str]) -> None:
-        for sid in sids:
-            if sid.startswith(_TRUST):
-                account_sid = sid.removeprefix(_TRUST)
-                self._epochs[account_sid] = self._epochs.get(account_sid, 0) + 1
-            for place in self._places.pop(sid, ()):
-                self._proven.pop(place, None)
+def _bells_of(proven: _Proven) -> Bells:
+    return Bells(proven.identity.device_sid, trust_bell(proven.identity.account_sid))
+
+
+def _trust_of(sid: str) -> str | None:
+    return sid if sid.startswith(_TRUST) else None
 
 
 def _admitted(identity: DeviceIdentity, *, waiting: bool) -> DeviceIdentity:

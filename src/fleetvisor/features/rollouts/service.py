@@ -21,7 +21,7 @@ from fleetvisor.ground.clock import Clock, Entropy, Millis, iso
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of
-from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid, new_rollout_sid
+from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid, new_rollout_sid, normalize
 
 _LATE_MAX_MS: Final = 60_000
 BY_HAND: Final = "An operator released the wave."
@@ -98,7 +98,7 @@ class Rollouts:
 
     async def find(self, account_sid: AccountSid, rollout_sid: str) -> Rollout:
         """Give a rollout. Raises ``NotFound``."""
-        rollout = await store.find(self._db, account_sid, _canonical(rollout_sid))
+        rollout = await store.find(self._db, account_sid, normalize(rollout_sid))
         if rollout is None:
             raise _missing()
         return rollout
@@ -154,7 +154,7 @@ class Rollouts:
         ``Conflict`` for what cannot be done in its state.
         """
         now = self._clock.now()
-        sid = _canonical(rollout_sid)
+        sid = normalize(rollout_sid)
 
         async def body(tx: Tx) -> None:
             rollout = await self._read(tx, account_sid, sid)
@@ -259,7 +259,7 @@ class Rollouts:
         ``Conflict`` for one that is under way, or that another one is to take back.
         """
         now = self._clock.now()
-        sid = _canonical(rollout_sid)
+        sid = normalize(rollout_sid)
 
         async def body(tx: Tx) -> None:
             rollout = await self._read(tx, account_sid, sid)
@@ -272,10 +272,6 @@ class Rollouts:
 
         await self._db.write(body)
         self._bus.ring((sid,))
-
-
-def _canonical(sid: str) -> str:
-    return sid[:2] + sid[2:].lower()
 
 
 def _drafted(

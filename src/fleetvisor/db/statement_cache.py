@@ -15,7 +15,7 @@ _SHARE: Final = 8
 _ROW_BYTES: Final = 1024  # about what a key, a plan and their places take beside the texts
 
 
-class Kept(Generic[V]):
+class StatementCache(Generic[V]):
     """Values by statement, at most ``bytes_max`` bytes of texts and of what belongs to them."""
 
     def __init__(self, bytes_max: int = BYTES_MAX) -> None:
