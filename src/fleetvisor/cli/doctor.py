@@ -26,6 +26,7 @@ from fleetvisor.cli.checks import Check, Verdict
 from fleetvisor.cli.doctor_blobs import blob_check, count_layers
 from fleetvisor.cli.doctor_certificates import authority_check
 from fleetvisor.cli.doctor_database import judge_database
+from fleetvisor.cli.doctor_keys import given_keys_check
 from fleetvisor.cli.doctor_names import name_check
 from fleetvisor.cli.options import Failure, Session
 from fleetvisor.client.answers import ApiProblem, Unreachable
@@ -42,6 +43,7 @@ CERTIFICATE_FAIL_DAYS: Final = 3
 CLOCK_WARN_S: Final = 5
 CLOCK_FAIL_S: Final = 60
 _TIMEOUT_S: Final = 10
+_OTHER_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 class _Health(msgspec.Struct, frozen=True):
@@ -126,6 +128,7 @@ def directory_checks(directory: Path) -> Iterator[Check]:
     else:
         yield Check("modes", Verdict.OK, "only their owner may read the keys and credentials")
     yield judge_owner(directory.stat().st_uid, os.geteuid())
+    yield from given_keys_check(directory)
     keys = sorted(directory.glob("keys/seal-*.key"))
     wrong = [path.name for path in keys if path.stat().st_size != 32]
     if wrong:
@@ -252,6 +255,8 @@ def _certificate(server: Server, tls: ssl.SSLContext) -> Check:
             "Check that the CA file belongs to this server; restart it if its certificate ran out; and see what is said"
             " of the clock and, with --data, of the CA."
         )
+        if error.verify_code in _OTHER_NAME:
+            advice = f"Give --tls-cert a certificate with the subjectAltName {server.host}, or --public-url its name."
         return Check("certificate", Verdict.FAIL, f"not trusted for {server.host}: {error.verify_message}", advice)
     except OSError as error:
         return Check("certificate", Verdict.FAIL, f"cannot connect: {error}", "Check that the server runs.")

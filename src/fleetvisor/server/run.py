@@ -33,12 +33,13 @@ from fleetvisor.reality import RealClock, RealEntropy, Threads
 from fleetvisor.server import descriptors, shared
 from fleetvisor.server.background import Job, Tail, run_jobs
 from fleetvisor.server.build import Asgi, World, build
-from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate, name_warnings
+from fleetvisor.server.certificates import Certificate, GivenCertificate, OwnCertificate
 from fleetvisor.server.databases import open_local, open_shared
 from fleetvisor.server.descriptors import Shares
 from fleetvisor.server.ending import first, leave_now, tell
 from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
 from fleetvisor.server.gate import LOOK_S, gate_before, give_way
+from fleetvisor.server.given import start_warnings
 from fleetvisor.server.listener import Doors, resolve
 from fleetvisor.server.parsing import Parsers
 from fleetvisor.server.telemetry import Telemetry
@@ -368,8 +369,7 @@ class _Process:
     def _tell_how_to_call(self, account: NewAccount, authority: Authority | None, port: int) -> None:
         settings = self._settings
         base, local = settings.base_url(port), settings.local_url(port)
-        named = name_warnings(settings.tls_cert, settings.public_host)
-        warnings = (*settings.warnings(port), *named, *self._data.warnings())
+        warnings = (*settings.warnings(port), *start_warnings(settings, self._data))
         _log.info("server.ready", base_url=base, local_url=local, data=str(self._data.root), pid=os.getpid())
         for warning in warnings:
             _log.warning("server.name", warning=warning)
