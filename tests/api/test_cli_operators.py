@@ -113,6 +113,26 @@ def test_a_selector_lists_counts_labels_and_deploys(cli, eyes, batch, tmp_path):
     assert cli("deploy pump-app", status=2)
 
 
+def test_a_slip_in_a_label_changes_nothing_and_lists_warn(cli, eyes, batch, tmp_path):
+    from tests.bundles import simple_bundle
+
+    rows = (f"slip-{number},{hashed(f'slip-{number}')},slip={number % 2}" for number in range(4))
+    cli("devices import", batch(*rows))
+    path = tmp_path / "app.zip"
+    path.write_bytes(simple_bundle(b"firmware of slips"))
+    cli("apps create", str(path), "slip-app")
+    for line in ("deploy slip-app slip-0 -l '!slyp'", "devices label new=slip -l 'slip=1,!slyp' --device slip-0"):
+        told = cli(line, status=2)["error"]
+        assert "did you mean 'slip'?" in told
+        assert "label.slyp" in told
+    assert cli("devices count -l target=slip-app")[0]["total"] == 0
+    assert cli("devices count -l new=slip")[0]["total"] == 0
+    assert cli("deploy slip-app -l 'slip=1,!label.slyp'")[0]["app"]["target_sid"]
+    for line in ("devices list -l '!slyp'", "devices count -l '!slyp'"):
+        assert "did you mean 'slip'?" in eyes(line).err
+    assert "did you mean" not in eyes("devices list -l 'slip=1'").err
+
+
 def test_a_device_in_the_way_keeps_no_other_from_what_a_selector_is_given(cli, eyes, batch, tmp_path):
     rows = (f"fan-{number},{hashed(f'f{number}')},line=4" for number in range(5))
     cli("devices import", batch(*rows))

@@ -2,6 +2,7 @@
 
 import random
 import re
+import time
 from collections import Counter
 from fnmatch import fnmatchcase
 
@@ -108,6 +109,20 @@ async def shown(server):
         seen = device["date_last_seen"]
         device["seen_s"] = datetime.fromisoformat(seen).timestamp() if seen else None
     return devices
+
+
+async def test_a_hundred_labels_are_planned_at_once(server):
+    """PostgreSQL took half a minute for the joins of as many labels, and then gave up."""
+    await server.hands.device("all", Labels=[f"k{number}=x" for number in range(30)])
+    await server.hands.device("some", Labels=[f"k{number}=x" for number in range(29)])
+    terms = ",".join([f"k{number % 30}=x" for number in range(50)] + [f"!no{number}" for number in range(50)])
+    began = time.monotonic()
+    for selector, found in ((terms, 1), (f"{terms[:-1]}", 1), (terms.replace("!no49", "!k29"), 0)):
+        rows = (await server.hands.get("/v1/Devices", Selector=selector))["devices"]
+        assert len(rows) == found
+        counts = (await server.hands.get("/v1/DeviceCounts", Selector=selector)).json
+        assert counts["total"] == found
+    assert time.monotonic() - began < 12, "usually it is less than a second"
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -23,7 +23,7 @@ from fleetvisor.features.accounts import use
 from fleetvisor.features.accounts.model import Caller
 from fleetvisor.features.apps.model import AppLayer, LayerBlob
 from fleetvisor.features.apps.service import _LAYER_BYTES
-from fleetvisor.features.devices import presence, selectors
+from fleetvisor.features.devices import presence, selectors, spelling
 from fleetvisor.features.devices.desired import DesiredAnswer
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.polls import PollAnswer
@@ -68,6 +68,7 @@ BOUNDED = {
     "features/events/denials.py _spent": "REFUSALS",
     "web/rates.py _rows": "FAILED_PROOFS",
     "features/devices/selectors.py parse": "SELECTORS",
+    "features/devices/spelling.py _known": "LABEL_KEYS",
     "channel/prefer.py _remembered": "PREFERENCES",
     "ground/clock.py _iso_second": "TIMES",
 }
@@ -378,6 +379,16 @@ def fill_selectors(_: pytest.MonkeyPatch, room: Room) -> object:
     return selectors.parse
 
 
+def fill_label_keys(_: pytest.MonkeyPatch, room: Room) -> object:
+    kept: BoundedMap[str, spelling.Known] = BoundedMap(room, spelling.weight)
+    for account in range(400):
+        keys = [f"{account:05}/{place:05}".ljust(63, "k") for place in range(1200)]
+        kept.put(f"AC{account:032}", spelling.Known(frozenset(keys[:1000]), tuple(keys[1000:]), Millis(0)))
+    for account in range(30_000):
+        kept.put(f"AC{account:032}", spelling.Known(frozenset((f"k{account}",)), (), Millis(0)))
+    return kept
+
+
 def fill_preferences(_: pytest.MonkeyPatch, room: Room) -> object:
     prefer._remembered.cache_clear()
     for number in range(2 * room.members_max):
@@ -411,6 +422,7 @@ FILLED: dict[str, Callable[[pytest.MonkeyPatch, Room], object]] = {
     "LAYER_PLACES": fill_places,
     "ARTIFACT_DIGESTS": fill_digests,
     "SELECTORS": fill_selectors,
+    "LABEL_KEYS": fill_label_keys,
     "PREFERENCES": fill_preferences,
     "TIMES": fill_times,
 }

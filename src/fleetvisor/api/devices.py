@@ -150,15 +150,17 @@ class DeviceHandlers:
         else:
             page = await self._devices.list(account_sid, asked.request)
         shapes = [device_shape(device, self._urls) for device in page.items]
-        return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base))
+        warnings = await self._devices.warnings(account_sid, selector) if selector else None
+        return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base, warnings))
 
     async def _count(self, call: Call) -> Answer:
         query = call.request.query()
         selector, by = find_selector(query) or "", find_text(query, "By") or None
         counts = await self._devices.count(call.caller.account_sid, selector, by)
         groups = [DeviceGroupShape(group.value, group.count) for group in counts.groups]
-        shape = DeviceCountsShape(call.caller.account_sid, selector, by, counts.total, groups, counts.others)
-        return json_answer(shape)
+        warnings = await self._devices.warnings(call.caller.account_sid, selector)
+        account_sid = call.caller.account_sid
+        return json_answer(DeviceCountsShape(account_sid, selector, by, counts.total, groups, counts.others, warnings))
 
     async def _fetch(self, call: Call) -> Answer:
         device = await self._devices.get(call.caller.account_sid, call.args[0])

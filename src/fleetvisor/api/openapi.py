@@ -150,14 +150,15 @@ def _answer_schema(route: Route) -> Json:
     item = {"$ref": _REF.format(name=route.shape.__name__ if route.shape else "")}
     if route.list_key is None:
         return item
-    return {
-        "type": "object",
-        "required": [route.list_key, "meta"],
-        "properties": {
-            route.list_key: {"type": "array", "items": item},
-            "meta": {"$ref": _REF.format(name=Meta.__name__)},
-        },
+    properties: Json = {
+        route.list_key: {"type": "array", "items": item},
+        "meta": {"$ref": _REF.format(name=Meta.__name__)},
     }
+    if any(param.name == "Selector" for param in route.params):
+        about = "Labels of the Selector that nothing of the account has; absent without a Selector."
+        texts: Json = {"type": "array", "items": {"type": "string"}, "description": about}
+        properties["warnings"] = {**texts, "x-fleetvisor-extension": True}
+    return {"type": "object", "required": [route.list_key, "meta"], "properties": properties}
 
 
 def _error(status: int) -> Json:

@@ -69,8 +69,15 @@ def parse_paging(query: Fields, name: ListName, limits: Limits) -> Asked:
     return Asked(PageRequest(min(size, limits.page_size_max), cursor), number, token or None)
 
 
-def envelope(page: Page[Any], shapes: Sequence[object], asked: Asked, name: ListName, base: str) -> dict[str, object]:
-    """Render a page: the items under the list's key, and ``meta`` with absolute URLs."""
+def envelope(
+    page: Page[Any],
+    shapes: Sequence[object],
+    asked: Asked,
+    name: ListName,
+    base: str,
+    warnings: Sequence[str] | None = None,
+) -> dict[str, object]:
+    """Render a page: the items under the list's key, ``meta`` with absolute URLs, and ``warnings`` if given."""
     size = asked.request.size
     start = f"{base}{name.path}?PageSize={size}{name.filter}&Page="
     return {
@@ -84,6 +91,7 @@ def envelope(page: Page[Any], shapes: Sequence[object], asked: Asked, name: List
             next_page_url=_url(start, asked.number + 1, page.next, name),
             key=name.key,
         ),
+        **({} if warnings is None else {"warnings": warnings}),
     }
 
 

@@ -189,7 +189,8 @@ class RolloutHandlers:
         asked = paging.parse_paging(query, name, self._limits)
         page = await self._rollouts.members(account_sid, call.args[0], state, selector, asked.request)
         shapes = [rollout_device_shape(member) for member in page.items]
-        return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base))
+        warnings = await self._rollouts.warnings(account_sid, selector) if selector else None
+        return json_answer(paging.envelope(page, shapes, asked, name, self._urls.base, warnings))
 
 
 def _draft(form: Fields, limits: Limits) -> Draft:

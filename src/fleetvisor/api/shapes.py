@@ -143,6 +143,7 @@ class DeviceCountsShape(msgspec.Struct):
     total: int
     groups: list[DeviceGroupShape]
     others: int
+    warnings: tuple[str, ...]
 
 
 class NewDeviceShape(DeviceShape):

@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fleetvisor.cli.bulk import Bulk
-from fleetvisor.cli.devices import Selector, is_blank, reason, show_table, status
+from fleetvisor.cli.devices import Selector, count_for_change, is_blank, reason, show_table, status
 from fleetvisor.cli.options import Failure, Session, Usage
 from fleetvisor.cli.output import Output, clean
 from fleetvisor.client.answers import ApiProblem, Unreachable
@@ -118,10 +118,11 @@ def deploy(
         raise Usage("Say which devices: by name, or by -l SELECTOR.", "See: fleetvisor deploy --help")
     wanted = session.client.app(app)
     watch = Watch(wanted, {})
+    total = count_for_change(session, selector) if selector else 0
     _target(session, watch, devices or [])
     bulk = Bulk(session.out, f"Targeting {wanted.name}", f"given {wanted.name}")
     if selector:
-        _target_selected(session, watch, bulk, selector)
+        _target_selected(session, watch, bulk, selector, total)
     if not wait:
         session.out.note(f"{len(watch.devices)} device(s) were given {wanted.name}.")
         _show(session, watch)
@@ -132,7 +133,7 @@ def deploy(
     bulk.judge()
 
 
-def _target_selected(session: Session, watch: Watch, bulk: Bulk, selector: str) -> None:
+def _target_selected(session: Session, watch: Watch, bulk: Bulk, selector: str, total: int) -> None:
     """Target the devices that a selector selects; those that have this target already are only watched."""
 
     def target(device: Device) -> bool:
@@ -142,7 +143,6 @@ def _target_selected(session: Session, watch: Watch, bulk: Bulk, selector: str) 
         watch.devices[device.sid] = session.client.update_device(device.sid, target=watch.app.sid) if due else device
         return due
 
-    total = session.client.count_devices(selector).total
     bulk.run(session.client.devices(selector), total, target)
     if not bulk.met:
         session.out.warn(f"No device is selected by {selector}")

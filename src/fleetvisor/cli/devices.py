@@ -206,7 +206,7 @@ def list_all(
 ) -> None:
     """List the devices, newest first."""
     terms = [term for term in (selector, "access=waiting" if waiting else None) if term]
-    found = itertools.islice(session.client.devices(",".join(terms)), limit)
+    found = itertools.islice(session.client.devices(",".join(terms), session.out.warn), limit)
     if session.out.json:
         for device in found:
             session.out.line(device.document)
@@ -227,6 +227,8 @@ def count_all(
 ) -> None:
     """Count the devices."""
     counts = session.client.count_devices(selector, by)
+    for warning in counts.warnings:
+        session.out.warn(warning)
     if session.out.json or by is None:
         session.out.record(counts.document if session.out.json else {"total": counts.total})
         return
@@ -268,7 +270,7 @@ def label_all(
         return True
 
     bulk = Bulk(session.out, "Labelling devices", "labelled", frozenset({400, 409}))
-    total = session.client.count_devices(selector).total if selector else 0
+    total = count_for_change(session, selector) if selector else 0
     found = session.client.devices(selector) if selector else ()
     others = (device for device in found if device.sid not in named)
     bulk.run(itertools.chain(named.values(), others), len(named) + total, label)
@@ -279,6 +281,14 @@ def label_all(
     if not bulk.met:
         session.out.warn(f"No device is selected by {selector}")
     bulk.judge()
+
+
+def count_for_change(session: Session, selector: str) -> int:
+    """Return how many devices a selector selects for a change. Raises ``Usage`` for a label that nothing has."""
+    counts = session.client.count_devices(selector)
+    if counts.warnings:
+        raise Usage(counts.warnings[0])
+    return counts.total
 
 
 def is_blank(selector: str | None) -> bool:

@@ -331,7 +331,7 @@ def devices(
     selector: Selector = None,
 ) -> None:
     """List what became of each device that the rollout came to: all, or those that -l selects now."""
-    found = session.rollouts.devices(rollout, state, selector)
+    found = session.rollouts.devices(rollout, state, selector, session.out.warn)
     if session.out.json:
         for device in found:
             session.out.line(device.document)

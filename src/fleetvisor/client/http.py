@@ -148,12 +148,24 @@ class Http:
             return self._send("POST", path, content=pieces, headers=headers, timeout=UPLOAD_TIMEOUT_S).content
 
     def pages(
-        self, path: str, key: str, page_size: int, wanted: Mapping[str, str] | None = None
+        self,
+        path: str,
+        key: str,
+        page_size: int,
+        wanted: Mapping[str, str] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> Iterator[msgspec.Raw]:
-        """Walk the list at ``path`` page by page, under a filter; give each item's JSON."""
+        """Walk the list at ``path`` page by page, under a filter; give each item's JSON.
+
+        ``warn`` is told what the server warns of, once.
+        """
         body = self.get(path, {"PageSize": page_size, **(wanted or {})})
         while True:
             page = decode(body, dict[str, msgspec.Raw])
+            if warn is not None:
+                for text in decode(bytes(page.get("warnings", b"[]")), list[str]):
+                    warn(text)
+                warn = None
             yield from decode(bytes(page.get(key, b"[]")), list[msgspec.Raw])
             following = decode(bytes(page.get("meta", b"{}")), Meta).next_page_url
             if not following:

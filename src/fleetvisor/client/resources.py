@@ -5,7 +5,7 @@ what a newer server adds is not lost. Deliberately no domain rules: the server d
 Spec: the Microvisor API reference, sections 2 to 4, and our extensions in ``docs/divergences.md``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
@@ -98,6 +98,7 @@ class DeviceCounts(Resource, kw_only=True):
     total: int
     groups: list[DeviceGroup]
     others: int = 0
+    warnings: list[str] = msgspec.field(default_factory=list[str])
 
 
 class App(Resource, kw_only=True):
@@ -179,9 +180,13 @@ class Client:
         )
         return read(self._http.post("/v1/Devices", form), Device)
 
-    def devices(self, selector: str | None = None) -> Iterator[Device]:
-        """Walk the devices, newest first: all of them, or those that ``selector`` selects."""
-        return walk(self._http, "/v1/Devices", "devices", Device, {"Selector": selector} if selector else None)
+    def devices(self, selector: str | None = None, warn: Callable[[str], None] | None = None) -> Iterator[Device]:
+        """Walk the devices, newest first: all of them, or those that ``selector`` selects.
+
+        ``warn`` is told of labels in it that nothing has.
+        """
+        wanted = {"Selector": selector} if selector else None
+        return walk(self._http, "/v1/Devices", "devices", Device, wanted, warn)
 
     def count_devices(self, selector: str | None = None, by: str | None = None) -> DeviceCounts:
         """Count the devices that ``selector`` selects, for each value of ``by`` if it is given."""
@@ -322,9 +327,16 @@ class Client:
         return read(self._http.post("/v1/Accounts", make_form(FriendlyName=name)), Account)
 
 
-def walk(http: "Http", path: str, key: str, kind: type[R], wanted: Mapping[str, str] | None = None) -> Iterator[R]:
+def walk(
+    http: "Http",
+    path: str,
+    key: str,
+    kind: type[R],
+    wanted: Mapping[str, str] | None = None,
+    warn: Callable[[str], None] | None = None,
+) -> Iterator[R]:
     """Walk the list at ``path``, whose items are under ``key``; under the filter ``wanted``, if there is one."""
-    for item in http.pages(path, key, PAGE_SIZE, wanted):
+    for item in http.pages(path, key, PAGE_SIZE, wanted, warn):
         yield read(bytes(item), kind)
 
 

@@ -4,7 +4,7 @@ Beside ``resources`` as ``api/rollouts`` is beside ``api/devices``. Deliberately
 this asks. Spec: our extensions in ``docs/divergences.md`` and ``docs/reference/rest-api.md``.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
@@ -224,10 +224,16 @@ class Rollouts:
         """Walk what was decided, newest first."""
         return walk(self._http, f"{_path(sid)}/Decisions", "decisions", Decision)
 
-    def devices(self, sid: str, state: str | None = None, selector: str | None = None) -> Iterator[RolloutDevice]:
+    def devices(
+        self,
+        sid: str,
+        state: str | None = None,
+        selector: str | None = None,
+        warn: Callable[[str], None] | None = None,
+    ) -> Iterator[RolloutDevice]:
         """Walk what became of each device: all, those in one state, or (also) those that ``selector`` selects now."""
         wanted = {name: value for name, value in (("State", state), ("Selector", selector)) if value}
-        return walk(self._http, f"{_path(sid)}/Devices", "rollout_devices", RolloutDevice, wanted)
+        return walk(self._http, f"{_path(sid)}/Devices", "rollout_devices", RolloutDevice, wanted, warn)
 
 
 def _form(wanted: Wanted) -> "Form":

@@ -45,6 +45,7 @@ LAYER_LISTS: Final = Room(64 << 20, 0, "which layers an App has")
 LAYER_PLACES: Final = Room(10 << 20, 1024, "where layers lie that devices download")
 ARTIFACT_DIGESTS: Final = Room(64 << 20, 640, "SHA-1 and MD5 of files that DDI devices ask for")
 SELECTORS: Final = Room(32 << 20, 64 << 10, "parsed selectors")
+LABEL_KEYS: Final = Room(16 << 20, 0, "label keys of accounts whose selectors name unknown ones")
 PREFERENCES: Final = Room(128 << 10, 512, "Prefer headers that were read")
 TIMES: Final = Room(16 << 20, 256, "times as text")
 

@@ -115,11 +115,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return the one of ``known``, which must not be empty, that is spelt most like ``name``."""
     matcher = SequenceMatcher(b=name[:_COMPARED_MAX].casefold(), autojunk=False)
 
-    def likeness(other: str) -> float:
+    best, most = None, -1.0
+    for other in known:
         matcher.set_seq1(other[:_COMPARED_MAX].casefold())
-        return matcher.ratio()
-
-    return max(known, key=likeness)
+        if matcher.real_quick_ratio() > most and matcher.quick_ratio() > most and (ratio := matcher.ratio()) > most:
+            best, most = other, ratio
+    if best is None:
+        raise AssertionError("nothing to compare with")
+    return best
 
 
 def is_near(name: str, other: str) -> bool:

@@ -49,6 +49,7 @@ class Devices:
         self._limits = limits
         self._bus = bus
         self._rows: Kept[str, store.DeviceRow] = Kept(bus, DEVICE_ROWS, size_of=_weight, alone=True)
+        self._spelling = spelling.Spelling(db, clock, limits)
 
     async def create(self, account_sid: AccountSid, wanted: Registration) -> NewDevice:
         """Register a device, under its own ``sid`` if the board has one already; its token is shown this once.
@@ -134,13 +135,17 @@ class Devices:
         terms = [await self._with_apps(account_sid, term) for term in selectors.parse(selector, self._limits)]
         return selections.compile_terms(account_sid, terms, now)
 
+    async def warnings(self, account_sid: AccountSid, selector: str) -> tuple[str, ...]:
+        """Return what to say of a selector's labels that nothing of the account has. Raises ``Invalid``."""
+        return await self._spelling.warnings(account_sid, selectors.parse(selector, self._limits))
+
     async def pin(self, account_sid: AccountSid, selector: str) -> str:
         """Give a selector that will always mean what it means now: each app by its SID. Raises ``Invalid``.
 
         A label that nothing of the account has is refused, unless it is written as ``label.key``.
         An app may be removed while devices report it, and another one be given its name.
         """
-        await spelling.check(self._db, account_sid, selectors.parse(selector, self._limits), self._limits)
+        await self._spelling.check(account_sid, selectors.parse(selector, self._limits))
         await self.compile(account_sid, selector)
         for place, ref in reversed(selectors.apps_named(selector)):
             selector = selector[: place.start] + await self._app_sid(account_sid, ref) + selector[place.stop :]

@@ -138,6 +138,10 @@ class Rollouts:
         selection = await self._devices.compile(account_sid, selector) if selector else None
         return await membership.page(self._db, rollout, state, selection, page, self._limits)
 
+    async def warnings(self, account_sid: AccountSid, selector: str) -> tuple[str, ...]:
+        """Return what to say of the labels of a list's selector that nothing has. Raises ``Invalid``."""
+        return await self._devices.warnings(account_sid, selector)
+
     async def change(
         self,
         account_sid: AccountSid,
