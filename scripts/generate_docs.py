@@ -11,7 +11,7 @@ from pathlib import Path
 from fleetvisor.api import explanations
 from fleetvisor.features.devices import selectors
 from fleetvisor.features.rollouts import guard, judging, reasons, service, waiting
-from fleetvisor.ground import memory
+from fleetvisor.ground import memory, stored
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.settings import Settings
@@ -49,7 +49,7 @@ def limits_page() -> str:
     for field in fields(Limits):
         about, error = field.metadata["about"], field.metadata["error"]
         lines.append(f"| `{field.name}` | {about} | {field.default:,} | {error} |")
-    return "\n".join([*lines, *_memory_lines()]) + "\n"
+    return "\n".join([*lines, *_memory_lines(), *_stored_lines()]) + "\n"
 
 
 def _memory_lines() -> list[str]:
@@ -70,6 +70,23 @@ def _memory_lines() -> list[str]:
             f"| {room.about} | {room.bytes_max:,} | {f'{room.member_bytes:,}' if room.member_bytes else ''} |"
             for room in rooms
         ),
+    ]
+
+
+def _stored_lines() -> list[str]:
+    """Render what bounds each table that a device's requests make larger."""
+    return [
+        "",
+        "## Database",
+        "",
+        "What the requests of one device can make the database store, and the limits that bound it in sum. An event",
+        "takes about 600 bytes with its indexes. A device beyond its budget of events goes on as before: what it",
+        "runs and its updates count, and one event stands for all that has none of its own. No other table gets rows",
+        "from devices.",
+        "",
+        "| table | what bounds it for one device |",
+        "|---|---|",
+        *(f"| `{table}` | {bound} |" for table, bound in stored.GROWN_BY_DEVICES.items()),
     ]
 
 

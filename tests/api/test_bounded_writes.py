@@ -130,6 +130,34 @@ async def test_a_devices_events_beyond_its_budget_are_one_with_a_count(engine, t
         assert [event["data"].get("merged") for event in found][:2] == [None, 35]
 
 
+async def test_a_device_has_a_budget_of_events_for_the_day_too(engine, tmp_path):
+    bounds = {"device_events_per_hour_max": 4, "device_events_per_day_max": 6, "device_writes_per_s": 0}
+    async with serving(engine, tmp_path, **bounds) as server:
+        hands = server.hands
+        made = await hands.device("d")
+
+        async def say(times):
+            for number in range(times):
+                answer = await hands.http.put(
+                    f"{BASE}/{hands.auth[0]}/controller/v1/{made['sid']}/configData",
+                    json={"mode": "merge", "data": {"n": str(number)}},
+                    headers={"authorization": f"TargetToken {made['device_token']}"},
+                )
+                assert answer.status_code == 200
+            found = await events(hands, Type="device.attributes", DeviceSid=made["sid"])
+            return [event["data"].get("merged") for event in found][::-1]
+
+        one = None
+        assert await say(10) == [one, one, one, one, 6]
+        server.clock.advance(3600)
+        assert await say(2) == [one, one, one, one, 6, one, one]
+        assert await say(3) == [one, one, one, one, 6, one, one, 3]
+        server.clock.advance(3600)
+        assert await say(20) == [one, one, one, one, 6, one, one, 23]  # one row for the rest of the day
+        server.clock.advance(24 * 3600)
+        assert await say(5) == [one, one, one, one, 6, one, one, 23, one, one, one, one, 1]
+
+
 async def test_an_auth_token_that_is_too_fast_is_told_so(tmp_path):
     async with serving(memory(), tmp_path, auth_token_requests_per_s=1, auth_token_requests_burst=4) as server:
         for _ in range(4):

@@ -91,6 +91,7 @@ class Ddi:
         self._download = download
         self._presence = presence
         self._limits = limits
+        self._budget = actor.budget_of(limits)
         self._clock = clock
         self._urls = urls
         self._guard = guard
@@ -295,7 +296,7 @@ class Ddi:
             if by_gateway.device.waiting:
                 raise AccessDenied("The Device waits to be accepted: it may only poll.")
             identity = by_gateway.device
-        actor.proven(identity.device_sid, events_max=self._limits.device_events_per_hour_max)
+        actor.proven(identity.device_sid, self._budget)
         if request.method not in _READ:
             self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())

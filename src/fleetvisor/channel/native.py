@@ -82,6 +82,7 @@ class Native:
         self._presence = presence
         self._hub = hub
         self._limits = limits
+        self._budget = actor.budget_of(limits)
         self._clock = clock
         self._entropy = entropy
         self._date = date
@@ -145,7 +146,7 @@ class Native:
         Raises ``Unauthenticated``, ``AccessDenied``, ``RateLimited``.
         """
         identity = await self._proofs.authenticate(parse_bearer(request.header(b"authorization")))
-        actor.proven(identity.device_sid, events_max=self._limits.device_events_per_hour_max)
+        actor.proven(identity.device_sid, self._budget)
         self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())
         return identity

@@ -52,7 +52,12 @@ class Limits:
         100, "summed, every 10 minutes", "events an hour of one address's refused requests (IPv6: /64)"
     )
     refusals_per_hour_max: int = _bound(1000, "summed, every 10 minutes", "events an hour of all refused requests")
-    device_events_per_hour_max: int = _bound(500, "merged into one", "events that one device causes in an hour")
+    device_events_per_hour_max: int = _bound(
+        500, "merged into one", "events that one device causes in an hour (0: no bound)"
+    )
+    device_events_per_day_max: int = _bound(
+        2000, "merged into one", "events that one device causes in a day of UTC (0: no bound)"
+    )
     failed_proofs_max: int = _bound(20, "429, 20429", "failed proofs a minute of one identity from one address")
     failed_proofs_per_address_max: int = _bound(
         300, "429, 20429", "failed proofs a minute from one address (IPv6: /64)"
@@ -113,6 +118,7 @@ class Limits:
     report_timeout_s: int = _bound(3600, "update error 9", "time from a device's fetch of an update to its report")
     cancel_timeout_s: int = _bound(600, "the update closes", "time in which a device must answer whether it cancels")
     update_log_lines_max: int = _bound(200, "the oldest go", "lines kept of what a device says about an update")
+    update_logs_max: int = _bound(20, "the oldest go", "updates of one device, the newest, whose lines are kept")
     update_log_line_chars_max: int = _bound(1000, "cut off", "characters kept of such a line")
     attributes_max: int = _bound(100, "left out and told", "attributes of one device")
     attribute_key_chars_max: int = _bound(128, "left out and told", "characters of an attribute's key")

@@ -57,7 +57,7 @@ async def append(
         "now": now,
     }
     if device_sid is not None and who.sid == device_sid:
-        await budget.append(tx, device_sid, row, data or {}, now, who.events_max)
+        await budget.append(tx, device_sid, row, data or {}, now, who.budget)
     else:
         await tx.run(APPEND, row)
 

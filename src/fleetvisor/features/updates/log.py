@@ -1,7 +1,7 @@
 """What a device said about an update, in lines of text: the newest are kept.
 
-Deliberately bounded twice, in lines and in their length: an SWUpdate device sends 48 lines with each of its many
-feedbacks. The lines are a device's own text, so whoever shows them escapes them.
+Bounded three times, in updates, in lines of each and in their length: an SWUpdate device sends 48 lines with each of
+its many feedbacks. The lines are a device's own text, so whoever shows them escapes them.
 """
 
 from collections.abc import Sequence
@@ -22,6 +22,9 @@ WHERE device_sid = :device_sid AND number = :number"""
 _TRIM: Final = """
 DELETE FROM update_log WHERE device_sid = :device_sid AND number = :number AND position <= (
     SELECT MAX(position) FROM update_log WHERE device_sid = :device_sid AND number = :number) - :kept"""
+_FORGET: Final = """
+DELETE FROM update_log WHERE device_sid = :device_sid AND number <= (
+    SELECT number FROM updates WHERE device_sid = :device_sid ORDER BY number DESC LIMIT 1 OFFSET :kept)"""
 _READ: Final = """
 SELECT l.line, l.date_created FROM update_log l
 JOIN updates u ON u.device_sid = l.device_sid AND u.number = l.number
@@ -36,7 +39,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 async def append(tx: Tx, update: Update, lines: Sequence[str], now: Millis, limits: Limits) -> None:
-    """Append lines to an update's log; of more than are kept only the newest."""
+    """Append lines to an update's log; of more lines, and of more updates, than are kept only the newest."""
     if not lines:
         return
     keys = {"device_sid": update.device_sid, "number": update.number}
@@ -44,6 +47,7 @@ async def append(tx: Tx, update: Update, lines: Sequence[str], now: Millis, limi
         text = clean(line)[: limits.update_log_line_chars_max]
         await tx.run(_APPEND, {**keys, "line": text, "now": now})
     await tx.run(_TRIM, {**keys, "kept": limits.update_log_lines_max})
+    await tx.run(_FORGET, {"device_sid": update.device_sid, "kept": limits.update_logs_max})
 
 
 async def read(db: Database, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> list[LogLine]:
