@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from fleetvisor.api import explanations
-from fleetvisor.features.devices import selectors
+from fleetvisor.features.devices import grammar
 from fleetvisor.features.rollouts import guard, judging, reasons, service, waiting
 from fleetvisor.ground import memory, stored
 from fleetvisor.ground.limits import Limits
@@ -126,7 +126,7 @@ def update_errors_page() -> str:
 
 def selectors_page() -> str:
     """Give the page of selectors with the grammar as the server has it."""
-    return put((REFERENCE / "selectors.md").read_text(), "grammar", f"```\n{selectors.GRAMMAR.strip()}\n```\n")
+    return put((REFERENCE / "selectors.md").read_text(), "grammar", f"```\n{grammar.GRAMMAR.strip()}\n```\n")
 
 
 def put(page: str, name: str, text: str, by: str = "make docs") -> str:

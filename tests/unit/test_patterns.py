@@ -18,7 +18,6 @@ from ipaddress import ip_network
 from time import process_time
 from typing import Any
 
-import lark
 import pytest
 
 import fleetvisor
@@ -49,12 +48,9 @@ MODULES = sorted(
 
 
 def patterns_in(value: object, depth: int = 3) -> Iterator["re.Pattern[Any]"]:
-    """Find the compiled patterns in a value, also in containers, classes and grammars."""
+    """Find the compiled patterns in a value, also in containers and classes."""
     if isinstance(value, re.Pattern):
         yield value
-    elif isinstance(value, lark.Lark):
-        for terminal in [*value.terminals]:
-            yield re.compile(terminal.pattern.to_regexp())
     elif depth and isinstance(value, dict):
         yield from (found for item in [*value, *value.values()] for found in patterns_in(item, depth - 1))
     elif depth and isinstance(value, tuple | list | set | frozenset):
