@@ -100,7 +100,9 @@ class Api:
     async def _operate(self, request: Request) -> Answer:
         if request.method == "OPTIONS":
             return Answer(204)
-        caller = await self._accounts.authenticate(*parse_basic(request.header(b"authorization")))
+        credentials = parse_basic(request.header(b"authorization"))
+        caller = await self._accounts.authenticate(*credentials)
+        request.prove_again = lambda: self._accounts.authenticate(*credentials)
         actor.proven(caller.sid)
         if caller.key_sid is not None:
             self._guard.take_request(caller.key_sid)

@@ -287,20 +287,24 @@ class Ddi:
         raise NotFound("No artifact has this name.")
 
     async def _who(self, request: Request) -> _Place:
-        authorization = request.header(b"authorization")
-        gateway_token = parse_gateway_token(authorization)
-        if gateway_token is None:
-            identity = await self._proofs.authenticate(parse_target_token(authorization))
-        else:
-            by_gateway = await self._by_gateway(gateway_token, request.segments())
-            if by_gateway.device.waiting:
-                raise AccessDenied("The Device waits to be accepted: it may only poll.")
-            identity = by_gateway.device
+        identity = await self._prove(request)
+        request.prove_again = lambda: self._prove(request)
         actor.proven(identity.device_sid, self._budget)
         if request.method not in _READ:
             self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())
         return await self._place(request, identity)
+
+    async def _prove(self, request: Request) -> DeviceIdentity:
+        """Return the accepted device that a request's token proves. Raises ``Unauthenticated``, ``AccessDenied``."""
+        authorization = request.header(b"authorization")
+        gateway_token = parse_gateway_token(authorization)
+        if gateway_token is None:
+            return await self._proofs.authenticate(parse_target_token(authorization))
+        by_gateway = await self._by_gateway(gateway_token, request.segments())
+        if by_gateway.device.waiting:
+            raise AccessDenied("The Device waits to be accepted: it may only poll.")
+        return by_gateway.device
 
     async def _place(self, request: Request, identity: DeviceIdentity) -> _Place:
         """Tell what a path names. Raises ``Unauthenticated`` when it is not the device that was proven."""

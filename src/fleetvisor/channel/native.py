@@ -145,7 +145,9 @@ class Native:
 
         Raises ``Unauthenticated``, ``AccessDenied``, ``RateLimited``.
         """
-        identity = await self._proofs.authenticate(parse_bearer(request.header(b"authorization")))
+        token = parse_bearer(request.header(b"authorization"))
+        identity = await self._proofs.authenticate(token)
+        request.prove_again = lambda: self._proofs.authenticate(token)
         actor.proven(identity.device_sid, self._budget)
         self._guard.take_write(identity.device_sid)
         self._presence.note(identity.device_sid, self._clock.now())

@@ -29,9 +29,13 @@ class Disconnected(Exception):
 
 
 class Request:
-    """A request whose parts are read when they are asked for. ``scope`` and ``receive`` are ASGI's own."""
+    """A request whose parts are read when they are asked for. ``scope`` and ``receive`` are ASGI's own.
 
-    __slots__ = ("_clock", "_form", "method", "receive", "request_sid", "scope", "time_s")
+    ``prove_again``, where an edge sets it, is awaited once the body is whole: a client may take long to send it, and
+    what proved the client may have been taken back meanwhile.
+    """
+
+    __slots__ = ("_clock", "_form", "method", "prove_again", "receive", "request_sid", "scope", "time_s")
 
     def __init__(
         self, scope: Scope, receive: Receive, *, request_sid: str = "", clock: Clock, time_s: float = 30.0
@@ -44,6 +48,7 @@ class Request:
         self.time_s = time_s
         self._clock = clock
         self._form: Fields | None = None
+        self.prove_again: Callable[[], Awaitable[object]] | None = None
 
     @property
     def raw_path(self) -> bytes:
@@ -82,8 +87,8 @@ class Request:
     ) -> AsyncIterator[bytes]:
         """Give the body piece by piece, at most ``bytes_max`` bytes of it in at most ``time_s`` seconds.
 
-        Raises ``TooLarge`` (at once, when the length says so), ``Unavailable`` when the time is over, and
-        ``Disconnected``.
+        Raises ``TooLarge`` (at once, when the length says so), ``Unavailable`` when the time is over,
+        ``Disconnected``, and what ``prove_again`` raises.
         """
         length = self.content_length()
         if length is not None and length > bytes_max:
@@ -105,7 +110,9 @@ class Request:
             if chunk:
                 yield chunk
             if not message.get("more_body", False):
-                return
+                break
+        if self.prove_again is not None:
+            await self.prove_again()
 
     async def body(self, bytes_max: int) -> bytes:
         """Give the whole body. Raises as ``chunks`` does."""
