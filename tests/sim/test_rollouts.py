@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from fleetvisor.features.rollouts import rules, store
+from fleetvisor.features.rollouts import fate, rules, store
 from fleetvisor.features.updates import members
 from fleetvisor.sim.checks import Violated
 from fleetvisor.sim.network import CALM
@@ -54,7 +54,7 @@ def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _take_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules, "is_taken", lambda assignment, rollout: False)
+    monkeypatch.setattr(fate, "has_newer_instruction", lambda subject, rollout: False)
 
 
 def _never_leave(monkeypatch: pytest.MonkeyPatch) -> None:

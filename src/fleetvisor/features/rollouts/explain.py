@@ -15,7 +15,7 @@ from fleetvisor.features.devices import controllers, selection
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import reasons, rules, store, views
+from fleetvisor.features.rollouts import fate, reasons, rules, store, views
 from fleetvisor.features.rollouts.model import Rollout, View
 from fleetvisor.features.rollouts.penalties import Penalties, Penalty
 from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
@@ -178,7 +178,8 @@ class Explainer:
             member = await store.member(self._db, device.account_sid, rollout.rollout_sid, device.device_sid)
             if member is None and (rollout.date_ended is not None or not await self._selects(rollout, device)):
                 continue
-            parts.append(await self._part(view, member, device, assignment, penalties, now))
+            part = await self._part(view, member, device, assignment, penalties, now)
+            parts += [part] if part is not None else []
         return tuple(parts)
 
     async def _part(
@@ -189,60 +190,63 @@ class Explainer:
         assignment: Assignment,
         penalties: Sequence[Penalty],
         now: Millis,
-    ) -> Part:
-        """Tell of one rollout what it does with the device: as ``offering`` would decide it now, if it is to come."""
+    ) -> Part | None:
+        """Return what a rollout did with the device, or would do when it comes to it; ``None``: nothing.
+
+        A device that was left out is judged anew when a rollout under way looks for devices, so it is here, too.
+        """
         rollout = view.rollout
         fixed = [wave.threshold for wave in view.waves if wave.threshold is not None]
-        wave = rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed) if fixed else 0
-        app_sid, taken = rollout.app_sid, rules.is_taken(assignment, rollout)
-        skip = member.reason if member is not None and member.state == "skipped" else None
+        source = None
         if rollout.rollback_of is not None:
-            source = await store.member(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
-            app_sid = None if source is None else source.previous_sid
-            taken = assignment.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}
-        taken = taken and member is None and rollout.date_started is not None
-        if member is None and not taken:
-            skip = await self._skip(rollout, app_sid, device, assignment, penalties)
+            origin = await store.member(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
+            source = None if origin is None else fate.Source(origin.state, origin.previous_sid)
+        app_sid = fate.app_sid_for(rollout, source)
+        decided = None
+        if rollout.date_ended is None and (member is None or member.state == "skipped"):
+            member = None
+            decided = await self._decide(rollout, source, device, assignment, penalties)
+            if decided.outcome == "other":
+                return None
+        skip = member.reason if member is not None and member.state == "skipped" else None
         return Part(
             rollout=rollout,
             member=member,
-            wave=wave,
+            wave=rules.wave_of(rules.place(rollout.rollout_sid, device.device_sid), fixed) if fixed else 0,
             waves=len(view.waves),
             wait=waits_for(view, now),
             app_sid=app_sid if member is None or member.app_sid is None else member.app_sid,
-            taken=taken,
-            skip=skip,
+            taken=decided is not None and decided.outcome == "left",
+            skip=skip if decided is None else decided.reason,
         )
 
-    async def _skip(
+    async def _decide(
         self,
         rollout: Rollout,
-        app_sid: str | None,
+        source: fate.Source | None,
         device: Device,
         assignment: Assignment,
         penalties: Sequence[Penalty],
-    ) -> str | None:
-        if app_sid is None:
-            return "previous_unknown"
-        app = await apps_store.find_in(self._db, rollout.account_sid, app_sid)
-        if app is None:
-            return "previous_removed"
-        if app.damaged and rollout.kind == "rollback":
-            return "damaged"
-        failures = next((penalty.failures for penalty in penalties if penalty.app_sid == app_sid), 0)
+    ) -> fate.Fate:
+        app_sid = fate.app_sid_for(rollout, source)
+        app = await apps_store.find_in(self._db, rollout.account_sid, app_sid) if app_sid else None
         running = None
         if device.reported_sid is not None and not assignment.asks:
             running = await apps_store.find_in(self._db, rollout.account_sid, device.reported_sid)
-        counter = None if running is None else running.security_counter
-        candidate = rules.Candidate(device.access, device.hardware_class, failures, counter)
-        return rules.why_skipped(
-            candidate, rules.Wanted(app.hardware_class, app.security_counter), self._limits.penalty_failures
+        subject = fate.Subject(
+            access=device.access,
+            hardware_class=device.hardware_class,
+            counter=None if running is None else running.security_counter,
+            instructed_by=assignment.rollout_sid,
+            date_instructed=assignment.date_instructed,
+            failures=next((penalty.failures for penalty in penalties if penalty.app_sid == app_sid), 0),
+            source=source,
         )
+        return fate.decide(rollout, subject, app, self._limits.penalty_failures)
 
     async def _selects(self, rollout: Rollout, device: Device) -> bool:
         if rollout.rollback_of is not None:
-            source = await store.member(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
-            return source is not None
+            return True  # which devices a rollback is about, their fate says
         chosen = await self._devices.compile(rollout.account_sid, rollout.selector)
         return await selection.selects(self._db, chosen, device.device_sid)
 

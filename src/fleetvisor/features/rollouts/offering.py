@@ -11,7 +11,7 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
-from fleetvisor.features.rollouts import holding, rules, store
+from fleetvisor.features.rollouts import fate, holding, rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.population import Spot
 from fleetvisor.features.updates import members, offers
@@ -171,29 +171,33 @@ def _judge(
     known, assignment, device = seen.known.get(sid), seen.assignments.get(sid), seen.devices.get(sid)
     if assignment is None or device is None or (known is not None and known.state != "skipped"):
         return None
-    blank = _row(rollout, assignment, wave, now)
-    app_sid: str | None = rollout.app_sid
-    if rollout.kind == "rollback":
-        origin = seen.source.get(sid)
-        app_sid = None if origin is None else origin.previous_sid
-        if assignment.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}:
-            return _with(blank, "left")
-        if app_sid is None:
-            return _skipped(blank, known, "previous_unknown")
-        if app_sid not in seen.apps:
-            return _skipped(blank, known, "previous_removed")
-        if seen.apps[app_sid].damaged:
-            return _skipped(blank, known, "damaged")
-    elif rules.is_taken(assignment, rollout):
-        return _with(blank, "left")
-    app = seen.apps[str(app_sid)]
-    failures = seen.failures.get((sid, app.app_sid), 0)
-    candidate = rules.Candidate(device.access, device.hardware_class, failures, device.counter)
-    wanted = rules.Wanted(app.hardware_class, app.security_counter)
-    reason = rules.why_skipped(candidate, wanted, limits.penalty_failures)
-    if reason is not None:
-        return _skipped(blank, known, reason)
-    return offers.Offer(assignment, app, seen.open_updates.get(sid))
+    origin = seen.source.get(sid)
+    source = None if origin is None else fate.Source(origin.state, origin.previous_sid)
+    app_sid = fate.app_sid_for(rollout, source)
+    subject = fate.Subject(
+        access=device.access,
+        hardware_class=device.hardware_class,
+        counter=device.counter,
+        instructed_by=assignment.rollout_sid,
+        date_instructed=assignment.date_instructed,
+        failures=seen.failures.get((sid, app_sid or ""), 0),
+        source=source,
+    )
+    app = seen.apps.get(app_sid or "")
+    decided = fate.decide(rollout, subject, app, limits.penalty_failures)
+    match decided.outcome:
+        case "other":
+            return None
+        case "left":
+            return _with(_row(rollout, assignment, wave, now), "left")
+        case "skip":
+            reason = decided.reason or ""
+            said = known is not None and known.reason == reason
+            return None if said else _with(_row(rollout, assignment, wave, now), "skipped", reason)
+        case "take":
+            if app is None:
+                raise AssertionError("a rollout under way keeps its app")
+            return offers.Offer(assignment, app, seen.open_updates.get(sid))
 
 
 def _with_evidence(
@@ -232,11 +236,6 @@ def _row(rollout: Rollout, assignment: Assignment, wave: int, now: Millis) -> Me
 
 def _with(row: Member, state: MemberState, reason: str = "") -> Member:
     return msgspec.structs.replace(row, state=state, reason=reason)
-
-
-def _skipped(row: Member, known: Member | None, reason: rules.SkipReason) -> Member | None:
-    """Give the row of a device that is left out; ``None`` when it says so already."""
-    return None if known is not None and known.reason == reason else _with(row, "skipped", reason)
 
 
 def _taken(

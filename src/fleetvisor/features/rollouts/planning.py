@@ -11,7 +11,7 @@ import msgspec
 from fleetvisor.db.database import Database
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
-from fleetvisor.features.rollouts import rules, store
+from fleetvisor.features.rollouts import fate, rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.population import PIECES_MAX, Census, Population, Spot, device_sids
 from fleetvisor.ground.clock import Clock, Millis, later
@@ -19,7 +19,7 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
 
 _FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
-    a.rollout_sid,    COALESCE(f.failures, 0) AS failures, m.previous_sid,
+    a.rollout_sid, a.date_instructed, COALESCE(f.failures, 0) AS failures, m.previous_sid, m.state AS source_state,
     CASE WHEN a.asks = 0 THEN r.security_counter END AS counter
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN apps r ON r.app_sid = a.reported_sid
@@ -77,9 +77,15 @@ class _Facts(msgspec.Struct, frozen=True):
     by_operator: bool
     reported_hash: str | None
     rollout_sid: str | None
+    date_instructed: Millis | None
     failures: int
     previous_sid: str | None
+    source_state: str | None
     counter: int | None
+
+    @property
+    def source(self) -> fate.Source | None:
+        return None if self.source_state is None else fate.Source(self.source_state, self.previous_sid)
 
 
 class Planner:
@@ -143,12 +149,15 @@ class Planner:
         *,
         new: bool,
     ) -> None:
-        app_sid = rollout.app_sid if rollout.kind == "release" else facts.previous_sid
+        app_sid = fate.app_sid_for(rollout, facts.source)
         if app_sid is not None and app_sid not in apps:
             apps[app_sid] = await apps_store.find_in(self._db, rollout.account_sid, app_sid)
         app = None if app_sid is None else apps[app_sid]
-        reason = self._why_not(rollout, facts, app)
-        if reason is not None:
+        decided = self._decide(rollout, facts, app)
+        if decided.outcome == "other":  # it left the rollback's reach since the walk came by
+            return
+        if decided.outcome != "take":
+            reason = decided.reason or decided.outcome
             group = out.setdefault(reason, LeftOut(reason))
             group.devices += 1
             if len(group.sample) < sample:
@@ -166,14 +175,14 @@ class Planner:
         lately = not origin.by_operator and later(origin.date_created, after_s) > now
         return lately or rules.evidence_from(rollout, wave, waves, origin, after_s=after_s, now=now) != 0
 
-    def _why_not(self, rollout: Rollout, facts: _Facts, app: App | None) -> str | None:
-        if rollout.kind == "rollback":
-            if facts.rollout_sid not in {rollout.rollback_of, rollout.rollout_sid}:
-                return "left"
-            if app is None:
-                return "previous_unknown" if facts.previous_sid is None else "previous_removed"
-            if app.damaged:
-                return "damaged"
-        candidate = rules.Candidate(facts.access, facts.hardware_class, facts.failures, facts.counter)
-        wanted = rules.Wanted(None, None) if app is None else rules.Wanted(app.hardware_class, app.security_counter)
-        return rules.why_skipped(candidate, wanted, self._limits.penalty_failures)
+    def _decide(self, rollout: Rollout, facts: _Facts, app: App | None) -> fate.Fate:
+        subject = fate.Subject(
+            access=facts.access,
+            hardware_class=facts.hardware_class,
+            counter=facts.counter,
+            instructed_by=facts.rollout_sid,
+            date_instructed=facts.date_instructed,
+            failures=facts.failures,
+            source=facts.source,
+        )
+        return fate.decide(rollout, subject, app, self._limits.penalty_failures)

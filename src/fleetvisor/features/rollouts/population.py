@@ -15,6 +15,7 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.devices import selection
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import rules
+from fleetvisor.features.rollouts.fate import TAKEN_BACK
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.offload import Offload
@@ -23,9 +24,9 @@ from fleetvisor.ground.sids import DeviceSid
 PIECE: Final = 512
 PIECES_MAX: Final = 8
 PAUSE_S: Final = 0.001
-_SOURCE: Final = """SELECT 0 AS date_created, device_sid, 1 AS selected FROM rollout_devices
+_SOURCE: Final = f"""SELECT 0 AS date_created, device_sid, 1 AS selected FROM rollout_devices
     WHERE rollout_sid = :source AND account_sid = :account_sid AND device_sid > :sid
-        AND state IN ('updating', 'offline', 'silent', 'succeeded', 'failed', 'canceled')
+        AND state IN ({", ".join(f"'{state}'" for state in TAKEN_BACK)})
     ORDER BY device_sid LIMIT :size"""
 
 

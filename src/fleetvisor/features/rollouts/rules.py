@@ -8,11 +8,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from hashlib import sha256
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
-from fleetvisor.features.apps.rules import lowers_counter
 from fleetvisor.features.rollouts.guard import MILLION
 from fleetvisor.features.rollouts.model import (
     FINISHED,
@@ -25,7 +24,6 @@ from fleetvisor.features.rollouts.model import (
     WaveSize,
 )
 from fleetvisor.features.updates.members import STATES, MemberState
-from fleetvisor.features.updates.model import Assignment
 from fleetvisor.ground.clock import Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid
 from fleetvisor.ground.limits import Limits
@@ -35,10 +33,6 @@ _PERCENT_DIGITS_MAX: Final = 12
 _SAVED_MS: Final = 1000
 _EARNED_MS: Final = 60_000 + _SAVED_MS  # in which a minute's starts are earned: a minute never has more of them
 _ALWAYS: Final = Millis(0)
-
-SkipReason = Literal[
-    "hardware", "security_counter", "penalty", "disabled", "waiting", "damaged", "previous_unknown", "previous_removed"
-]
 
 
 def place(rollout_sid: str, device_sid: str) -> int:
@@ -115,54 +109,6 @@ class Origin(msgspec.Struct, frozen=True):
 
     date_created: Millis
     by_operator: bool
-
-
-class Candidate(msgspec.Struct, frozen=True):
-    """A device that a rollout comes to, as far as it matters whether it is taken.
-
-    ``counter``: the security counter of the app that it runs; ``None`` where there is none to keep.
-    """
-
-    access: str
-    hardware_class: str | None
-    failures: int
-    counter: int | None
-
-
-class Wanted(msgspec.Struct, frozen=True):
-    """An app that a rollout would offer, as far as it matters who may have it."""
-
-    hardware_class: str | None
-    security_counter: int | None
-
-
-def is_taken(assignment: Assignment, rollout: Rollout) -> bool:
-    """Tell whether a newer instruction than the rollout's has the device.
-
-    Of instructions of one millisecond a direct one wins, and of two rollouts the one with the greater SID.
-    """
-    if assignment.date_instructed is None or assignment.rollout_sid == rollout.rollout_sid:
-        return False
-    started = rollout.date_started or 0
-    if assignment.date_instructed != started:
-        return assignment.date_instructed > started
-    return assignment.rollout_sid is None or assignment.rollout_sid > rollout.rollout_sid
-
-
-def why_skipped(candidate: Candidate, wanted: Wanted, penalty_failures: int) -> SkipReason | None:
-    """Return why a device is not offered an app; ``None``: it is."""
-    app_class = wanted.hardware_class
-    if candidate.access == "disabled":
-        return "disabled"
-    if candidate.access == "waiting":
-        return "waiting"
-    if app_class is not None and candidate.hardware_class is not None and app_class != candidate.hardware_class:
-        return "hardware"
-    if lowers_counter(wanted.security_counter, candidate.counter):
-        return "security_counter"
-    if candidate.failures >= penalty_failures:
-        return "penalty"
-    return None
 
 
 def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:

@@ -9,7 +9,6 @@ from fleetvisor.features.rollouts import rules
 from fleetvisor.features.rollouts.guard import Evidence, GuardSettings
 from fleetvisor.features.rollouts.model import SCALE, Counted, CountRow, Draft, Wave, WaveSize
 from fleetvisor.features.rollouts.service import _drafted
-from fleetvisor.features.updates.model import Assignment
 from fleetvisor.ground.errors import Conflict, Invalid
 from fleetvisor.ground.limits import Limits
 
@@ -23,11 +22,6 @@ def rollout(**fields):
 
 def wave(percent=None, devices=None):
     return Wave(1, None if percent is None else percent * 10_000, devices, None, None, None, None, None)
-
-
-def assignment(rollout_sid, date):
-    blank = dict.fromkeys(Assignment.__struct_fields__)
-    return Assignment(**(blank | {"rollout_sid": rollout_sid, "date_instructed": date}))
 
 
 def test_places_are_even_and_stay():
@@ -70,36 +64,6 @@ def test_thresholds_never_shrink_and_the_first_wave_has_a_device(found, percents
     fixed = rules.thresholds([wave(percent=percent) for percent in percents], places, len(places))
     assert list(fixed) == sorted(fixed)
     assert not places or rules.wave_of(places[0], fixed) == 1
-
-
-def test_the_newest_explicit_instruction_wins():
-    ours = rollout(date_started=5000)
-    other, later = "RO" + "0" * 32, "RO" + "9" * 32
-    assert not rules.is_taken(assignment(None, None), ours)
-    assert not rules.is_taken(assignment(None, 4999), ours)
-    assert rules.is_taken(assignment(None, 5000), ours)
-    assert rules.is_taken(assignment(None, 5001), ours)
-    assert not rules.is_taken(assignment(ours.rollout_sid, 9999), ours)
-    assert not rules.is_taken(assignment(other, 5000), ours)
-    assert rules.is_taken(assignment(later, 5000), ours)
-    assert rules.is_taken(assignment(other, 5001), ours)
-
-
-def test_a_device_is_left_out_for_a_reason():
-    def why(app_class=None, app_counter=None, **fields):
-        device = {"access": "active", "hardware_class": "a", "failures": 0, "counter": 5} | fields
-        return rules.why_skipped(rules.Candidate(**device), rules.Wanted(app_class, app_counter), 3)
-
-    assert why() is None
-    assert why("a") is None
-    assert why("b") == "hardware"
-    assert why("b", hardware_class=None) is None
-    assert why(app_counter=4) == "security_counter"
-    assert [why(app_counter=5), why(app_counter=4, counter=None), why(app_counter=None)] == [None] * 3
-    assert why(failures=2) is None
-    assert why(failures=3) == "penalty"
-    assert why(access="disabled") == "disabled"
-    assert why(access="waiting") == "waiting"
 
 
 @given(
