@@ -26,7 +26,8 @@ _AUDIENCE_CHARS_MAX: Final = 256
 _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}\.?\Z)[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
 )
-_HOST_AND_PORT: Final = re.compile(r"([^:\[\]]*|\[[^\[\]]*\])(:[0-9]{1,5})?")
+_HOST_AND_PORT: Final = re.compile(r"([^:\[\]]*|\[[^\[\]]*\])(:(?P<port>[0-9]{1,5}))?")
+_PORT_MAX: Final = 65_535
 _ANY: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  (to know it, not to bind it)
 
 
@@ -120,7 +121,8 @@ class Settings(BaseSettings):
             hosts = urlsplit(text).netloc.rpartition("@")[2]
         except ValueError:
             hosts = ":"
-        if not all(_HOST_AND_PORT.fullmatch(host) for host in hosts.split(",")):
+        found = [_HOST_AND_PORT.fullmatch(host) for host in hosts.split(",")]
+        if not all(host is not None and int(host["port"] or 0) <= _PORT_MAX for host in found):
             raise ValueError("the database must be postgresql://user:password@host:port/name; write / as %2F, @ as %40")
         return text
 

@@ -168,7 +168,11 @@ def test_database_urls_that_postgresql_knows_are_taken(url):
     assert settings(database=url, **SHARED).database == url
 
 
-@pytest.mark.parametrize("url", ["postgresql://u:p/w@db/fleet", "postgresql://db:5x/fleet", "postgresql://[::1/fleet"])
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:p/w@db/fleet", "postgresql://db:5x/fleet", "postgresql://[::1/fleet"]
+    + ["postgresql://a:5432,b:65536/fleet"],
+)
 def test_a_database_url_that_cannot_be_taken_apart_is_refused(url):
     with pytest.raises(ValueError, match="write / as %2F"):
         settings(database=url, **SHARED)

@@ -213,7 +213,7 @@ async def open_postgres(url: str, *, pool_size: int = POOL_SIZE, scan_s: int = _
         for lane, size in _SIZES.items():
             wanted = pool_size if lane == "requests" else size
             pools[lane] = await _pool(url, wanted, scan_s if lane == "scans" else None)
-    except (*ERRORS, ValueError) as error:
+    except (*ERRORS, ValueError, OverflowError) as error:  # what asyncpg raises for a URL it does not take
         for pool in pools.values():
             pool.terminate()
         raise fault(error) from error

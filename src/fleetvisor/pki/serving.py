@@ -90,6 +90,22 @@ def must_renew(serving: Serving, authority: Authority, names: Sequence[str], now
     return left < (certificate.not_valid_after_utc - certificate.not_valid_before_utc) / 3
 
 
+def is_as_issued(pem: bytes) -> bool:
+    """Return whether a file of certificate and key has the form in which ``issue`` makes them, to the byte.
+
+    The library that serves takes fewer forms and fewer keys than the one that reads here: a file that somebody changed
+    is not its to judge at a start.
+    """
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        key = serialization.load_pem_private_key(pem, password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion):
+        return False
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        return False
+    return pem == certificate.public_bytes(serialization.Encoding.PEM) + render_key(key)
+
+
 def days_left(pem: bytes, now: Millis) -> float:
     """Give for how many days a certificate is still valid."""
     return (x509.load_pem_x509_certificate(pem).not_valid_after_utc - moment(now)) / timedelta(days=1)

@@ -20,6 +20,7 @@ from fleetvisor.features.accounts.tenants import bells_of
 from fleetvisor.features.events.tail import Reader
 from fleetvisor.ground.clock import Clock
 from fleetvisor.obs.health import Health, Heart, beat, belong
+from fleetvisor.server.files import StartFault
 
 _log = structlog.get_logger()
 _PAUSE_MAX_S: Final = 60.0
@@ -85,7 +86,8 @@ def _tell(job: Job, failures: int, failed: Callable[[str], None], error: BaseExc
     """Count and log a failure. What fails here must not end the job that it is about."""
     try:
         failed(job.name)
-        _log.error("job.failed", job=job.name, failures=failures, exc_info=error)
+        why = {"reason": str(error)} if isinstance(error, StartFault) else {"exc_info": error}
+        _log.error("job.failed", job=job.name, failures=failures, **why)
     except Exception:  # noqa: BLE001
         with contextlib.suppress(Exception):
             _log.error("job.untold", job=job.name, failures=failures)

@@ -18,7 +18,8 @@ from fleetvisor.ground.clock import Clock
 from fleetvisor.pki.ca import Authority, moment
 from fleetvisor.pki.serving import days_left
 from fleetvisor.server.files import DataDirectory, StartFault
-from fleetvisor.server.tls_trial import SERVED_KEYS, try_files
+from fleetvisor.server.held import Held
+from fleetvisor.server.tls_trial import SERVED_KEYS, try_held
 
 WARN_DAYS: Final = 30
 _log = structlog.get_logger()
@@ -83,11 +84,15 @@ class GivenCertificate:
         self._files = (cert.absolute(), key.absolute())
         self._clock = clock
         self._served: tuple[bytes, bytes] | None = None
+        self._held: Held | None = None
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Give the files as they were named."""
-        return self._files
+        """Return files that hold what was tried, whatever the named ones hold meanwhile."""
+        if self._held is None:
+            raise AssertionError("refresh comes first")
+        cert, key = self._held.paths
+        return cert, key
 
     def refresh(self) -> bool:
         """Read the files. Raises ``StartFault`` for files that cannot be served with."""
@@ -97,13 +102,17 @@ class GivenCertificate:
             self._warn()
             return False
         self._check(*found)
-        refused = try_files(cert, key)
+        held = Held(*found)
+        refused = try_held(held)
         if refused is not None:
+            held.close()
             raise StartFault(
                 f"--tls-cert {cert} and --tls-key {key} cannot be served with: {refused}. Served are {SERVED_KEYS}, in"
                 " PEM files that begin with text in ASCII (without a byte order mark)."
             )
-        self._served = found
+        if self._held is not None:
+            self._held.close()
+        self._served, self._held = found, held
         self._warn()
         return True
 
@@ -137,7 +146,9 @@ class GivenCertificate:
 
     def days_left(self) -> float:
         """Give the days until the certificate ends."""
-        return days_left(self._files[0].read_bytes(), self._clock.now())
+        if self._served is None:
+            raise AssertionError("refresh comes first")
+        return days_left(self._served[0], self._clock.now())
 
     def _warn(self) -> None:
         left = self.days_left()

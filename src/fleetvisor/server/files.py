@@ -21,7 +21,7 @@ from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.disk import SENTENCES, Fault, fault_of
 from fleetvisor.pki.ca import Authority, load_authority, make_authority, render_key, why_not_valid
 from fleetvisor.pki.seal import KEY_BYTES
-from fleetvisor.pki.serving import Serving, issue, must_renew
+from fleetvisor.pki.serving import Serving, is_as_issued, issue, must_renew
 
 _SEAL_NAME: Final = re.compile(r"seal-([0-9]{1,9})\.key")
 _LOCK_TRIES: Final = 5
@@ -239,7 +239,7 @@ class DataDirectory:
         path = self.tls / "server.key"
         if path.exists():
             pem = path.read_bytes()
-            if not must_renew(Serving(pem, pem), authority, names, clock.now()):
+            if is_as_issued(pem) and not must_renew(Serving(pem, pem), authority, names, clock.now()):
                 return path, False
         made = issue(authority, names, clock.now())
         write_private(path, made.pem + made.key_pem)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from fleetvisor.server.files import StartFault
+from fleetvisor.server.held import Held, HeldPath
 from fleetvisor.server.listener import Doors
 from fleetvisor.web.requests import Receive, Scope, Send
 
@@ -23,11 +24,18 @@ _MODULE: Final = "fleetvisor.server.tls_trial"
 _HANDSHAKE_S: Final = 20.0
 
 
-def try_files(cert: Path, key: Path) -> str | None:
-    """Return why the files cannot be served with, or ``None`` when a TLS handshake with them came to its end."""
-    command = [sys.executable, "-m", _MODULE, str(cert), str(key)]
+def try_held(held: Held) -> str | None:
+    """Return why a held certificate and key cannot be served with; ``None`` when a TLS handshake came to its end."""
+    command = [sys.executable, "-m", _MODULE, *map(str, held.paths)]
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=False)
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT_S,
+            check=False,
+            pass_fds=held.descriptors,
+        )
     except subprocess.TimeoutExpired:
         return f"a trial of them did not end within {_TIMEOUT_S:.0f} s"
     except OSError as error:
@@ -57,7 +65,7 @@ async def shake_hands(cert: Path, key: Path) -> None:
 
 def main() -> None:
     """Try the two files that are named; exit with 0 when they can be served with."""
-    cert, key = (Path(name) for name in sys.argv[1:3])
+    cert, key = (HeldPath(name) for name in sys.argv[1:3])
     try:
         asyncio.run(shake_hands(cert, key))
     except (OSError, StartFault, TimeoutError) as error:

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from fleetvisor.ground.clock import Millis
 from fleetvisor.pki.ca import make_authority
-from fleetvisor.pki.serving import SERVING_DAYS, Serving, days_left, issue, must_renew
+from fleetvisor.pki.serving import SERVING_DAYS, Serving, days_left, is_as_issued, issue, must_renew
 from fleetvisor.reality import RealClock
 
 DAY = 86_400_000
@@ -97,6 +97,14 @@ def _shake_hands(both, client, name):
             with contextlib.suppress(ssl.SSLWantReadError):
                 end.do_handshake()
     assert ends[0].getpeercert()
+
+
+def test_a_file_that_is_not_as_we_issue_it_is_told_apart(serving):
+    """Also what is good to this library: the one that serves would end the process over a byte order mark."""
+    whole = serving.pem + serving.key_pem
+    assert is_as_issued(whole)
+    for other in (b"\xef\xbb\xbf" + whole, serving.key_pem + serving.pem, whole + b"\n", serving.pem, b""):
+        assert not is_as_issued(other)
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")  # of serial numbers

@@ -11,8 +11,10 @@ from cryptography.x509.oid import NameOID
 from fleetvisor.pki.ca import make_authority, moment
 from fleetvisor.pki.serving import issue
 from fleetvisor.reality import RealClock
+from fleetvisor.server import certificates
 from fleetvisor.server.certificates import GivenCertificate, OwnCertificate
 from fleetvisor.server.files import DataDirectory, StartFault
+from fleetvisor.server.tls_trial import try_held
 
 NAMES = ("localhost", "127.0.0.1")
 
@@ -65,7 +67,7 @@ def test_the_operators_is_taken_anew_when_its_files_change(given):
     assert not certificate.refresh()
     write()
     assert certificate.refresh()
-    assert certificate.files == (cert, key)
+    assert [path.read_bytes() for path in certificate.files] == [cert.read_bytes(), key.read_bytes()]
     assert certificate.days_left() > 364
 
 
@@ -149,6 +151,48 @@ def test_what_is_served_stays_when_the_files_become_unusable(given):
         certificate.refresh()
     write()
     assert certificate.refresh()
+
+
+def test_what_is_served_is_what_was_tried_whatever_the_files_hold_meanwhile(given, monkeypatch):
+    """Somebody replaces the files while they are tried, and again before they are served."""
+    cert, key, write = given
+    good = cert.read_bytes(), key.read_bytes()
+    tried = []
+
+    def try_and_replace(held):
+        bad = NOT_SERVED["P-521"]()
+        cert.write_bytes(bad[0])
+        key.write_bytes(bad[1])
+        tried.append(tuple(path.read_bytes() for path in held.paths))
+        return try_held(held)
+
+    monkeypatch.setattr(certificates, "try_held", try_and_replace)
+    certificate = GivenCertificate(cert, key, RealClock())
+    assert certificate.refresh()
+    assert tried == [good]
+    assert tuple(path.read_bytes() for path in certificate.files) == good
+    assert certificate.days_left() > 364
+    cert.unlink()
+    assert certificate.days_left() > 364
+    with pytest.raises(StartFault, match="cannot be read"):
+        certificate.refresh()
+    assert tuple(path.read_bytes() for path in certificate.files) == good
+    write()
+    monkeypatch.undo()
+    assert certificate.refresh()
+    assert tuple(path.read_bytes() for path in certificate.files) != good
+
+
+def test_our_own_that_was_changed_is_made_anew_before_it_is_served(tmp_path):
+    data, clock = DataDirectory(tmp_path / "fleet"), RealClock()
+    authority = data.authority(clock)
+    path, issued = data.serving(authority, NAMES, clock)
+    assert issued
+    good = path.read_bytes()
+    path.write_bytes(b"\xef\xbb\xbf" + good)
+    assert data.serving(authority, NAMES, clock) == (path, True)
+    assert path.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+    assert data.serving(authority, NAMES, clock) == (path, False)
 
 
 def test_our_own_that_begins_only_later_is_made_anew(tmp_path):
