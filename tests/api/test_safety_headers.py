@@ -90,3 +90,22 @@ async def test_https_alone_is_asked_for_by_setting():
         (b"strict-transport-security", b"max-age=3600"),
     )
     assert len(sent) == 2
+
+
+async def test_whoever_hears_of_an_answer_hears_of_its_beginning_alone_and_may_change_it():
+    heard, sent = [], []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204, "headers": ()})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send(message):
+        sent.append(message)
+
+    def began(scope, message):
+        heard.append((scope["path"], message["status"]))
+        message["headers"] = (*message["headers"], (b"connection", b"close"))
+
+    await made_safe(app, began=[began])({"path": "/x"}, None, send)
+    assert heard == [("/x", 204)]
+    assert sent[0]["headers"] == ((b"x-content-type-options", b"nosniff"), (b"connection", b"close"))

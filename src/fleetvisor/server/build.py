@@ -73,7 +73,7 @@ from fleetvisor.server.disks import LOOK_S, Disks
 from fleetvisor.web.address import Addresses, Network
 from fleetvisor.web.guard import Guard
 from fleetvisor.web.requests import Receive, Scope, Send
-from fleetvisor.web.safety import made_safe
+from fleetvisor.web.safety import Began, made_safe
 from fleetvisor.web.scans import Scans
 from fleetvisor.web.urls import Urls
 
@@ -82,9 +82,13 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 @dataclass(slots=True)
 class World:
-    """A whole server without its sockets: ``app`` serves, ``jobs`` keep it in order, the rest is for tests."""
+    """A whole server without its sockets: ``app`` serves, ``jobs`` keep it in order, the rest is for tests.
+
+    Each of ``began`` hears of every answer as it begins.
+    """
 
     app: Asgi
+    began: list[Began]
     jobs: tuple[Job, ...]
     db: Database
     bus: Bus
@@ -253,8 +257,10 @@ def build(
         scans=Scans(clock=clock, limits=limits),
         log=log,
     )
+    began: list[Began] = []
     world = World(
-        app=made_safe(_dispatch(guard, api, channel, hawkbit), hsts_s),
+        app=made_safe(_dispatch(guard, api, channel, hawkbit), hsts_s, began),
+        began=began,
         jobs=(
             Job("presence", 1.0, presence.flush),
             Job("keys", 5.0, accounts.flush),

@@ -21,12 +21,11 @@ from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.offload import Offload
 from fleetvisor.server import descriptors
-from fleetvisor.server.build import Asgi
 from fleetvisor.server.descriptors import Shares
 from fleetvisor.server.listener import Doors
 from fleetvisor.server.shedding import Shedding
 from fleetvisor.web.address import Addresses, Network
-from fleetvisor.web.requests import Message, Receive, Scope, Send
+from fleetvisor.web.requests import Message, Scope
 
 LOOK_S: Final = 0.05
 _SO_ATTACH_FILTER: Final = getattr(socket, "SO_ATTACH_FILTER", 26)
@@ -108,6 +107,11 @@ class Gate:
         self._taken.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         self._shut = False
 
+    def began(self, _scope: Scope, message: Message) -> None:
+        """End a connection with the answer that begins, while places are short."""
+        if self.crowded:
+            message["headers"] = (*message["headers"], (b"connection", b"close"))
+
     def release(self) -> None:
         """Give back the descriptors that were kept in reserve, for whatever the end of the process needs."""
         descriptors.set_soft_limit(self.shares.hard)
@@ -127,21 +131,3 @@ def gate_before(
         offload=offload,
     )
     return Gate(doors.taken, shares, doors.broken, shedding)
-
-
-def give_way(app: Asgi, gate: Gate) -> Asgi:
-    """Wrap an application so that, while places are short, a connection ends with the answer under way."""
-
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await app(scope, receive, send)
-            return
-
-        async def closing(message: Message) -> None:
-            if gate.crowded and message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (b"connection", b"close")]
-            await send(message)
-
-        await app(scope, receive, closing)
-
-    return wrapped

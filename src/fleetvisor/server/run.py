@@ -38,7 +38,7 @@ from fleetvisor.server.databases import open_local, open_shared
 from fleetvisor.server.descriptors import Shares
 from fleetvisor.server.ending import first, leave_now, tell
 from fleetvisor.server.files import WAY_OUT, Credentials, DataDirectory, StartFault
-from fleetvisor.server.gate import LOOK_S, gate_before, give_way
+from fleetvisor.server.gate import LOOK_S, gate_before
 from fleetvisor.server.given import start_warnings
 from fleetvisor.server.listener import Doors, resolve
 from fleetvisor.server.parsing import Parsers
@@ -185,17 +185,17 @@ class _Process:
         certificate = self._certificate(authority)
         gate = gate_before(doors, self._shares, self._limits, self._settings.proxies, self._clock, self._work)
         telemetry = Telemetry(world, certificate.days_left, self._settings.metrics_port, self._sink, gate)
-        app = give_way(telemetry.app, gate)
+        world.began.append(gate.began)
         try:
             jobs = (
                 *world.jobs,
                 *telemetry.jobs,
-                *await self._jobs(world, doors, certificate, app),
+                *await self._jobs(world, doors, certificate, world.app),
                 Job("gate", LOOK_S, gate.look),
                 self._follow(world, account, authority, port),
             )
             self._write_credentials(account, authority, port)
-            await doors.open(app, *certificate.files)
+            await doors.open(world.app, *certificate.files)
         except BaseException:
             telemetry.close()
             raise

@@ -1,6 +1,6 @@
 """What the server tells Prometheus: requests, held polls, events, commits, rollouts, and the certificate's days.
 
-Without a metrics port nothing is counted and ``app`` is the world's own. Deliberately no names of metrics but those
+Without a metrics port nothing is counted. Deliberately no names of metrics but those
 of values that are only read: ``obs/metrics`` has the rest. Spec: ``docs/reference/metrics.md``.
 """
 
@@ -13,12 +13,13 @@ from fleetvisor.features.rollouts.waiting import CODES
 from fleetvisor.obs.metrics import Metrics
 from fleetvisor.obs.sink import Sink
 from fleetvisor.server.background import Job
-from fleetvisor.server.build import Asgi, World
+from fleetvisor.server.build import World
 from fleetvisor.server.descriptors import in_use
 from fleetvisor.server.disks import STORES
 from fleetvisor.server.files import StartFault
 from fleetvisor.server.gate import Gate
-from fleetvisor.web.requests import Message, Receive, Scope, Send
+from fleetvisor.web.requests import Message, Scope
+from fleetvisor.web.safety import Began
 
 _COUNT_S: Final = 5.0
 _LAST_EVENT: Final = "SELECT COALESCE(max(event_id), 0) AS event_id FROM events"
@@ -34,7 +35,6 @@ class Telemetry:
     def __init__(self, world: World, days_left: Callable[[], float], port: int | None, sink: Sink, gate: Gate) -> None:
         """Begin to serve. Raises ``StartFault`` when the port cannot be used."""
         self.metrics = Metrics(world.resources)
-        self.app: Asgi = world.app
         self.jobs: tuple[Job, ...] = ()
         self._events = 0
         self._rollouts: Mapping[str, float] = _rollouts({})
@@ -42,7 +42,7 @@ class Telemetry:
         self._world = world
         if port is None:
             return
-        self.app = counted(world.app, self.metrics)
+        world.began.append(counting(self.metrics))
         self.jobs = (Job("count", _COUNT_S, self._count),)
         self._watch(days_left, sink)
         self._watch_doors(gate)
@@ -105,15 +105,10 @@ def _degraded(world: World) -> dict[str, float]:
     return {store: float(store in found) for store in STORES}
 
 
-def counted(app: Asgi, metrics: Metrics) -> Asgi:
-    """Wrap an application so that every answer is counted when it begins."""
+def counting(metrics: Metrics) -> Began:
+    """Return what counts an answer when it begins."""
 
-    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
-        async def noting(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                metrics.request(scope["path"], scope["method"], message["status"])
-            await send(message)
+    def began(scope: Scope, message: Message) -> None:
+        metrics.request(scope["path"], scope["method"], message["status"])
 
-        await app(scope, receive, noting)
-
-    return wrapped
+    return began
