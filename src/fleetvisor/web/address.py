@@ -40,7 +40,9 @@ class Addresses:
         Raises ``Invalid`` for a header of a trusted proxy that came twice, contradicts the other, or cannot be read.
         """
         client = scope.get("client")
-        peer = plain(str(client[0])) if client else UNKNOWN
+        peer = str(client[0]) if client else UNKNOWN
+        if ":" in peer:
+            peer = plain(peer)
         if not self._proxies or not self.trusts(peer):
             return peer
         given = {name: value for name, value in scope["headers"] if name in _HEADERS}

@@ -44,6 +44,7 @@ class Presence:
         self._written = written
         self._db = db
         self._limits = limits
+        self._members_max = DEVICES_SEEN.members_max
         self._seen: dict[DeviceSid, Millis] = {}
         self._fetched: dict[DeviceSid, tuple[int, Millis]] = {}
         self._started: dict[DeviceSid, int] = {}
@@ -51,7 +52,7 @@ class Presence:
     def note(self, device_sid: DeviceSid, now: Millis) -> None:
         """Note that the device was there at ``now``."""
         seen = self._seen
-        if len(seen) < DEVICES_SEEN.members_max or device_sid in seen:
+        if device_sid in seen or len(seen) < self._members_max:
             seen[device_sid] = now
 
     def note_fetch(self, device_sid: DeviceSid, number: int, now: Millis) -> None:
@@ -59,7 +60,7 @@ class Presence:
         if self._started.get(device_sid) == number:
             return
         noted = self._fetched.get(device_sid)
-        if noted is None and len(self._fetched) >= DEVICES_SEEN.members_max:
+        if noted is None and len(self._fetched) >= self._members_max:
             return
         if noted is None or noted[0] != number:
             self._fetched[device_sid] = (number, now)
@@ -103,6 +104,6 @@ class Presence:
 
     def _remember(self, started: dict[DeviceSid, int]) -> None:
         """Keep which clocks run, so that an unchanged poll does not write; forgetting only costs a write."""
-        if len(self._started) + len(started) > DEVICES_SEEN.members_max:
+        if len(self._started) + len(started) > self._members_max:
             self._started.clear()
         self._started.update(started)

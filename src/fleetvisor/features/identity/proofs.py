@@ -59,13 +59,13 @@ class Proofs:
         known = self._proven.find(place)
         if known is not None:
             if known.expires is None or known.expires > self._clock.now():
-                return _admitted(known.identity, waiting=waiting)
+                return known.identity if waiting else _admitted(known.identity)
             error = _over(signed=signed)
             error.identity = known.identity.device_sid
             raise error
         prove = self._prove_signed if signed else self._prove_token
         proven = await self._proven.read(place, lambda: prove(token))
-        return _admitted(proven.identity, waiting=waiting)
+        return proven.identity if waiting else _admitted(proven.identity)
 
     async def _prove_token(self, token: str) -> _Proven:
         found = await rows.find_by_token(self._db, token_hash(token))
@@ -105,8 +105,8 @@ def _trust_of(sid: str) -> str | None:
     return sid if sid.startswith(_TRUST) else None
 
 
-def _admitted(identity: DeviceIdentity, *, waiting: bool) -> DeviceIdentity:
-    if identity.waiting and not waiting:
+def _admitted(identity: DeviceIdentity) -> DeviceIdentity:
+    if identity.waiting:
         raise AccessDenied("The Device waits to be accepted: it may only poll.")
     return identity
 

@@ -140,8 +140,9 @@ async def test_what_could_not_be_written_is_kept_for_the_next_flush(db, presence
     assert await deadline(db) == 67_000
 
 
-async def test_the_notes_are_bounded_and_a_known_device_is_still_noted(db, presence, monkeypatch):
+async def test_the_notes_are_bounded_and_a_known_device_is_still_noted(db, monkeypatch):
     monkeypatch.setattr(module, "DEVICES_SEEN", Room(384, 384, ""))
+    presence = Presence(db=db, limits=Limits())
     presence.note(DEVICE, Millis(1000))
     presence.note(REMOVED, Millis(1000))
     presence.note(DEVICE, Millis(3000))
