@@ -63,6 +63,28 @@ async def test_a_device_gets_503_and_no_wrong_byte_until_the_same_file_is_upload
         assert told["subject_sid"] == app["sid"]
 
 
+async def test_a_layer_that_is_known_to_be_damaged_is_not_read_for_each_device(server, monkeypatch):
+    read, blobs = [], server.world.apps._blobs
+
+    def noted(name, real):
+        async def call(*args, **keys):
+            read.append(name)
+            return await real(*args, **keys)
+
+        return call
+
+    for name in ("get_whole", "prove", "get_range"):
+        monkeypatch.setattr(blobs, name, noted(name, getattr(blobs, name)))
+    token = (await server.hands.device())["device_token"]
+    await upload(server, V2)
+    await upload(server, V2 + b"other")
+    flip(server, V2)
+    read.clear()
+    for _ in range(5):
+        assert (await fetch(server, token, V2)).status_code == 503
+    assert read == ["get_whole"]
+
+
 async def test_a_large_layer_is_proved_at_its_first_piece_and_again_when_its_file_was_written(engine, tmp_path):
     async with serving(engine, tmp_path, layer_cache_bytes=4096) as server:
         token = (await server.hands.device())["device_token"]
@@ -117,6 +139,22 @@ async def test_a_rollout_of_a_damaged_app_is_held_and_says_so(server):
     rollout = await fleet.tick(rollout)
     assert rollout["counts"]["updating"] == 2
     assert rollout["waits_for"]["code"] != "damaged"
+
+
+async def test_no_further_wave_begins_while_the_app_is_damaged(server):
+    fleet, rollout = await damaged_fleet(server, 4, Waves="2,100%", Limit="50%", MinimumSample=1)
+    for board in fleet.boards.values():
+        if (await board.desired())["app"]:
+            await board.follow()
+    for _ in range(3):
+        server.clock.advance(1)
+        rollout = await fleet.tick(rollout)
+    assert (rollout["counts"]["succeeded"], rollout["wave"], rollout["waits_for"]["code"]) == (2, 1, "damaged")
+    await upload(server, V2)
+    for _ in range(3):
+        server.clock.advance(1)
+        rollout = await fleet.tick(rollout)
+    assert rollout["wave"] == 2
 
 
 async def test_what_fails_while_the_app_is_damaged_is_no_evidence_and_no_penalty_and_is_offered_again(server):

@@ -49,6 +49,11 @@ async def furnish(server, hands, key):
     return device, app
 
 
+async def number_of(hands, ref):
+    """Return the number of a device's newest update."""
+    return (await hands.get(f"/v1/Devices/{ref}"))["update"]["number"]
+
+
 async def left_of(db, account_sid, device_sid):
     """Every table that still has a row of the account or its device (SQLite)."""
     found = []
@@ -170,6 +175,7 @@ async def test_an_account_that_ends_is_refused_at_once_and_goes_with_everything(
     stranger = await server.stranger()
     device, app = await furnish(server, stranger, Key())
     path = f"/v1/Accounts/{stranger.auth[0]}"
+    had = await number_of(stranger, "d")
     await hands.delete(path)
     await stranger.get("/v1/Devices", ok=401)
     await poll(server, device["device_token"], ok=401)
@@ -186,6 +192,9 @@ async def test_an_account_that_ends_is_refused_at_once_and_goes_with_everything(
     await poll(server, mine["device_token"])
     again = (await hands.post("/v1/Devices", ok=201, Sid=device["sid"])).json
     assert again["sid"] == device["sid"]
+    await hands.device("e")
+    await hands.post("/v1/Devices/e", TargetApp="app")
+    assert await number_of(hands, "e") > had, "the board of the ended account may ask by any id now"
     assert app
 
 
@@ -274,6 +283,8 @@ async def test_a_sid_that_is_taken_is_409_in_one_wording_whoever_has_it(server, 
 async def test_a_device_that_proves_its_key_moves_with_an_event_in_both(server, hands):
     stranger, key = await server.stranger(), Key()
     device, _ = await furnish(server, stranger, key)
+    had, other = await number_of(stranger, "d"), Key()
+    await stranger.post("/v1/Devices/d/Credentials", ok=201, Type="key", PublicKey=other.public)
     await hands.post("/v1/Secrets", ok=201, Key="k", Value="the new owner's")
     grant = await new_token(hands, Labels="site=new", AccountSecrets="true")
     assert (await enroll(server, grant["token"], key))["sid"] == device["sid"]
@@ -287,9 +298,15 @@ async def test_a_device_that_proves_its_key_moves_with_an_event_in_both(server, 
     await poll(server, key.jwt(device["sid"], BASE, now_s(server)))
     assert (await hands.get(f"/v1/Devices/{device['sid']}/Secrets"))["secrets"] == []
     assert (await enroll(server, grant["token"], key, ok=200))["sid"] == device["sid"]
-    back = await new_token(stranger)
+    await stranger.device("d")
+    await stranger.post("/v1/Devices/d", TargetApp="app")
+    assert await number_of(stranger, "d") > had, "the board that left may still remember its numbers"
+    back = await new_token(stranger, MaxUses="2")
     assert (await enroll(server, back["token"], key))["sid"] == device["sid"]
+    await enroll(server, back["token"], other, ok=403)  # the key that did not prove itself stayed behind, refused
     await hands.get(f"/v1/Devices/{device['sid']}", ok=404)
+    for store in ("Configs", "Secrets"):
+        assert (await stranger.get(f"/v1/Devices/{device['sid']}/{store}"))[store.lower()] == []
 
 
 @pytest.mark.parametrize("put_out", ["disabled", "removed", "suspended"])
