@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from bench import fleet, million, versus
+from bench import crowd, fleet, million, versus
 from bench.goosebit import Unavailable
 from bench.machine import free_port, nginx, resident_bytes, wrk
 from bench.rounds import Side, alternate
@@ -248,7 +248,14 @@ def of_a_million(options: argparse.Namespace, root: Path, progress: Progress) ->
     write("million", text, raw)
 
 
-PARTS = {"nginx": beside_nginx, "goosebit": beside_goosebit, "million": of_a_million}
+def in_a_crowd(options: argparse.Namespace, root: Path, progress: Progress) -> None:
+    """Measure unchanged polls while 200 counts are open, print, write."""
+    setup = progress.add_task("polling beside 200 counts", total=crowd.ACCOUNTS * crowd.DEVICES_EACH)
+    text, raw = crowd.measure(root, options.repeats, options.seconds, lambda n: progress.update(setup, completed=n))
+    write("crowd", text, raw)
+
+
+PARTS = {"nginx": beside_nginx, "goosebit": beside_goosebit, "million": of_a_million, "crowd": in_a_crowd}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,8 @@ from bench.server import BenchServer
 AT_ONCE = 100
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes]]:
+async def read_answer(reader: asyncio.StreamReader) -> tuple[int, dict[bytes, bytes]]:
+    """Read one answer; give its status and headers."""
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
     headers = {
@@ -38,12 +39,12 @@ async def hold(server: BenchServer, count: int) -> list[asyncio.Task[float]]:
             reader, writer = await asyncio.open_connection(where.hostname, where.port, ssl=context)
             head = f"GET /device/v1/desired HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {token}\r\n"
             writer.write(f"{head}\r\n".encode())
-            _, headers = await _answer(reader)
+            _, headers = await read_answer(reader)
             tag = headers[b"etag"].decode()
             writer.write(f"{head}If-None-Match: {tag}\r\nPrefer: wait=300\r\n\r\n".encode())
 
         async def answered() -> float:
-            status, _ = await _answer(reader)
+            status, _ = await read_answer(reader)
             moment = time.monotonic()
             writer.close()
             if status != 200:
