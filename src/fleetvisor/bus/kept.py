@@ -83,8 +83,8 @@ class Kept(Generic[K, V]):
         if not (self._bus.alone if self._alone else self._bus.fresh):
             return None
         member = self._find(key)
-        if member is None or member.epoch != self._epochs.get(member.bells.wide, 0):
-            return None
+        if member is None or (self._epochs and member.epoch != self._epochs.get(member.bells.wide, 0)):
+            return None  # mostly no wide bell ever rang
         return member.value
 
     async def read(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
