@@ -5,7 +5,7 @@ SQL (``db/database``) are what makes word-by-word replacement enough. Spec: ``do
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 _COMMENT: Final = r"--[^\n]*|/\*.*?\*/"
@@ -27,6 +27,14 @@ _TO_POSTGRES: Final = (
     (re.compile(r"(?<!\bAS )\bTEXT\b"), 'TEXT COLLATE "C"'),
     (re.compile(r"\)\s*(?:STRICT\s*,\s*WITHOUT\s+ROWID|WITHOUT\s+ROWID\s*,\s*STRICT|STRICT|WITHOUT\s+ROWID)\b"), ")"),
 )
+
+
+def literals(values: Iterable[str]) -> str:
+    """Return words of the program's own as an SQL list, such as ``('a', 'b')``. Never for what a client sent."""
+    words = tuple(values)
+    if not all(word.replace("_", "").isalpha() for word in words):
+        raise AssertionError(f"only plain words may stand in a statement's text: {words}")
+    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
 
 
 def split(script: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.devices import store
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.selectors import Term, duration_ms
+from fleetvisor.features.updates.store import OPEN_STATES
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
@@ -24,10 +25,10 @@ _PROBE: Final = 1024
 _PIECES: Final = (256, 1024, 4096)
 _ON_LOOP_ROWS: Final = 256
 
-STATUS: Final = """CASE
+STATUS: Final = f"""CASE
     WHEN a.target_sid IS NULL OR a.target_hash = a.reported_hash THEN 'up-to-date'
     WHEN u.number IS NULL OR u.app_sid <> a.target_sid
-        OR u.state IN ('pending', 'downloading', 'installing', 'testing') THEN 'pending'
+        OR u.state IN {OPEN_STATES} THEN 'pending'
     WHEN u.state = 'failed' OR a.target_reached = 1 THEN 'error'
     ELSE 'pending' END"""
 COLUMNS: Final = {

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database
+from fleetvisor.db.portable import literals
 from fleetvisor.features.devices import selection
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import rules
@@ -26,7 +27,7 @@ PIECES_MAX: Final = 8
 PAUSE_S: Final = 0.001
 _SOURCE: Final = f"""SELECT 0 AS date_created, device_sid, 1 AS selected FROM rollout_devices
     WHERE rollout_sid = :source AND account_sid = :account_sid AND device_sid > :sid
-        AND state IN ({", ".join(f"'{state}'" for state in TAKEN_BACK)})
+        AND state IN {literals(TAKEN_BACK)}
     ORDER BY device_sid LIMIT :size"""
 
 

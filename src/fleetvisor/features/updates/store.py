@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.db.portable import literals
 from fleetvisor.features.updates import numbers
 from fleetvisor.features.updates.model import Assignment, Instruction, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
-from fleetvisor.protocol.lifecycle import State, is_open
+from fleetvisor.protocol.lifecycle import OPEN, State, is_open
 
 UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
     bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation, rollout_sid,
@@ -26,9 +27,11 @@ SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_r
     date_ignored, left_out
 FROM assignments WHERE account_sid = :account_sid AND device_sid """
 
+OPEN_STATES: Final = literals(OPEN)
+
 _OPEN: Final = f"""
 SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
-    AND state IN ('pending', 'downloading', 'installing', 'testing')"""
+    AND state IN {OPEN_STATES}"""
 
 _GET: Final = f"""
 SELECT {UPDATE_COLUMNS} FROM updates
@@ -47,10 +50,10 @@ UPDATE updates SET state = :state, open_app_sid = CASE WHEN :open = 1 THEN app_s
     unfetched = CASE WHEN :state = 'succeeded' AND date_fetched IS NULL THEN 1 ELSE 0 END
 WHERE device_sid = :device_sid AND number = :number AND state = :expected"""
 
-_START_CLOCK: Final = """
+_START_CLOCK: Final = f"""
 UPDATE updates SET date_deadline = :deadline
 WHERE device_sid = :device_sid AND number = :number AND date_deadline IS NULL
-    AND state IN ('pending', 'downloading', 'installing', 'testing')"""
+    AND state IN {OPEN_STATES}"""
 
 _OVERDUE: Final = f"""
 SELECT {UPDATE_COLUMNS} FROM updates WHERE date_deadline IS NOT NULL AND date_deadline <= :now
@@ -105,7 +108,7 @@ async def find_assignments(
 async def find_all_open(tx: Tx, account_sid: AccountSid, device_sids: Sequence[DeviceSid]) -> dict[DeviceSid, Update]:
     """Read the open updates of many devices."""
     sql = f"""SELECT {UPDATE_COLUMNS} FROM updates WHERE account_sid = :account_sid
-        AND state IN ('pending', 'downloading', 'installing', 'testing') AND device_sid IN (:keys)"""
+        AND state IN {OPEN_STATES} AND device_sid IN (:keys)"""
     found = await tx.read_many(Update, sql, device_sids, {"account_sid": account_sid})
     return {update.device_sid: update for update in found}
 
