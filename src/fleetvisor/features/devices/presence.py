@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.devices.ahead import AHEAD_MS
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.ground.clock import Millis
@@ -17,12 +18,12 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import DEVICES_SEEN
 from fleetvisor.ground.sids import DeviceSid
 
-_SEEN: Final = """
+_SEEN: Final = f"""
 INSERT INTO presence (device_sid, date_seen)
 SELECT device_sid, :date_seen FROM devices WHERE device_sid = :device_sid
 ON CONFLICT (device_sid) DO UPDATE SET date_seen = excluded.date_seen
-WHERE excluded.date_seen > presence.date_seen OR presence.date_seen > excluded.date_seen + 300000"""
-# A sighting more than five minutes ahead of the next one was noted by a clock that was wrong: it does not stay.
+WHERE excluded.date_seen > presence.date_seen OR presence.date_seen > excluded.date_seen + {AHEAD_MS}"""
+# A sighting further ahead of the next one was noted by a clock that was wrong: it does not stay.
 
 
 class Presence:

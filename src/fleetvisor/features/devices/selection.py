@@ -12,6 +12,7 @@ import msgspec
 
 from fleetvisor.db.database import Database
 from fleetvisor.features.devices import store
+from fleetvisor.features.devices.ahead import AHEAD_MS
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.selectors import Term, duration_ms
 from fleetvisor.features.updates.store import OPEN_STATES
@@ -165,7 +166,8 @@ def _condition(term: Term, place: int, now: Millis, params: dict[str, str | int]
             return f"({column} IS NULL OR ({column}) NOT IN ({_named(term, place, params)}))"
         case "<":
             params[f"v{place}"] = now - duration_ms(term.values[0])
-            return f"p.date_seen > :v{place}"
+            params[f"w{place}"] = now + AHEAD_MS
+            return f"(p.date_seen > :v{place} AND p.date_seen <= :w{place})"
         case ">":
             params[f"v{place}"] = now - duration_ms(term.values[0])
             return f"(p.date_seen IS NULL OR p.date_seen < :v{place})"

@@ -178,7 +178,7 @@ def device_of(row: DeviceRow, now: Millis) -> Device:
         logging_expires=logs_rules.judge(row.logging_expires, now),
         date_created=row.date_created,
         date_updated=row.date_updated,
-        date_last_seen=row.date_seen,
+        date_last_seen=None if row.date_seen is None else min(row.date_seen, now),
         update=update,
         poll_interval_s=row.poll_interval_s,
         hardware_class=row.hardware_class,
