@@ -5,7 +5,7 @@ changes. Deliberately one range per answer: several are answered with the whole,
 ``docs/reference/device-api.md``; RFC 9110, sections 13 and 14; RFC 8246 (immutable).
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from fleetvisor.bus.kept import Bells, Kept
 from fleetvisor.channel.date import DateHeader
 from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
 from fleetvisor.channel.pace import Pace, TooSlow
+from fleetvisor.db.database import DatabaseFault
 from fleetvisor.features.apps.damage import Damaged
 from fleetvisor.features.apps.model import LayerBlob
 from fleetvisor.features.apps.service import Apps
@@ -23,9 +24,9 @@ from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.ground.clock import Clock
-from fleetvisor.ground.errors import NotFound, RangeNotSatisfiable
+from fleetvisor.ground.errors import NotFound, RangeNotSatisfiable, Unauthenticated
 from fleetvisor.ground.memory import LAYER_PLACES
-from fleetvisor.ground.sids import AccountSid, DeviceSid
+from fleetvisor.ground.sids import AccountSid
 from fleetvisor.web.answers import Header
 from fleetvisor.web.auth import parse_bearer
 from fleetvisor.web.conditional import matches, parse_range, range_applies
@@ -55,7 +56,7 @@ class Broken(Exception):
 
 
 class Abandoned(Broken):
-    """The device read its answer too slowly; it goes on by Range."""
+    """The device read its answer too slowly and goes on by Range, or it was put out meanwhile."""
 
 
 class _Asked(msgspec.Struct):
@@ -111,11 +112,11 @@ class Download:
         manifest = await self._apps.find_manifest(identity.account_sid, digest)
         if manifest is None:
             raise NotFound("No App of the Device's account has this manifest.")
-        await self._serve(send, asked, LayerBlob(digest, "", len(manifest)), manifest, identity.device_sid)
+        await self._serve(send, asked, LayerBlob(digest, "", len(manifest)), manifest, identity)
 
     async def _layer(self, identity: DeviceIdentity, digest: str, asked: _Asked, send: Send) -> None:
         layer = await self._find(identity.account_sid, digest)
-        await self._serve(send, asked, layer, None, identity.device_sid)
+        await self._serve(send, asked, layer, None, identity)
 
     async def _authenticate(self, asked: _Asked) -> DeviceIdentity:
         identity = await self._proofs.authenticate(parse_bearer(asked.token))
@@ -137,12 +138,12 @@ class Download:
         return found
 
     async def _serve(
-        self, send: Send, asked: _Asked, content: LayerBlob, data: bytes | None, device_sid: DeviceSid
+        self, send: Send, asked: _Asked, content: LayerBlob, data: bytes | None, identity: DeviceIdentity
     ) -> None:
         """Send a content, a range of it, or 304. ``data`` are its bytes when they are at hand."""
         size = content.size_bytes
         if not asked.head:
-            self._presence.note_download(device_sid, content.digest, self._clock.now())
+            self._presence.note_download(identity.device_sid, content.digest, self._clock.now())
         etag = b'"' + content.digest.encode() + b'"'
         common = ((b"etag", etag), *_KEEPING, self._date.at(self._clock.now()))
         if matches(asked.if_none_match, etag):
@@ -170,10 +171,20 @@ class Download:
             await send({"type": "http.response.body", "body": data[start:end], "more_body": False})
             return
 
-        def sent() -> None:
-            self._presence.note_download(device_sid, content.digest, self._clock.now())
+        async def sent() -> None:
+            self._presence.note_download(identity.device_sid, content.digest, self._clock.now())
+            await self._demand_admitted(identity, content)
 
         await self._stream(send, _start(status, headers), content, start, end, sent)
+
+    async def _demand_admitted(self, identity: DeviceIdentity, content: LayerBlob) -> None:
+        """Raise ``Abandoned`` when the device was put out since its download began."""
+        try:
+            await self._proofs.demand_admitted(identity)
+        except Unauthenticated as error:
+            raise Abandoned(f"layer {content.digest}: {error.detail}") from error
+        except DatabaseFault:
+            return  # a download needs no database; the next piece asks again
 
     async def _stream(
         self,
@@ -182,11 +193,11 @@ class Download:
         content: LayerBlob,
         start: int,
         end: int,
-        sent: Callable[[], None],
+        sent: Callable[[], Awaitable[None]],
     ) -> None:
         """Send in pieces, each when there is room for it: a slow device costs a few pieces of memory.
 
-        ``sent`` is called after each, because a device that takes bytes is heard of.
+        ``sent`` is awaited after each: a device that takes bytes is heard of, and one that is put out gets no more.
         """
         begun = False
         try:
@@ -197,7 +208,9 @@ class Download:
                             await send(begin)
                             begun = True
                         await self._pace.send(send, {"type": "http.response.body", "body": piece, "more_body": True})
-                        sent()
+                        await sent()
+        except Abandoned:
+            raise
         except TooSlow as error:
             raise Abandoned(f"layer {content.digest}: {error}") from error
         except Exception as error:

@@ -19,6 +19,10 @@ SELECT d.device_sid, d.account_sid, t.date_expires, d.access FROM device_tokens 
 JOIN devices d ON d.device_sid = t.device_sid
 JOIN accounts a ON a.account_sid = d.account_sid AND a.status = 'active'
 WHERE t.token_hash = :token_hash AND d.access <> 'disabled'"""
+_ADMITTED: Final = """
+SELECT d.device_sid, d.account_sid FROM devices d
+JOIN accounts a ON a.account_sid = d.account_sid AND a.status = 'active'
+WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND d.access <> 'disabled'"""
 _KEYS: Final = """
 SELECT k.point, k.account_sid, d.access FROM device_keys k
 JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
@@ -118,6 +122,11 @@ class KeyHash(msgspec.Struct, frozen=True):
 async def find_by_token(db: Database, token_hash: bytes) -> ProvenToken | None:
     """Read which device, active or waiting, a token (by its SHA-256) proves."""
     return await db.one(ProvenToken, _BY_TOKEN, {"token_hash": token_hash})
+
+
+async def is_admitted(db: Database, account_sid: AccountSid, device_sid: DeviceSid) -> bool:
+    """Return whether a device is there and active or waits, and its account is active."""
+    return await db.one(_Owner, _ADMITTED, {"account_sid": account_sid, "device_sid": device_sid}) is not None
 
 
 async def keys_of_enabled(db: Database, device_sid: str) -> list[KeyRow]:

@@ -67,6 +67,21 @@ class Proofs:
         proven = await self._proven.read(place, lambda: prove(token))
         return proven.identity if waiting else _admitted(proven.identity)
 
+    async def demand_admitted(self, identity: DeviceIdentity) -> None:
+        """Raise ``Unauthenticated`` when a device was put out, or its account, since it was proven.
+
+        Answered from memory as ``authenticate`` is. For answers that take long: what proved the device may have ended
+        by its time meanwhile.
+        """
+        place = identity.device_sid.encode()  # of another length than a hash, and no text as tokens are
+        if self._proven.find(place) is None:
+            await self._proven.read(place, lambda: self._prove_admitted(identity))
+
+    async def _prove_admitted(self, identity: DeviceIdentity) -> _Proven:
+        if not await rows.is_admitted(self._db, identity.account_sid, identity.device_sid):
+            raise Unauthenticated("The Device was disabled or removed, or its account is suspended.")
+        return _Proven(identity, None)
+
     async def _prove_token(self, token: str) -> _Proven:
         found = await rows.find_by_token(self._db, token_hash(token))
         if found is None:
