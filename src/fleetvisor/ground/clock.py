@@ -8,11 +8,14 @@ database too; durations end in ``_s`` (float or int seconds).
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NewType, Protocol
+from typing import Final, NewType, Protocol
 
 from fleetvisor.ground.memory import TIMES
 
 Millis = NewType("Millis", int)
+
+EARLIEST: Final = Millis(1_767_225_600_000)
+"""2026-01-01: a clock that says less is not set, since this program is younger."""
 
 
 class Clock(Protocol):

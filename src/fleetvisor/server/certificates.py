@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from fleetvisor.ground.clock import Clock
 from fleetvisor.pki.ca import Authority, moment
 from fleetvisor.pki.serving import days_left
-from fleetvisor.server.files import DataDirectory, StartFault
+from fleetvisor.server.files import DataDirectory, StartFault, demand_valid
 from fleetvisor.server.held import Held
 from fleetvisor.server.tls_trial import SERVED_KEYS, try_held
 
@@ -61,7 +61,8 @@ class OwnCertificate:
         return self._path, self._path
 
     def refresh(self) -> bool:
-        """Issue anew when that is due."""
+        """Issue anew when that is due. Raises ``StartFault`` for a CA that is not valid: the clock was set since."""
+        demand_valid(self._authority, self._clock)
         first = self._path is None
         self._path, issued = self._directory.serving(self._authority, self._names, self._clock)
         if issued:

@@ -256,7 +256,7 @@ def demand_valid(authority: Authority, clock: Clock) -> None:
     if why is not None:
         raise StartFault(
             f"The local CA is not valid now: {why}. Set this machine's clock, if that is wrong. Else the CA was made"
-            " while the clock was wrong: start with --new-ca, and give the new ca.pem to every device and program."
+            " while the clock was wrong: restart with --new-ca, and give the new ca.pem to every device and program."
         )
 
 

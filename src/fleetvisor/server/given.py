@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from fleetvisor.ground.clock import EARLIEST, Clock, iso
 from fleetvisor.server.certificates import name_warnings
 from fleetvisor.server.files import DataDirectory, write_private
 from fleetvisor.settings import Settings
@@ -55,10 +56,27 @@ def read_record(directory: Path) -> Given:
         return Given()
 
 
-def start_warnings(settings: Settings, data: DataDirectory) -> list[str]:
-    """Return what an operator should know of the certificate and of all key files, and note which were given."""
+def clock_warnings(settings: Settings, clock: Clock) -> list[str]:
+    """Return a warning when this machine's clock is not set, and the server has a CA of its own."""
+    now = clock.now()
+    if settings.tls_cert is not None or now >= EARLIEST:
+        return []
+    warning = (
+        f"This machine's clock is not set: it says {iso(now)}. A CA that is made now is not valid once the clock is"
+        " right. Set the clock, restart the server with --new-ca, and give devices the ca.pem of then."
+    )
+    return [warning]
+
+
+def start_warnings(settings: Settings, data: DataDirectory, clock: Clock) -> list[str]:
+    """Return what an operator should know of clock, certificate and all key files, and note which were given."""
     files = [file.absolute() for file in (settings.tls_key, *settings.seal_key_file) if file is not None]
-    found = [*name_warnings(settings.tls_cert, settings.public_host), *data.warnings(), *_all_faults(files)]
+    found = [
+        *clock_warnings(settings, clock),
+        *name_warnings(settings.tls_cert, settings.public_host),
+        *data.warnings(),
+        *_all_faults(files),
+    ]
     noted = Given(tuple(map(str, files)))
     try:
         if read_record(data.root) != noted:

@@ -369,7 +369,7 @@ class _Process:
     def _tell_how_to_call(self, account: NewAccount, authority: Authority | None, port: int) -> None:
         settings = self._settings
         base, local = settings.base_url(port), settings.local_url(port)
-        warnings = (*settings.warnings(port), *start_warnings(settings, self._data))
+        warnings = (*settings.warnings(port), *start_warnings(settings, self._data, self._clock))
         _log.info("server.ready", base_url=base, local_url=local, data=str(self._data.root), pid=os.getpid())
         for warning in warnings:
             _log.warning("server.name", warning=warning)

@@ -183,6 +183,17 @@ def test_what_is_served_is_what_was_tried_whatever_the_files_hold_meanwhile(give
     assert tuple(path.read_bytes() for path in certificate.files) != good
 
 
+def test_a_ca_that_the_clock_made_invalid_is_told_of_while_the_server_runs(tmp_path):
+    """It started in 1970, and then the clock was set: what it shows is refused by everybody, whatever is issued."""
+    data, clock = DataDirectory(tmp_path / "fleet"), LaterClock()
+    clock.days = -20_700
+    certificate = OwnCertificate(data, data.authority(clock), NAMES, clock)
+    assert certificate.refresh()
+    clock.days = 0
+    with pytest.raises(StartFault, match="not valid now: it ended on 19.*--new-ca"):
+        certificate.refresh()
+
+
 def test_our_own_that_was_changed_is_made_anew_before_it_is_served(tmp_path):
     data, clock = DataDirectory(tmp_path / "fleet"), RealClock()
     authority = data.authority(clock)

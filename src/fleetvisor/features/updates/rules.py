@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple, assert_never
 
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.updates.model import Assignment, Update
-from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.clock import EARLIEST, Millis
 from fleetvisor.protocol.ddi import Execution, Finished
 from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open, may_follow
 from fleetvisor.protocol.native import Report
@@ -17,7 +17,7 @@ from fleetvisor.protocol.native import Report
 RETIRED_JOURNALS_MAX = 8
 NUMBER_MAX: Final = 0x7FFFFFFF
 _NUMBERS_FROM_S: Final = 1_577_836_800  # 2020-01-01
-_CLOCK_FROM_S: Final = 1_767_225_600  # 2026-01-01
+_CLOCK_FROM_S: Final = EARLIEST // 1000
 _CLOCK_TO_S: Final = 3_692_217_600  # 2087-01-01
 
 
