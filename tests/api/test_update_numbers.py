@@ -97,3 +97,20 @@ async def test_a_success_after_a_download_is_not(server, hands):
     assert "update.not_fetched" not in types
     shown = (await hands.get("/v1/Devices/press"))["update"]
     assert shown["date_fetched"] == shown["date_updated"]
+
+
+async def test_an_update_is_found_by_its_place_too(server, hands):
+    for name in ("v1", "v2"):
+        await hands.app(name)
+    board = await born(server, "press", "v1")
+    numbers = [await install(board)]
+    await hands.post("/v1/Devices/press", TargetApp="v2")
+    numbers.append(await install(board))
+    for place, number in enumerate(numbers, 1):
+        for ref in (place, number):
+            found = (await hands.get(f"/v1/Devices/press/Updates/{ref}")).json
+            assert found["number"] == number
+            assert found == (await hands.get(f"/v1/Devices/press/Updates/{number}")).json
+    await hands.get("/v1/Devices/press/Updates/3", ok=404)
+    await hands.get("/v1/Devices/press/Updates/0", ok=404)
+    await hands.get("/v1/Devices/press/Updates/100001", ok=404)

@@ -206,7 +206,7 @@ class DeviceHandlers:
         if not (number.isascii() and number.isdigit() and len(number) <= _NUMBER_DIGITS_MAX):
             raise NotFound("No Update of this Device has the given number.")
         update = await self._updates.get(account_sid, device_sid, int(number))
-        return json_answer(update_detail_shape(update, await self._updates.log(account_sid, device_sid, int(number))))
+        return json_answer(update_detail_shape(update, await self._updates.log(account_sid, device_sid, update.number)))
 
     async def _fetch_attributes(self, call: Call) -> Answer:
         account_sid = call.caller.account_sid

@@ -27,7 +27,7 @@ _PATH: Final = {
     "DeviceSid": "The Device's SID or unique name.",
     "AppSid": "The App's SID or unique name.",
     "Key": "The key.",
-    "Number": "The update's number.",
+    "Number": "The update's number, or its place: 1 is the Device's oldest.",
     "RolloutSid": "The Rollout's SID.",
     "Fingerprint": "The SHA-256 of a token or of a key's uncompressed point, in hex.",
 }

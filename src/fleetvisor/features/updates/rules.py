@@ -16,6 +16,7 @@ from fleetvisor.protocol.native import Report
 
 RETIRED_JOURNALS_MAX = 8
 NUMBER_MAX: Final = 0x7FFFFFFF
+PLACE_MAX: Final = 100_000  # of an update among its device's; numbers since 2026 are above 189 million
 _NUMBERS_FROM_S: Final = 1_577_836_800  # 2020-01-01
 _CLOCK_FROM_S: Final = EARLIEST // 1000
 _CLOCK_TO_S: Final = 3_692_217_600  # 2087-01-01

@@ -37,8 +37,13 @@ class Updates:
         self._fetches = fetches or Fetches(limits)
 
     async def get(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
-        """Give one update of a device. Raises ``NotFound``."""
+        """Return one update of a device by its number, or by its place: 1 is the oldest. Raises ``NotFound``.
+
+        Numbers began at 1 once; no number of today is as small as a place.
+        """
         update = await store.find(self._db, account_sid, device_sid, number)
+        if update is None and 0 < number <= rules.PLACE_MAX:
+            update = await store.find_at(self._db, account_sid, device_sid, number)
         if update is None:
             raise NotFound("No Update of this Device has the given number.")
         return update

@@ -124,6 +124,14 @@ async def find(source: Tx | Database, account_sid: AccountSid, device_sid: Devic
     return await source.one(Update, _GET, params)
 
 
+async def find_at(db: Database, account_sid: AccountSid, device_sid: DeviceSid, place: int) -> Update | None:
+    """Read a device's update by its place, 1 for the oldest."""
+    sql = f"""SELECT {UPDATE_COLUMNS} FROM updates
+        WHERE device_sid = :device_sid AND account_sid = :account_sid ORDER BY number LIMIT 1 OFFSET :before"""
+    params = {"device_sid": device_sid, "account_sid": account_sid, "before": place - 1}
+    return await db.one(Update, sql, params)
+
+
 async def page(
     db: Database, account_sid: AccountSid, device_sid: DeviceSid, number: int | None, limit: int, *, newer: bool
 ) -> list[Update]:
