@@ -13,6 +13,7 @@ help:  ## list the commands
 
 $(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fleetvisor needs Python 3.11 or newer; give one with make PYTHON=..." >&2; exit 1; }
+	@echo "Installing what Fleetvisor needs into $(VENV), once: a minute or two ..." >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) --require-hashes -r requirements.lock -r requirements-build.lock
 	@$(PIP) --no-index --no-deps --no-build-isolation -e .

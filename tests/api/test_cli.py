@@ -346,3 +346,13 @@ def test_the_demo_ends_well_within_a_minute():
     assert len(told["devices"]) == 10
     assert not Path(told["data"]).exists()
     assert time.monotonic() - began < 60
+
+
+@pytest.mark.slow
+def test_a_demo_that_ends_by_itself_names_no_server_to_call():
+    done = subprocess.run(
+        [*PROGRAM, "demo", "--exit", "--firmware", str(FIRMWARE)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Without --exit the demo keeps its server" in done.stdout
+    assert "curl" not in done.stdout

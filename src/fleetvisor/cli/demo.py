@@ -73,7 +73,7 @@ def demo(
     out = session.out
     with ExitStack() as stack:
         stage = open_stage(stack, out, firmware)
-        good = _two_updates(stage) if scenario is None else bad_release(stage)
+        good = _two_updates(stage, stays=not leave) if scenario is None else bad_release(stage)
         if leave:
             out.note(f"{good} Stopping.")
             return
@@ -83,8 +83,8 @@ def demo(
         out.note("Stopping.")
 
 
-def _two_updates(stage: Stage) -> str:
-    """Bring ten devices to the first version and to the second; say so."""
+def _two_updates(stage: Stage, *, stays: bool) -> str:
+    """Bring ten devices to the first version and to the second; say so. ``stays``: the server goes on."""
     from fleetvisor.agent.runner import Behaviour
 
     client, apps, out = stage.client, stage.apps, stage.out
@@ -98,7 +98,7 @@ def _two_updates(stage: Stage) -> str:
                 client.update_device(device.sid, target=app.sid)
             _watch(client, apps, app, board)
     final = list(client.devices())
-    _conclude(out, stage.server, apps, final)
+    _conclude(out, stage.server, apps, final, stays=stays)
     if not _all_run(final, apps[-1]):
         raise Failure(f"Not every device runs {apps[-1].name}.")
     return f"Every device runs {apps[-1].name}."
@@ -173,8 +173,8 @@ def _all_run(devices: Sequence[Device], app: App) -> bool:
     return len(devices) == DEVICES and all(_runs(device, app) for device in devices)
 
 
-def _conclude(out: Output, server: Server, apps: Sequence[App], devices: Sequence[Device]) -> None:
-    """Write what to try: the one part of the demo that is data."""
+def _conclude(out: Output, server: Server, apps: Sequence[App], devices: Sequence[Device], *, stays: bool) -> None:
+    """Write what to try, where the server goes on: the one part of the demo that is data."""
     curl = curl_line(server)
     if out.json:
         out.record(
@@ -189,6 +189,9 @@ def _conclude(out: Output, server: Server, apps: Sequence[App], devices: Sequenc
                 "app": apps[-1].sid,
             }
         )
+        return
+    if not stays:
+        out.write("\nWithout --exit the demo keeps its server and says how to call it.")
         return
     program = shutil.which("fleetvisor") or str(Path(sys.executable).with_name("fleetvisor"))
     out.write(f"""

@@ -17,7 +17,7 @@ from fleetvisor.client.resources import App, Client, Device
 from fleetvisor.features.devices import labels as label_rules
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
-from fleetvisor.protocol.lifecycle import ErrorCode
+from fleetvisor.protocol.lifecycle import OPEN, ErrorCode
 
 app = group("Register, list, show, change, accept and remove devices.")
 
@@ -109,8 +109,12 @@ def status(device: Device) -> str:
     app, update = device.app, device.update
     if app.update_status == "error":
         return f"error {app.update_error_code}: {reason(app.update_error_code)}"
-    if app.update_status != "pending" or update is None or update.app_sid != app.target_sid:
-        return app.update_status
+    if (
+        update is None
+        or update.app_sid != app.target_sid
+        or not (app.update_status == "pending" or update.state in OPEN)
+    ):
+        return app.update_status  # what runs its target on trial has yet to confirm it
     if update.state == "downloading" and update.bytes_total:
         return f"downloading {update.bytes_done * 100 // update.bytes_total}%"
     return update.state

@@ -77,6 +77,8 @@ def test_a_device_is_watched_until_it_is_through():
         (device(update=downloading(1, 4, app="KA2")), "pending"),
         (device(update_status="up-to-date"), "up-to-date"),
         (device(update_status="error", error_code=7), "error 7: reverted"),
+        (device(update_status="up-to-date", update=update_in("testing")), "testing"),
+        (device(update_status="up-to-date", update=update_in("testing", app="KA2")), "up-to-date"),
     ],
 )
 def test_a_devices_state_in_few_words(seen, text):
