@@ -7,7 +7,7 @@ import apsw
 from tests.api.world import BASE, serving
 
 from fleetvisor.db.sqlite import memory, open_sqlite
-from fleetvisor.features.events.denials import Refusal
+from fleetvisor.features.events.denials import ROWS_MAX, Refusal
 
 
 async def events(hands, **wanted):
@@ -73,6 +73,15 @@ async def test_a_flood_from_one_address_leaves_room_for_another(tmp_path):
         note(Refusal("192.0.2.1", "", "GET", "/x", 401))
         assert await server.world.denials.flush() == 0  # summed for ten minutes
         assert await server.world.denials.flush(last=True) == 1
+
+
+async def test_a_round_writes_few_events_however_many_addresses_are_refused(tmp_path):
+    async with serving(memory(), tmp_path) as server:
+        for number in range(1000):
+            server.world.denials.note(Refusal(f"2001:db8::{number:x}", "", "GET", f"/{number}", 401))
+        assert await server.world.denials.flush(last=True) <= 2 * ROWS_MAX + 1
+        found = await events(server.hands, Type="request.denied")
+        assert sum(event["data"]["count"] for event in found) == 1000
 
 
 async def test_refusals_are_forgotten_before_other_events(server, hands):

@@ -108,6 +108,32 @@ async def test_the_heart_of_a_job_that_fails_beats_and_of_one_that_hangs_does_no
         await running
 
 
+async def test_a_heart_is_late_three_periods_of_its_own_job_after_the_last_beat():
+    clock, woken = FakeClock(), asyncio.Event()
+
+    async def sleep(_):
+        await woken.wait()
+
+    async def hang():
+        await asyncio.Event().wait()
+
+    clock.sleep = sleep
+    health = Health(clock=clock, check=lambda: None)
+    running = asyncio.ensure_future(run_jobs((Job("seldom", 100.0, hang),), clock, health=health))
+    await asyncio.sleep(0.01)
+    for began in (0, 299):  # it waits, then it runs
+        clock.time = began + 299.0
+        assert health.late() == []
+        clock.time = began + 301.0
+        assert health.late() == ["seldom"]
+        clock.time = 299.0
+        woken.set()
+        await asyncio.sleep(0.01)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
 @pytest.mark.parametrize(
     ("failures", "period_s", "pause_s"),
     [(0, 0.5, 0.5), (1, 0.5, 1.0), (10, 0.5, 5.0), (1, 60.0, 60.0), (3, 3600.0, 3600.0), (100, 10.0, 60.0)],

@@ -77,15 +77,28 @@ def test_files_that_cannot_be_served_with_are_refused(given, tmp_path):
     other.write_bytes(issue(make_authority(RealClock().now()), NAMES, RealClock().now()).key_pem)
     encrypted = tmp_path / "encrypted.pem"
     encrypted.write_bytes(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
-    for files in (
-        (cert, other),
-        (key, cert),
-        (cert, tmp_path / "absent"),
-        (tmp_path / "absent", key),
-        (cert, encrypted),
+    for *files, why in (
+        (cert, other, "--tls-key .* is not the key of the first certificate"),
+        (key, cert, "--tls-cert .* holds no certificate"),
+        (cert, cert, "--tls-key .* holds no private key"),
+        (cert, tmp_path / "absent", "--tls-key .* cannot be read"),
+        (tmp_path / "absent", key, "--tls-cert .* cannot be read"),
+        (cert, encrypted, "--tls-key .* is encrypted"),
     ):
-        with pytest.raises(StartFault, match="--tls-(cert|key)"):
+        with pytest.raises(StartFault, match=why):
             GivenCertificate(*files, RealClock()).refresh()
+
+
+@pytest.mark.parametrize(("days", "why"), [(400, "ran out on"), (-2, "begins only on")])
+def test_a_certificate_that_is_not_valid_now_is_refused_and_one_that_is_served_goes_on(given, days, why):
+    cert, key, _ = given
+    clock = LaterClock()
+    served = GivenCertificate(cert, key, clock)
+    assert served.refresh()
+    clock.days = days
+    assert not served.refresh()
+    with pytest.raises(StartFault, match=f"--tls-cert .* {why}"):
+        GivenCertificate(cert, key, clock).refresh()
 
 
 def of_its_own(key, digest):
@@ -144,11 +157,16 @@ def test_what_is_served_stays_when_the_files_become_unusable(given):
     cert, key, write = given
     certificate = GivenCertificate(cert, key, RealClock())
     assert certificate.refresh()
+    before = cert.read_bytes(), key.read_bytes()
     bad = NOT_SERVED["P-521"]()
     cert.write_bytes(bad[0])
     key.write_bytes(bad[1])
-    with pytest.raises(StartFault, match="Served are"):
-        certificate.refresh()
+    for _ in range(2):  # told of each time
+        with pytest.raises(StartFault, match="Served are"):
+            certificate.refresh()
+    cert.write_bytes(before[0])
+    key.write_bytes(before[1])
+    assert not certificate.refresh(), "it is what is served"
     write()
     assert certificate.refresh()
 

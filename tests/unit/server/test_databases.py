@@ -1,6 +1,7 @@
 """A damaged SQLite file is noticed: at start, by the doctor, and by a request that meets the damage."""
 
 import asyncio
+import threading
 
 import apsw
 import msgspec
@@ -123,6 +124,7 @@ async def test_the_doctor_has_an_end_and_a_close_does_not_wait_for_a_look(path, 
     async with asyncio.timeout(5):
         await db.close()
     await asyncio.gather(looking, return_exceptions=True)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("sqlite-inspect")]
 
 
 def test_what_is_no_database_is_damaged(tmp_path):
