@@ -57,7 +57,10 @@ def fill(data: Path, account_sid: str, count: int, share: int, tick: Callable[[i
             for number in range(first, min(first + BATCH, count)):
                 site = "graz" if number % share == 0 else f"s{number % 97}"
                 rows.append(f"d{number},{hashlib.sha256(b'%d' % number).hexdigest()},site={site}")
-            await imports.import_batch(account_sid, "\n".join(rows).encode())
+            batch = data / "batch.csv"
+            batch.write_text("\n".join(rows))
+            await imports.import_batch(account_sid, batch)
+            batch.unlink()
             tick(min(first + BATCH, count))
         await db.close()
 

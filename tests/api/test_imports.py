@@ -94,7 +94,9 @@ async def test_every_fault_is_told_by_line_and_column_and_nothing_is_made(hands)
         (HEADER + 'a,"b\n', "line 2 is not CSV"),
         ((HEADER + ",x,,").encode() + b"\xff\n", "line 2 is not valid UTF-8"),
         (HEADER + ",x\0,,,,\n", "line 2 has a NUL"),
-        (HEADER + "," + "x" * 200_000 + ",,,,\n", "line 2 is not CSV"),
+        (HEADER + "," + "x" * 200_000 + ",,,,\n", "line 2 has more than 65536 characters"),
+        (HEADER + '"a\n",' * 30_000, "line 2 has more than 65536 characters"),
+        (b"token_hash\n\xc3", "line 2 is not valid UTF-8"),
     ],
 )
 async def test_what_is_no_such_file_is_400(hands, text, told):

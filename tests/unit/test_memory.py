@@ -74,6 +74,7 @@ BOUNDED = {
 }
 # What is bounded by what is under way, by a limit of its own, or by the program itself; each with the reason.
 OTHERWISE = {
+    "api/enrollment.py _importing": "the imports under way, one for each account",
     "db/migrate.py migrations": "the program's own files",
     "db/statement_cache.py _values": "bounded in bytes by its maker",
     "db/sqlite.py _blank": "one empty database",

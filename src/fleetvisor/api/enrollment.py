@@ -1,5 +1,6 @@
 """What lets new Devices in (extension): enrolment tokens, a factory's file, and the account's gateway token."""
 
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -17,12 +18,15 @@ from fleetvisor.api.identity_shapes import (
     gateway_token_shape,
 )
 from fleetvisor.api.routes import Call, Param, Route
+from fleetvisor.api.uploads import spool
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
 from fleetvisor.features.identity.imports import Imports
 from fleetvisor.features.identity.model import Grant
-from fleetvisor.ground.errors import Invalid, UnsupportedMediaType
+from fleetvisor.ground.clock import Entropy
+from fleetvisor.ground.errors import Invalid, TooManyRequests, UnsupportedMediaType
 from fleetvisor.ground.limits import Limits
+from fleetvisor.ground.offload import Offload
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.requests import parse_media_type
 from fleetvisor.web.urls import Urls
@@ -36,6 +40,7 @@ _PARAMS: Final = (
     Param("AccountSecrets", "true: Devices born with it may fetch the account's Secrets.", "boolean", extension=True),
     Param("Waits", "true: Devices born with it wait to be accepted.", "boolean", extension=True),
 )
+_RETRY_S: Final = 5
 _CSV: Final = "text/csv"
 _REVOKE: Final = (Param("Revoked", "true: it lets nobody in any more.", "boolean", required=True, extension=True),)
 
@@ -44,9 +49,22 @@ class EnrollmentHandlers:
     """What the paths of enrolment and gateway tokens do."""
 
     def __init__(
-        self, *, enrollment: Enrollment, gateway: Gateway, imports: Imports, limits: Limits, urls: Urls
+        self,
+        *,
+        enrollment: Enrollment,
+        gateway: Gateway,
+        imports: Imports,
+        limits: Limits,
+        urls: Urls,
+        entropy: Entropy,
+        spool: Path,
+        offload: Offload,
     ) -> None:
-        """Keep the services."""
+        """Keep the services, and where files are spooled. An account has one import at a time."""
+        self._importing: set[str] = set()
+        self._entropy = entropy
+        self._spool = spool
+        self._offload = offload
         self._imports = imports
         self._enrollment = enrollment
         self._gateway = gateway
@@ -139,10 +157,18 @@ class EnrollmentHandlers:
         media, options = parse_media_type(call.request.header(b"content-type"))
         if media != _CSV or options.get("charset", "utf-8").lower() not in {"utf-8", "utf8"}:
             raise UnsupportedMediaType(f"Send the file as {_CSV}, in UTF-8.")
-        content = await call.request.body(self._limits.import_bytes_max)
-        made = await self._imports.import_batch(
-            call.caller.account_sid, content, account_secrets=call.caller.may("admin")
-        )
+        account_sid, secrets = call.caller.account_sid, call.caller.may("admin")
+        if account_sid in self._importing:
+            detail = "An import of the account is under way: send this one when it is done."
+            raise TooManyRequests(detail, retry_after_s=_RETRY_S)
+        self._importing.add(account_sid)
+        spooled = self._spool / f"import-{self._entropy.token(16).hex()}"
+        try:
+            await spool(call.request, spooled, self._limits, self._offload)
+            made = await self._imports.import_batch(account_sid, spooled, account_secrets=secrets)
+        finally:
+            self._importing.discard(account_sid)
+            await self._offload(lambda: spooled.unlink(missing_ok=True))
         devices = [ImportedShape(row.line, row.device_sid, row.unique_name) for row in made]
         return json_answer(DeviceImportShape(call.caller.account_sid, len(devices), devices), 201)
 

@@ -36,6 +36,7 @@ PARAMS: Final = (
 _KNOWN: Final = frozenset(param.name for param in PARAMS)
 _FIELDS: Final = _KNOWN - {"File"}
 _MAGIC_BYTES: Final = 4
+_BLOCK: Final = 256 << 10
 
 
 class _Parts:
@@ -201,6 +202,21 @@ async def receive(request: Request, spooled: Path, limits: Limits, offload: Offl
     if "File" not in parts.names:
         raise Invalid("There is no part named File; it holds the bundle or other firmware.")
     return parts.upload()
+
+
+async def spool(request: Request, spooled: Path, limits: Limits, offload: Offload) -> None:
+    """Read a factory's file into ``spooled``, a new file, the caller's from then on. Raises as ``Request.chunks``."""
+    file = await offload(lambda: _create(spooled))
+    try:
+        block: list[bytes] = []
+        async for chunk in request.chunks(limits.import_bytes_max):
+            block.append(chunk)
+            if sum(map(len, block)) >= _BLOCK:
+                raw, block = b"".join(block), []
+                await offload(lambda raw=raw: file.write(raw))
+        await offload(lambda: file.write(b"".join(block)))
+    finally:
+        await offload(file.close)
 
 
 def _create(spooled: Path) -> BinaryIO:

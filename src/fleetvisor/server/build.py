@@ -180,7 +180,7 @@ def build(
     proofs = Proofs(db=db, clock=clock, limits=limits, bus=bus, audiences=audiences)
     credentials = Credentials(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     enrollment = Enrollment(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus, audiences=audiences)
-    imports = Imports(db=db, clock=clock, entropy=entropy, limits=limits, offload=offload)
+    imports = Imports(db=db, clock=clock, entropy=entropy, limits=limits, offload=spooling)
     gateway = Gateway(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
     population = Population(db=db, devices=devices, clock=clock, offload=offload)
     rollouts = Rollouts(
@@ -204,7 +204,16 @@ def build(
         CredentialHandlers(devices=devices, credentials=credentials, limits=limits, urls=urls),
         AuthTokenHandlers(tokens=tokens, urls=urls),
         EventHandlers(log=events, devices=devices, limits=limits, urls=urls),
-        EnrollmentHandlers(enrollment=enrollment, gateway=gateway, imports=imports, limits=limits, urls=urls),
+        EnrollmentHandlers(
+            enrollment=enrollment,
+            gateway=gateway,
+            imports=imports,
+            limits=limits,
+            urls=urls,
+            entropy=entropy,
+            spool=spool,
+            offload=spooling,
+        ),
     )
     channel = Channel(
         proofs=proofs,

@@ -10,7 +10,8 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Final
+from hashlib import blake2b
+from typing import BinaryIO, Final
 
 import msgspec
 
@@ -28,6 +29,9 @@ _FAULTS_END: Final = 100
 _SEPARATORS: Final = ",;\t"
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CELL_CHARS_MAX: Final = 8192
+_ROW_CHARS_MAX: Final = 64 << 10
+_LINES_EACH: Final = 10  # blank ones count, too
+_BLOCK: Final = 256 << 10
 _TOKEN_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ONCE: Final = ("sid", "name", "public_key", "token_hash")
 
@@ -78,53 +82,112 @@ class Faults:
         return "; ".join(self._told) + (f"; and {more} more" if more else "") + ("." if self._told else "")
 
 
-def parse(content: bytes, limits: Limits) -> list[BatchRow]:
-    """Read a batch. Raises ``Invalid`` with what is wrong, by line and column; then nothing of it is good."""
+def parse(file: BinaryIO, limits: Limits) -> Iterator[BatchRow]:
+    """Return the rows of a batch, one after the other: none is good unless all could be read.
+
+    Raises ``Invalid`` with what is wrong, by line and column. Memory holds a row, and a digest of what stands once.
+    """
     faults = Faults()
-    rows: list[BatchRow] = []
-    seen: dict[tuple[str, str], int] = {}
-    for count, (line, cells) in enumerate(_lines(content)):
+    count = 0
+    seen: dict[bytes, int] = {}
+    for line, cells in _lines(file, _LINES_EACH * limits.import_rows_max):
         if count >= limits.import_rows_max:
             raise Invalid(f"The file has more than {limits.import_rows_max} devices: split it.")
+        count += 1
         row = _row(line, cells, limits, faults)
-        if row is not None:
-            rows.append(row)
+        if row is not None and not faults:
+            yield row
         for column in _ONCE:
             value = cells[column].lower() if column != "name" else cells[column]
-            first = seen.setdefault((column, value), line) if value else line
+            first = seen.setdefault(_digest(column, value), line) if value else line
             if first != line:
                 faults.add(line, column, f"the same as in line {first}.")
         if faults.count >= _FAULTS_END:
             raise Invalid(f"Nothing was imported, and lines after {line} were not read: {faults}")
     if faults:
         raise Invalid(f"Nothing was imported: {faults}")
-    if not rows:
+    if not count:
         raise Invalid("The file has no devices.")
-    return rows
 
 
-def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give each line's cells by column, and its number. Raises ``Invalid``."""
-    if content.startswith(_UTF16):
-        raise Invalid("Nothing was imported: the file is UTF-16. Save it as CSV in UTF-8.")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise Invalid(f"Nothing was imported: line {line} is not valid UTF-8.") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise Invalid(f"Nothing was imported: line {line} has a NUL character.")
-    file = io.StringIO(text, newline=None)
-    separator = _separator(file.readline(_CELL_CHARS_MAX))
+def _digest(column: str, value: str) -> bytes:
+    return blake2b(f"{column}={value}".encode(), digest_size=16).digest()
+
+
+class _Text:
+    """The lines of a file for the reader of CSV, which would take a whole file for one row: no row may be so long."""
+
+    def __init__(self, file: io.TextIOBase, lines_max: int) -> None:
+        self._file = file
+        self._left = lines_max
+        self._chars = 0
+        self.row_line = 1
+
+    def begin_row(self, line: int) -> None:
+        self._chars, self.row_line = 0, line
+
+    def __iter__(self) -> "_Text":
+        return self
+
+    def __next__(self) -> str:
+        text = self._file.readline(_ROW_CHARS_MAX + 1)
+        self._chars += len(text)
+        self._left -= 1
+        if self._left < 0:
+            raise Invalid("Nothing was imported: the file has ten lines for each device that it may have: split it.")
+        if self._chars > _ROW_CHARS_MAX:
+            raise Invalid(f"Nothing was imported: line {self.row_line} has more than {_ROW_CHARS_MAX} characters.")
+        if not text:
+            raise StopIteration
+        return text
+
+
+def _check_text(file: BinaryIO) -> None:
+    """Raise ``Invalid`` for a file that is not UTF-8, or that holds NUL; the file is then at its beginning again."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    line = 1
     file.seek(0)
-    reader = csv.reader(file, strict=True, delimiter=separator)
+    if file.read(2) in _UTF16:
+        raise Invalid("Nothing was imported: the file is UTF-16. Save it as CSV in UTF-8.")
+    file.seek(0)
+    while True:
+        block = file.read(_BLOCK)
+        pending, _ = decoder.getstate()
+        try:
+            text = decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            line += (pending + block).count(b"\n", 0, error.start)
+            raise Invalid(f"Nothing was imported: line {line} is not valid UTF-8.") from error
+        if "\0" in text:
+            line += text.count("\n", 0, text.index("\0"))
+            raise Invalid(f"Nothing was imported: line {line} has a NUL character.")
+        line += block.count(b"\n")
+        if not block:
+            break
+    file.seek(0)
+
+
+def _lines(file: BinaryIO, lines_max: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """Give each line's cells by column, and its number. Raises ``Invalid``."""
+    _check_text(file)
+    decoded = io.TextIOWrapper(file, encoding="utf-8-sig", newline=None)
+    try:
+        separator = _separator(decoded.readline(_CELL_CHARS_MAX))
+        decoded.seek(0)
+        yield from _cells(_Text(decoded, lines_max), separator)
+    finally:
+        decoded.detach()
+
+
+def _cells(text: _Text, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
+    reader = csv.reader(text, strict=True, delimiter=separator)
     line = 1
     try:
         empty: list[str] = []
         header = _trimmed([name.strip().lower() for name in next(reader, empty)], 0)
         _check_header(header)
         line = reader.line_num + 1
+        text.begin_row(line)
         for found in reader:
             cells = _trimmed(found, len(header))
             if any(map(str.strip, cells)):
@@ -135,6 +198,7 @@ def _lines(content: bytes) -> Iterator[tuple[int, dict[str, str]]]:
                     dict.fromkeys(COLUMNS, "") | dict(zip(header, (cell.strip() for cell in cells), strict=True)),
                 )
             line = reader.line_num + 1
+            text.begin_row(line)
     except csv.Error as error:
         raise Invalid(f"Nothing was imported: line {line} is not CSV: {error}.") from error
 

@@ -4,7 +4,8 @@ What exists already is told by line and column, as faults of the file are. Each 
 registered by hand.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -28,6 +29,7 @@ SELECT unique_name AS found FROM devices WHERE account_sid = :account_sid AND un
 _KEYS: Final = """
 SELECT key_hash AS found FROM device_keys WHERE account_sid = :account_sid AND key_hash IN (:keys)"""
 _TOKEN: Final = "SELECT device_sid AS found FROM device_tokens WHERE token_hash = :token_hash"
+_PIECE: Final = 500
 _EXISTS: Final = "a Device has or had it already."
 
 
@@ -37,6 +39,13 @@ class Imported(msgspec.Struct, frozen=True):
     line: int
     device_sid: DeviceSid
     unique_name: str | None
+
+
+class _Made(msgspec.Struct, frozen=True, array_like=True):
+    """A row, and the device that it becomes."""
+
+    device_sid: DeviceSid
+    row: BatchRow
 
 
 class _Found(msgspec.Struct, frozen=True):
@@ -55,34 +64,75 @@ class Imports:
         self._offload = offload
 
     async def import_batch(
-        self, account_sid: AccountSid, content: bytes, *, account_secrets: bool = False
+        self, account_sid: AccountSid, spooled: Path, *, account_secrets: bool = False
     ) -> list[Imported]:
         """Make the devices of a CSV file, all or none; ``account_secrets``: they may fetch the account's Secrets.
 
+        Memory holds a piece of it, and the answer. Beside the file another one is written, and removed again.
         Raises ``Invalid`` (the file), ``Conflict`` (what exists).
         """
-        rows = await self._offload(lambda: parse(content, self._limits))
-        sids = [row.device_sid or new_device_sid(self._entropy) for row in rows]
+        kept = Path(f"{spooled}.rows")
+        try:
+            count = await self._offload(lambda: self._read(spooled, kept))
+            return await self._make(account_sid, kept, count, account_secrets=account_secrets)
+        finally:
+            await self._offload(lambda: kept.unlink(missing_ok=True))
+
+    def _read(self, spooled: Path, kept: Path) -> int:
+        """Write the rows of a CSV file, each with the SID of its device; return how many they are."""
+        encoder = msgspec.msgpack.Encoder()
+        count = 0
+        with spooled.open("rb") as file, kept.open("xb") as rows:
+            for row in parse(file, self._limits):
+                count += 1
+                raw = encoder.encode(_Made(row.device_sid or new_device_sid(self._entropy), row))
+                rows.write(len(raw).to_bytes(4) + raw)
+        return count
+
+    async def _make(self, account_sid: AccountSid, kept: Path, count: int, *, account_secrets: bool) -> list[Imported]:
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
-            await _refuse_existing(tx, account_sid, rows)
-            if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max, len(rows)):
+            faults = Faults()
+            for piece in _pieces(kept):
+                await _find_existing(tx, account_sid, [made.row for made in piece], faults)
+            if faults:
+                raise Conflict(f"Nothing was imported: {faults}")
+            if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max, count):
                 most = self._limits.devices_per_account_max
                 raise Conflict(f"Nothing was imported: the account may have {most} Devices, and would have more.")
-            await _insert(tx, account_sid, rows, sids, now, account_secrets=account_secrets)
+            for piece in _pieces(kept):
+                rows, sids = [made.row for made in piece], [made.device_sid for made in piece]
+                await _insert(tx, account_sid, rows, sids, now, account_secrets=account_secrets)
+
+        async def refuse(tx: Tx) -> None:
+            await _refuse_tokens(tx, (made.row for piece in _pieces(kept) for made in piece))
 
         try:
             await self._db.write(body)
         except UniqueViolated:  # a token's hash, or what another request made at this moment
-            await self._db.write(lambda tx: _refuse_tokens(tx, rows))
+            await self._db.write(refuse)
             raise Conflict("Nothing was imported: another request made one of these Devices meanwhile.") from None
-        return [Imported(row.line, sid, row.unique_name) for row, sid in zip(rows, sids, strict=True)]
+        pieces = _pieces(kept)
+        return [Imported(made.row.line, made.device_sid, made.row.unique_name) for piece in pieces for made in piece]
 
 
-async def _refuse_existing(tx: Tx, account_sid: AccountSid, rows: Sequence[BatchRow]) -> None:
-    """Raise ``Conflict`` for SIDs, names and keys that exist, each with its line and column."""
-    faults = Faults()
+def _pieces(kept: Path) -> Iterator[list[_Made]]:
+    """Return the rows again, some at a time: what is read at once is little, also on the event loop."""
+    decoder = msgspec.msgpack.Decoder(_Made)
+    with kept.open("rb") as file:
+        piece: list[_Made] = []
+        while head := file.read(4):
+            piece.append(decoder.decode(file.read(int.from_bytes(head))))
+            if len(piece) == _PIECE:
+                yield piece
+                piece = []
+        if piece:
+            yield piece
+
+
+async def _find_existing(tx: Tx, account_sid: AccountSid, rows: Sequence[BatchRow], faults: Faults) -> None:
+    """Add SIDs, names and keys that exist, each with its line and column."""
     given: list[tuple[str, str, list[str | None]]] = [
         ("sid", _SIDS, [row.device_sid for row in rows]),
         ("name", _NAMES, [row.unique_name for row in rows]),
@@ -94,11 +144,9 @@ async def _refuse_existing(tx: Tx, account_sid: AccountSid, rows: Sequence[Batch
         for row, value in zip(rows, values, strict=True):
             if value in found:
                 faults.add(row.line, column, _EXISTS)
-    if faults:
-        raise Conflict(f"Nothing was imported: {faults}")
 
 
-async def _refuse_tokens(tx: Tx, rows: Sequence[BatchRow]) -> None:
+async def _refuse_tokens(tx: Tx, rows: Iterable[BatchRow]) -> None:
     """Raise ``Conflict`` for tokens that exist, each with its line."""
     faults = Faults()
     for row in rows:
