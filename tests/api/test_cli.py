@@ -356,3 +356,24 @@ def test_a_demo_that_ends_by_itself_names_no_server_to_call():
     assert done.returncode == 0, done.stderr
     assert "Without --exit the demo keeps its server" in done.stdout
     assert "curl" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("verb", "said"),
+    [
+        ("offer-again", "Offered its target to {} again."),
+        ("forget-report", "Forgot what {} reports."),
+        ("request-attributes", "{} is asked for its attributes."),
+        ("begin-anew", "The next report of {} is taken."),
+    ],
+)
+def test_what_is_asked_of_a_device_once_is_asked_of_each_and_said(cli, eyes, bundles, verb, said):
+    names = [f"once-{verb}-{number}" for number in range(2)]
+    for name in names:
+        cli(f"devices create {name}")
+    if verb == "offer-again":
+        cli("apps create", str(bundles[1]), "once-app")
+        cli(f"deploy once-app {' '.join(names)}")
+    assert [row["unique_name"] for row in cli(f"devices {verb} {' '.join(names)}")] == names
+    assert eyes(f"devices {verb} {names[0]}").err == said.format(names[0]) + "\n"
+    assert cli(f"devices {verb} nobody", status=3)["status"] == 404

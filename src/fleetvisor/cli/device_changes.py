@@ -3,13 +3,12 @@
 Deliberately thin: every rule is the server's.
 """
 
-from typing import Annotated
+from typing import Annotated, TypedDict, Unpack
 
 import typer
 
 from fleetvisor.cli.devices import REPEATED, Access, AccountSecrets, Class, Controller, Ref, Refs
 from fleetvisor.cli.options import Session, Usage
-from fleetvisor.client.resources import Device
 
 Changes = Annotated[
     list[str] | None,
@@ -97,34 +96,38 @@ def update(
 
 def offer_again(session: Session, devices: Refs) -> None:
     """Make a new update to the target of devices, whatever they report: for boards that fell back or were reflashed."""
-    for device in devices:
-        changed = session.client.update_device(device, offer_again=True)
-        _say(session, changed, f"Offered its target to {device} again.")
+    _each(session, devices, "Offered its target to {} again.", offer_again=True)
 
 
 def forget_report(session: Session, devices: Refs) -> None:
     """Forget what devices report: the server believes nothing of what they run, and offers their target again."""
-    for device in devices:
-        changed = session.client.update_device(device, forget_report=True)
-        _say(session, changed, f"Forgot what {device} reports.")
+    _each(session, devices, "Forgot what {} reports.", forget_report=True)
 
 
 def request_attributes(session: Session, devices: Refs) -> None:
     """Ask DDI devices for their attributes again, at their next poll."""
-    for device in devices:
-        changed = session.client.update_device(device, request_attributes=True)
-        _say(session, changed, f"{device} is asked for its attributes.")
+    _each(session, devices, "{} is asked for its attributes.", request_attributes=True)
 
 
 def begin_anew(session: Session, devices: Refs) -> None:
     """Take the next report of devices whatever its sequence: for boards whose count of reports started again."""
+    _each(session, devices, "The next report of {} is taken.", begin_anew=True)
+
+
+class _Once(TypedDict, total=False):
+    """What may be asked of a device that leaves no setting behind."""
+
+    offer_again: bool
+    forget_report: bool
+    request_attributes: bool
+    begin_anew: bool
+
+
+def _each(session: Session, devices: list[str], said: str, **change: Unpack[_Once]) -> None:
+    """Make one change to each device, and say so of each once it is made."""
     for device in devices:
-        changed = session.client.update_device(device, begin_anew=True)
-        _say(session, changed, f"The next report of {device} is taken.")
-
-
-def _say(session: Session, changed: Device, text: str) -> None:
-    if session.out.json:
-        session.out.line(changed.document)
-    else:
-        session.out.note(text)
+        changed = session.client.update_device(device, **change)
+        if session.out.json:
+            session.out.line(changed.document)
+        else:
+            session.out.note(said.format(device))
