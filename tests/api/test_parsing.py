@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 from tests.bundles import simple_bundle
 from tests.server import context, running
 
@@ -84,6 +85,30 @@ async def test_files_are_read_in_a_process_that_is_used_again(tmp_path, parsers)
         await parsers(ONE, reading(tmp_path, b""))
     os.kill(first, signal.SIGKILL)
     assert (await parsers(ONE, reading(tmp_path, b"more"))).size_bytes == 4, "one that ended meanwhile is replaced"
+
+
+async def ended(worker):
+    """Wait until the event loop knows that a process of its own has ended."""
+    async with asyncio.timeout(20):
+        while worker in workers():
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(0.2)
+
+
+def test_the_loop_that_serves_takes_a_file_after_its_worker_ended_for_want_of_work(tmp_path):
+    async def upload_and_pause():
+        parsers = Parsers(Limits(parse_time_s=20, parse_wait_s=60))
+        try:
+            await parsers(ONE, reading(tmp_path, b"first"))
+            (first,) = workers()
+            os.kill(first, signal.SIGKILL)
+            await ended(first)
+            return await parsers(ONE, reading(tmp_path, b"second"))
+        finally:
+            await parsers.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(upload_and_pause()).size_bytes == 6
 
 
 async def test_refusals_and_faults_of_the_disk_arrive_as_what_they_are(tmp_path):

@@ -163,6 +163,8 @@ async def _exchange(worker: Process, line: bytes) -> bytes:
     """Send a line and give the one that comes back; less when the worker ended."""
     if worker.stdin is None or worker.stdout is None:
         raise AssertionError("a worker has pipes")
+    if worker.stdin.is_closing():  # uvloop raises RuntimeError for a write to a pipe that it has closed
+        return b""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         worker.stdin.write(line)
         await worker.stdin.drain()
