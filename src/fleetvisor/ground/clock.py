@@ -15,6 +15,7 @@ from fleetvisor.ground.memory import TIMES
 Millis = NewType("Millis", int)
 
 EARLIEST: Final = Millis(1_767_225_600_000)
+AHEAD_MS: Final = 300_000  # by how much the clocks of a server's nodes may differ
 """2026-01-01: a clock that says less is not set, since this program is younger."""
 
 

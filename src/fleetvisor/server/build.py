@@ -40,10 +40,10 @@ from fleetvisor.features.apps.checking import CHECK_S, Checks
 from fleetvisor.features.apps.reading import Reader
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.apps.sweep import sweep
+from fleetvisor.features.clocks.ahead import PERIOD_S as AHEAD_PERIOD_S
+from fleetvisor.features.clocks.ahead import Ahead
 from fleetvisor.features.closing.closer import Closer
 from fleetvisor.features.configs.service import Configs
-from fleetvisor.features.devices.ahead import PERIOD_S as AHEAD_PERIOD_S
-from fleetvisor.features.devices.ahead import Ahead
 from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.desired import DesiredCache
 from fleetvisor.features.devices.polls import Polls
@@ -274,7 +274,7 @@ def build(
         began=began,
         jobs=(
             Job("presence", 1.0, presence.flush),
-            Job("ahead", AHEAD_PERIOD_S, Ahead(db=db, clock=clock, written=devices.forget).mend),
+            Job("ahead", AHEAD_PERIOD_S, Ahead(db=db, clock=clock, limits=limits, written=devices.forget).mend),
             Job("keys", 5.0, accounts.flush),
             Job("denials", 2.0, denials.flush),
             Job("events", 60.0, events.forget),

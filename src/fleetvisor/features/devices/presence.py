@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.devices.ahead import AHEAD_MS
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.fetches import Fetches
-from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.clock import AHEAD_MS, Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import DEVICES_SEEN
 from fleetvisor.ground.sids import DeviceSid

@@ -12,11 +12,10 @@ import msgspec
 
 from fleetvisor.db.database import Database
 from fleetvisor.features.devices import store
-from fleetvisor.features.devices.ahead import AHEAD_MS
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.selectors import Term, duration_ms
 from fleetvisor.features.updates.store import OPEN_STATES
-from fleetvisor.ground.clock import Millis
+from fleetvisor.ground.clock import AHEAD_MS, Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 from fleetvisor.ground.sids import AccountSid, normalize

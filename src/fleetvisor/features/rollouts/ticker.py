@@ -82,6 +82,7 @@ class Ticker:
         self._bus = bus
         self._population = population
         self._memos: dict[RolloutSid, _Memo] = {}
+        self._last = Millis(0)
 
     async def tick(self) -> None:
         """Take steps, of each rollout in turn, until there is nothing to do now.
@@ -89,6 +90,10 @@ class Ticker:
         One rollout that fails does not hold up the others; its error is raised in the end.
         """
         failures: dict[RolloutSid, Exception] = {}
+        now = self._clock.now()
+        if now < self._last:  # the clock went back: a moment that is kept here may lie years ahead
+            self._memos.clear()
+        self._last = now
         busy = True
         while busy:
             busy = False
