@@ -14,6 +14,7 @@ from fleetvisor.db.database import DatabaseUnfit
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 _names = itertools.count(1)
+UNUSABLE = "A folder of the server is missing, or the server may not use it."
 
 
 async def upload(hands, ok):
@@ -61,6 +62,41 @@ async def test_a_spool_that_cannot_be_written_is_503(server, monkeypatch):
 
 async def test_a_spool_that_somebody_removed_is_made_again(server):
     shutil.rmtree(server.spool)
+    await upload(server.hands, 201)
+
+
+async def test_a_spool_that_is_no_folder_is_503_and_told_of_until_it_is_one_again(server):
+    disks = server.world.disks
+    shutil.rmtree(server.spool)
+    server.spool.touch()
+    check_unavailable(await upload(server.hands, 503), UNUSABLE)
+    imported = {"content": b"name,public_key\n", "headers": {"content-type": "text/csv"}}
+    check_unavailable(await server.hands.call("POST", "/v1/DeviceImports", ok=503, **imported), UNUSABLE)
+    await disks.look()
+    assert disks.degraded() == {"uploads": "unusable"}
+    server.spool.unlink()
+    await disks.look()
+    assert disks.degraded() == {}
+    await upload(server.hands, 201)
+
+
+async def test_a_folder_of_blobs_that_is_gone_is_told_of_until_it_is_back(server):
+    disks = server.world.disks
+    folder = disks._blobs._directory
+    aside = folder.rename(folder.with_name("aside"))
+    await disks.look()
+    assert disks.degraded() == {"blobs": "unusable"}
+    aside.rename(folder)
+    await disks.look()
+    assert disks.degraded() == {}
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
+async def test_too_few_descriptors_processes_or_memory_are_503(server, monkeypatch, number):
+    with monkeypatch.context() as broken:
+        broken.setattr("fleetvisor.api.uploads._create", failing(OSError(number, os.strerror(number))))
+        reply = await upload(server.hands, 503)
+        check_unavailable(reply, "The server is short of open files, processes or memory.")
     await upload(server.hands, 201)
 
 

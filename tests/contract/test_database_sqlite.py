@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import os
+import shutil
 import threading
 import time
 
@@ -147,6 +148,21 @@ async def test_a_commit_that_fails_fails_all_its_writes_and_no_other(database, d
     assert [type(result) for result in results] == [DatabaseUnfit] * 4
     assert database.degraded == "io_error"
     disk.broken = False
+    assert await bump(database) == 1
+    assert database.degraded is None
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal"])
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_no_write_is_acknowledged_into_a_file_that_was_removed_or_replaced(database, tmp_path, suffix, replaced):
+    file, aside = tmp_path / f"x.db{suffix}", tmp_path / "aside"
+    file.rename(aside)
+    if replaced:
+        shutil.copy(aside, file)
+    with pytest.raises(DatabaseUnfit, match="removed or replaced"):
+        await bump(database)
+    assert database.degraded == "moved"
+    aside.rename(file)
     assert await bump(database) == 1
     assert database.degraded is None
 

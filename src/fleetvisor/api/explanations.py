@@ -72,6 +72,7 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
         "The database is busy or out of reach.",
         "The stored bytes of a firmware are damaged or missing: uploading the same file again mends them.",
         "The server's disk is full, read-only or failing, or its database is damaged; the detail says which.",
+        "A folder or the database file of the server was removed or replaced, or the server may not use it.",
         "The body did not arrive in the time that the limits page gives.",
     ),
 }

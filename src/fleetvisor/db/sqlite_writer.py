@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import apsw
 
-from fleetvisor.db.database import Body, DatabaseUnfit
+from fleetvisor.db.database import Body, DatabaseFault, DatabaseUnfit
+from fleetvisor.db.sqlite_files import Files
 from fleetvisor.db.sqlite_statements import BUSY_MS, SqliteTx, Statements, drain, fault, finish
 from fleetvisor.ground.disk import Condition
 
@@ -59,6 +60,7 @@ class Writer(threading.Thread):
         self._connection = connection
         self._loop = loop
         self._condition = condition
+        self._files = Files(Path(connection.filename))
         self._tidied = time.monotonic()
         self._tx = SqliteTx(Statements(connection))
 
@@ -115,6 +117,7 @@ class Writer(threading.Thread):
             drain(self._connection, "BEGIN IMMEDIATE")
             for job in batch:
                 self._run(job)
+            self._files.check()
             drain(self._connection, "COMMIT")
             self.commits += 1
             self.writes += sum(job.error is None for job in batch)
@@ -124,7 +127,7 @@ class Writer(threading.Thread):
             self._abandon()
             # Also those whose body had failed: what they judged by was never committed.
             for job in batch:
-                job.error = fault(error)
+                job.error = error if isinstance(error, DatabaseFault) else fault(error)
         for job in batch:
             if isinstance(job.error, DatabaseUnfit):
                 self._condition.note(job.error.fault)

@@ -10,13 +10,19 @@ import tempfile
 from pathlib import Path
 from typing import Final, Literal
 
-Fault = Literal["disk_full", "read_only", "io_error", "damaged"]
+Fault = Literal["disk_full", "read_only", "io_error", "unusable", "moved", "damaged"]
 
 _BY_ERRNO: Final[dict[int, Fault]] = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
     errno.EROFS: "read_only",
     errno.EIO: "io_error",
+    errno.EACCES: "unusable",
+    errno.EPERM: "unusable",
+    errno.EEXIST: "unusable",
+    errno.ENOTDIR: "unusable",
+    errno.EISDIR: "unusable",
+    errno.ELOOP: "unusable",
 }
 _PROBE_BYTES: Final = 4096
 _RUST: Final = re.compile(r"\(os error (\d{1,5})\)")
@@ -24,6 +30,8 @@ SENTENCES: Final[dict[Fault, str]] = {
     "disk_full": "The server's disk is full.",
     "read_only": "The server's disk is read-only.",
     "io_error": "The server's disk fails, or its quota is used up.",
+    "unusable": "A folder of the server is missing, or the server may not use it.",
+    "moved": "The server's database file was removed or replaced while it was served.",
     "damaged": "The server's database is damaged.",
 }
 
@@ -42,11 +50,13 @@ def fault_of(error: BaseException) -> Fault | None:
 def probe(folder: Path) -> Fault | None:
     """Return what hinders writes to a folder: write a small file there, and remove it.
 
-    Raises ``OSError`` for anything that is no fault of the disk, such as a folder that is not there.
+    Raises ``OSError`` for anything that is no fault of the disk, such as too few descriptors.
     """
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".probe-", buffering=0) as file:
             os.write(file.fileno(), bytes(_PROBE_BYTES))
+    except FileNotFoundError:
+        return "unusable"
     except OSError as error:
         fault = fault_of(error)
         if fault is None:

@@ -13,9 +13,10 @@ from typing import Final
 
 import structlog
 
+from fleetvisor.blobs.store import BlobFault
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db import lanes
-from fleetvisor.db.database import Database
+from fleetvisor.db.database import Database, DatabaseBusy
 from fleetvisor.features.accounts.tenants import bells_of
 from fleetvisor.features.events.tail import Reader
 from fleetvisor.ground.clock import Clock
@@ -27,6 +28,8 @@ _PAUSE_MAX_S: Final = 60.0
 _PERIODS_MAX: Final = 10
 _DOUBLINGS_MAX: Final = 6
 _FRESH_S: Final = 1.5
+#: What is not the job's own fault: its sentence is enough.
+_TOLD: Final = (StartFault, DatabaseBusy, BlobFault)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def _tell(job: Job, failures: int, failed: Callable[[str], None], error: BaseExc
     """Count and log a failure. What fails here must not end the job that it is about."""
     try:
         failed(job.name)
-        why = {"reason": str(error)} if isinstance(error, StartFault) else {"exc_info": error}
+        why = {"reason": str(error)} if isinstance(error, _TOLD) else {"exc_info": error}
         _log.error("job.failed", job=job.name, failures=failures, **why)
     except Exception:  # noqa: BLE001
         with contextlib.suppress(Exception):

@@ -11,7 +11,7 @@ import structlog
 
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.db.database import Database, DatabaseUnfit, Tx
-from fleetvisor.ground.disk import Condition, Fault, probe
+from fleetvisor.ground.disk import Condition, Fault, fault_of, probe
 from fleetvisor.ground.offload import Offload
 
 LOOK_S: Final = 5.0
@@ -67,5 +67,10 @@ class Disks:
         self._told = found
 
     def _probe_spool(self) -> Fault | None:
-        self._spool.mkdir(mode=0o700, exist_ok=True)  # somebody may have removed it
+        try:
+            self._spool.mkdir(mode=0o700, exist_ok=True)  # somebody may have removed it
+        except OSError as error:
+            if (fault := fault_of(error)) is None:
+                raise
+            return fault
         return probe(self._spool)

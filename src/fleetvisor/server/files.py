@@ -31,6 +31,8 @@ WAY_OUT: Final[dict[Fault, str]] = {
     "disk_full": "Make room on that disk, and start again.",
     "read_only": "Mount that disk so that it can be written, and start again.",
     "io_error": "Look at the system's log for what is wrong with that disk.",
+    "unusable": "Make it a folder that the server's user may write to, and start again.",
+    "moved": "Put it back where it was, or restore it from a backup (docs/how-to/back-up.md).",
     "damaged": "Restore it from a backup (docs/how-to/back-up.md).",
 }
 

@@ -5,6 +5,7 @@ answer, and turns whatever is raised into an answer and, where it is a fault of 
 Deliberately knows no routes. Spec: the Microvisor API reference, section 1.2.
 """
 
+import errno
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ Handler = Callable[[Request], Awaitable[Answer]]
 _PATH_CHARS_MAX: Final = 300
 _BUSY_RETRY_S: Final = 1
 _DISK_RETRY_S: Final = 10
+_SHORT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 _CLOSE: Final[Header] = (b"connection", b"close")
 
 
@@ -91,6 +93,8 @@ def problem_of(error: Exception) -> Problem:
         return Unavailable(SENTENCES[fault], retry_after_s=_DISK_RETRY_S)
     if isinstance(error, FileNotFoundError):  # somebody removed the folder of uploads on their way
         return Unavailable("A folder of the server is missing.", retry_after_s=_DISK_RETRY_S)
+    if isinstance(error, OSError) and error.errno in _SHORT:
+        return Unavailable("The server is short of open files, processes or memory.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, BlobFault):
         return Unavailable("The server's firmware store cannot be read.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, ReferenceViolated):  # such as of an account that ended while its request was under way

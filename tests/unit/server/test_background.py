@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 
 import pytest
+import structlog
 
+from fleetvisor.blobs.store import BlobFault
 from fleetvisor.bus.bus import Bus
-from fleetvisor.db.database import DatabaseFault
+from fleetvisor.db.database import DatabaseBusy, DatabaseFault, DatabaseUnfit
 from fleetvisor.db.sqlite import memory
 from fleetvisor.features.events import store as events
 from fleetvisor.obs.health import Health
@@ -57,6 +59,27 @@ async def test_a_job_that_fails_is_tried_again_and_hurts_no_other():
     assert failures == ["bad", "bad", "bad"]
     assert runs["good"] >= 5
     assert [pause for pause in clock.pauses if pause > 1.0] == [2.0, 4.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("error", "traced"),
+    [
+        (DatabaseUnfit("disk_full", "x"), False),
+        (DatabaseBusy("away"), False),
+        (BlobFault("y"), False),
+        (KeyError("z"), True),
+    ],
+)
+async def test_a_failure_that_is_not_the_jobs_own_is_told_without_a_traceback(error, traced):
+    runs = []
+
+    async def bad():
+        runs.append(1)
+        raise error
+
+    with structlog.testing.capture_logs() as lines:
+        await run_until(lambda: len(runs) == 2, (Job("bad", 1.0, bad),), FakeClock(), lambda _job: None)
+    assert ("exc_info" in lines[0], lines[0].get("reason")) == (traced, None if traced else str(error))
 
 
 async def test_a_failure_that_cannot_be_told_does_not_end_the_job():
