@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from tests.jws import Key
 
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 PAGING = ("PageSize", "Page", "PageToken")
@@ -22,12 +23,12 @@ async def operations(hands):
             yield method.upper(), path, "x-fleetvisor-extension" in operation, form, query, media
 
 
-async def send(hands, method, path, place, name, media=None):
+async def send(hands, method, path, place, name, media=None, value="1"):
     if place == "query":
         headers = {} if media is None or media.startswith("multipart") else {"content-type": media}
         content = None if media == "application/x-www-form-urlencoded" or method != "POST" else b""
-        return await hands.call(method, path, params={name: "1"}, content=content, headers=headers)
-    return await hands.call(method, path, content=f"{name}=1".encode(), headers=FORM)
+        return await hands.call(method, path, params={name: value}, content=content, headers=headers)
+    return await hands.call(method, path, content=f"{name}={value}".encode(), headers=FORM)
 
 
 async def test_every_operation_of_ours_refuses_each_of_its_names_misspelt(hands):
@@ -47,6 +48,48 @@ async def test_every_operation_of_ours_refuses_each_of_its_names_misspelt(hands)
                     nearest = re.search(r"nearest is (\w+)", reply["detail"])
                     assert name == "Nonsense" or nearest[1] == name, (slip, reply["detail"])
     assert walked > 300
+
+
+#: What an operation of ours takes empty, and Selector, whose refusal says more (see below).
+MAY_BE_EMPTY = {"Selector", "FriendlyName", "UniqueName", "HardwareClass", "ControllerId"}
+
+
+async def test_every_operation_of_ours_refuses_an_empty_value_that_could_mean_for_ever_or_all(hands):
+    walked = 0
+    async for method, path, ours, form, query, media in operations(hands):
+        if not ours or media not in (None, FORM["content-type"]):
+            continue
+        for place, names in (("form", form), ("query", query)):
+            for name in set(names) - MAY_BE_EMPTY - set(PAGING):
+                reply = await send(hands, method, path, place, name, value="")
+                assert reply.status == 400, (method, path, name, reply.text)
+                assert reply["detail"].startswith(f"{name} is empty"), (method, path, reply.text)
+                walked += 1
+    assert walked > 40
+
+
+async def test_a_variable_that_was_never_set_makes_no_key_for_ever_and_replaces_no_token(server, hands):
+    await hands.post("/v1/Keys", ok=400, Role="viewer", Ttl="")
+    assert (await hands.get("/v1/Keys"))["keys"] == []
+    made = await hands.device("d")
+    many = "/v1/Devices/d/Credentials"
+    await hands.post(many, ok=400, Type="", PublicKey=Key().public)
+    assert "Type=key" in (await hands.post(many, ok=400, PublicKey=Key().public))["detail"]
+    assert "Type=token" in (await hands.post(many, ok=400, Type="key", PublicKey=Key().public, Overlap=1))["detail"]
+    assert len((await hands.get(many))["credentials"]) == 1
+    await hands.app("v2")
+    draft = (await hands.post("/v1/Rollouts", ok=201, App="v2", Selector="*")).json
+    await hands.post(f"/v1/Rollouts/{draft['sid']}", ok=400, Action="")
+    assert "Action" in (await hands.post(f"/v1/Rollouts/{draft['sid']}", ok=400))["detail"]
+    assert (await hands.get("/v1/Events", ok=400, DeviceSid=""))["code"] == 20001
+    assert made["access"] == "active"
+
+
+async def test_evidence_is_not_counted_from_a_day_that_is_yet_to_come(hands):
+    await hands.app("v2")
+    told = await hands.post("/v1/Rollouts", ok=400, App="v2", Selector="*", KnownSince="2099-01-01")
+    assert "future" in told["detail"]
+    assert (await hands.get("/v1/Rollouts"))["rollouts"] == []
 
 
 async def test_a_known_name_in_the_wrong_place_is_unknown_there(hands):

@@ -25,7 +25,9 @@ class AccountHandlers:
 
     def routes(self) -> list[Route]:
         """Give the operations."""
-        name = Param("FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64)
+        name = Param(
+            "FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64, blank=True
+        )
         role = Param("Role", "viewer, operator or admin: what it may do.", required=True, extension=True)
         ttl = Param(
             "Ttl", "Seconds until it ends, 0 is never; by default with the key that makes it, or never.", "integer",
@@ -34,7 +36,9 @@ class AccountHandlers:
         descendants = Param(
             "Descendants", "true: remove the keys that were made with it, too.", "boolean", extension=True
         )
-        whose = Param("FriendlyName", "Whose account it is; up to 64 characters.", extension=True, chars_max=64)
+        whose = Param(
+            "FriendlyName", "Whose account it is; up to 64 characters.", extension=True, chars_max=64, blank=True
+        )
         tags = ("Accounts",)
         writing = (400, 401, 409, 413, 415, 429)
         return [
@@ -70,7 +74,7 @@ class AccountHandlers:
         wanted = WantedKey(
             find_text(call.form, "FriendlyName") or "",
             get_text(call.form, "Role"),
-            find_number(call.form, "Ttl", 0) if find_text(call.form, "Ttl") else None,
+            find_number(call.form, "Ttl", 0) if "Ttl" in call.form else None,
         )
         made = await self._accounts.create_key(call.caller, wanted)
         shape = key_shape(made.key, self._urls)

@@ -82,6 +82,10 @@ class CredentialHandlers:
     async def _create(self, call: Call) -> Answer:
         device = await self._devices.identify(call.caller.account_sid, call.args[0])
         match find_text(call.form, "Type") or "token":
+            case "token" if "PublicKey" in call.form:
+                raise Invalid("PublicKey goes with Type=key; a new token needs none, and ends the older ones.")
+            case "key" if "Overlap" in call.form:
+                raise Invalid("Overlap goes with Type=token: a key that is added ends no other.")
             case "token":
                 made = await self._credentials.add_token(device, find_number(call.form, "Overlap", _OVERLAP_S))
             case "key":

@@ -64,13 +64,13 @@ _UPDATE_PARAMS: Final = (
     ),
 )  # fmt: skip
 _SELECTOR: Final = Param(
-    "Selector", "Only Devices that it selects, such as site=graz,seen<5m; * is all.", extension=True
+    "Selector", "Only Devices that it selects, such as site=graz,seen<5m; * is all.", extension=True, blank=True
 )
 _BY: Final = Param("By", "status, app, target, hardware, access or a label: count for each value.", extension=True)
 _CREATE_PARAMS: Final = (
-    Param("UniqueName", "A unique and addressable name for this Device.", extension=True),
+    Param("UniqueName", "A unique and addressable name for this Device.", extension=True, blank=True),
     Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
-    Param("HardwareClass", "What kind of board it is: Apps of another class are refused.", extension=True),
+    Param("HardwareClass", "What kind of board it is: Apps of another class are refused.", extension=True, blank=True),
     Param("Labels", "key=value: a label; may be repeated.", extension=True, repeated=True),
     Param(
         "AccountSecrets", "Whether it may fetch the account's Secrets; by default if an admin makes it.", "boolean",
@@ -78,7 +78,7 @@ _CREATE_PARAMS: Final = (
     ),
     Param(
         "ControllerId", "By what its board asks over DDI; absent: its UniqueName, if free; empty: its SID only.",
-        extension=True,
+        extension=True, blank=True,
     ),
 )  # fmt: skip
 

@@ -32,10 +32,10 @@ from fleetvisor.web.requests import parse_media_type
 from fleetvisor.web.urls import Urls
 
 _PARAMS: Final = (
-    Param("FriendlyName", "What the token is for; up to 64 characters.", extension=True, chars_max=64),
+    Param("FriendlyName", "What the token is for; up to 64 characters.", extension=True, chars_max=64, blank=True),
     Param("MaxUses", "How many Devices it lets in; 1 by default.", "integer", extension=True),
     Param("Ttl", "Seconds until it ends; 30 days by default, 0 is no end.", "integer", extension=True),
-    Param("HardwareClass", "The hardware class of the Devices born with it.", extension=True),
+    Param("HardwareClass", "The hardware class of the Devices born with it.", extension=True, blank=True),
     Param("Labels", "key=value: a label of the Devices born with it; may be repeated.", extension=True, repeated=True),
     Param("AccountSecrets", "true: Devices born with it may fetch the account's Secrets.", "boolean", extension=True),
     Param("Waits", "true: Devices born with it wait to be accepted.", "boolean", extension=True),

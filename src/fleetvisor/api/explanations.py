@@ -13,6 +13,7 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
     20001: (
         "A required parameter is missing, or its name is spelt differently: names are case-sensitive.",
         "A parameter is not known here, or stands in the query in place of the form; the detail names the nearest one.",
+        "A parameter is empty where that could be taken for something else; send a value, or leave it out.",
         "A parameter that may come once came twice, or TargetApp and its old name AppSid differ.",
         "A boolean is not true or false, a PageSize is not a number from 1 on, a name or key breaks a rule.",
         "TargetApp names no App of this account.",

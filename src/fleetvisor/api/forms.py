@@ -82,7 +82,8 @@ def find_moment(form: Fields, name: str, *, is_exact: bool = False) -> Millis | 
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
         return Millis(round(moment.timestamp() * 1000))
     except (ValueError, OverflowError):
-        raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z, or a day such as 2026-01-31.") from None
+        day = "" if is_exact else ", or a day such as 2026-01-31"
+        raise Invalid(f"{name} must be a time such as 2026-01-31T12:00:00Z{day}.") from None
 
 
 def _is_day(text: str) -> bool:

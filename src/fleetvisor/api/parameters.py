@@ -1,7 +1,8 @@
 """The names of parameters, checked against what each operation declares: a misspelt one must not mean "absent".
 
 An operation of ours refuses every name that it does not know, also a known one in the wrong place: those of a POST
-stand in its form, all others in the query. The original's operations ignore such names, as published; they refuse
+stand in its form, all others in the query. It refuses an empty value, too: a variable of a script that was never set
+must not mean "for ever" or "all". The original's operations ignore such names, as published; they refuse
 only what differs from one of our parameters by case or one letter. Pure. Spec: ``docs/divergences.md``.
 """
 
@@ -23,7 +24,10 @@ def in_form(route: Route) -> bool:
 
 
 def check_names(route: Route, query: Fields, form: Fields) -> None:
-    """Raise ``Invalid`` for a parameter that the operation does not take there, with the nearest one that it takes."""
+    """Raise ``Invalid`` for a parameter that the operation does not take there, with the nearest one that it takes.
+
+    Likewise for an empty value of one that may not be empty.
+    """
     declared = tuple(param.name for param in route.params)
     pages = PAGING if route.list_key else ()
     known = {True: declared if in_form(route) else (), False: pages + (() if in_form(route) else declared)}
@@ -31,6 +35,8 @@ def check_names(route: Route, query: Fields, form: Fields) -> None:
         for name in fields:
             if name not in known[is_form]:
                 _judge(route, name, (*known[False], *known[True]), of_form=is_form)
+    if route.extension:
+        _refuse_empty(route.params, form if in_form(route) else query)
 
 
 def refuse_near(name: str, params: Iterable[Param]) -> None:
@@ -38,6 +44,13 @@ def refuse_near(name: str, params: Iterable[Param]) -> None:
     for param in params:
         if is_near(name, param.name):
             raise Invalid(_unknown(name, (param.name,)))
+
+
+def _refuse_empty(params: Iterable[Param], fields: Fields) -> None:
+    for param in params:
+        if not param.blank and not all(fields.get(param.name, ("given",))):
+            way_out = "" if param.required else f", or leave {param.name} out"
+            raise Invalid(f"{param.name} is empty: send a value{way_out}.")
 
 
 def _judge(route: Route, name: str, known: Collection[str], *, of_form: bool) -> None:

@@ -43,9 +43,10 @@ _PACE_PARAMS: Final = (
 )  # fmt: skip
 _CREATE: Final = (
     Param("App", "The SID or unique name of the App to release.", extension=True),
-    Param("Selector", "Which Devices, such as site=graz; * is all. A release needs it.", extension=True),
+    Param("Selector", "Which Devices, such as site=graz; * is all. A release needs it.", extension=True, blank=True),
     Param("Waves", "How far each wave goes, such as 1%,10%,50%,100% or 5,10%,100%.", extension=True),
-    Param("FriendlyName", "What it is for; up to 64 characters.", extension=True, chars_max=_NAME_CHARS_MAX),
+    Param("FriendlyName", "What it is for; up to 64 characters.", extension=True, blank=True,
+          chars_max=_NAME_CHARS_MAX),
     Param("Kind", "release (default), or rollback.", extension=True),
     Param("RollbackOf", "The Rollout to roll back: each Device gets the App that it ran before.", extension=True),
     Param("Limit", "The highest failure rate that is acceptable, such as 5%.", extension=True),
@@ -73,7 +74,7 @@ _CHANGE: Final = (
 )  # fmt: skip
 _DEVICES: Final = (
     Param("State", f"Only Devices in this state: {', '.join(STATES)}.", extension=True),
-    Param("Selector", "Only Devices that this selects now; a page may be short.", extension=True),
+    Param("Selector", "Only Devices that this selects now; a page may be short.", extension=True, blank=True),
 )
 _PLAN: Final = (Param("Sample", "How many Devices of each wave to name; 10 by default.", "integer", extension=True),)
 _WRITE_ERRORS: Final = (400, 401, 404, 409, 413, 415, 429)
@@ -151,6 +152,8 @@ class RolloutHandlers:
         if wave is not None and action != "release":
             raise Invalid("Wave goes with Action=release.")
         pace = Pace(_pace(call.form, "MaxConcurrent"), _pace(call.form, "StartsPerMinute"))
+        if not call.form:
+            raise Invalid("Nothing is asked for: send Action, MaxConcurrent or StartsPerMinute.")
         view = await self._rollouts.change(
             call.caller.account_sid, call.args[0], action, pace, start_at=start_at, wave=wave
         )

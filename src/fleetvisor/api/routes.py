@@ -32,7 +32,10 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter, in the form of a POST, else in the query. ``extension``: the original does not have it."""
+    """One parameter, in the form of a POST, else in the query. ``extension``: the original does not have it.
+
+    ``blank``: the operation itself judges an empty value; operations of ours refuse all others that are empty.
+    """
 
     name: str
     about: str
@@ -42,6 +45,7 @@ class Param:
     chars_max: int | None = None
     deprecated: bool = False
     repeated: bool = False
+    blank: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,11 @@ class Rollouts:
         """Make a draft. Raises ``Invalid`` for an unknown app or a bad selector, ``Conflict`` beyond the most."""
         draft = msgspec.structs.replace(draft, selector=await self._devices.pin(account_sid, draft.selector))
         rollout_sid, now = new_rollout_sid(self._entropy), self._clock.now()
+        if draft.known_since is not None and draft.known_since > now + _LATE_MAX_MS:
+            raise Invalid(
+                f"KnownSince is in the future: now it is {iso(now)}. Devices made until then would count as evidence;"
+                " leave it out to count those that are there at the start."
+            )
 
         async def body(tx: Tx) -> None:
             count, _ = await store.count_all(tx, account_sid)
