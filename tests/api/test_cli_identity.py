@@ -63,7 +63,7 @@ def test_labels_are_given_changed_and_removed(cli):
 
 
 def test_an_enrolment_token_from_its_making_to_its_removal(cli, server, board):
-    [made] = cli("enrollment create 'line 3' --uses 2 --ttl 600 --hardware-class board-a --label site=graz")
+    [made] = cli("enrollment create 'line 3' --uses 2 --ttl 10m --hardware-class board-a --label site=graz")
     assert made["token"].startswith("fve_")
     shown = {name: value for name, value in made.items() if name != "token"}
     assert cli("enrollment show", made["sid"]) == [shown]
@@ -108,7 +108,7 @@ def test_devices_register_themselves_by_the_gateway_token_and_are_accepted(cli, 
 
 def test_a_token_is_replaced_with_an_overlap_and_removed(cli, board):
     [made] = cli("devices create oven")
-    [second] = cli("credentials rotate oven --overlap 600")
+    [second] = cli("credentials rotate oven --overlap 10m")
     assert [poll(board, each["device_token"]) for each in (made, second)] == [200, 200]
     listed = cli("credentials list oven")
     assert [credential["date_expires"] is None for credential in listed] == [False, True]

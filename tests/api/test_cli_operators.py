@@ -56,16 +56,19 @@ def test_events_are_listed_for_eyes_and_machines(cli, eyes):
 
 
 def test_a_key_has_its_role_and_end(cli, eyes, monkeypatch, capsys):
-    [key] = cli("keys create watcher --role viewer --ttl 3600")
+    [key] = cli("keys create watcher --role viewer --ttl 1h")
     assert (key["role"], key["date_last_used"]) == ("viewer", None)
     assert key["date_expires"] > key["date_created"]
+    assert "10m" in cli("keys create other --role viewer --ttl soon", status=2)["hint"]
     assert "viewer" in eyes("keys list").out
     [shown] = cli("env")
     for name, value in {**shown, "FLEETVISOR_ACCOUNT_SID": key["sid"], "FLEETVISOR_AUTH_TOKEN": key["secret"]}.items():
         monkeypatch.setenv(name, value)
     assert run(["devices", "list", "--quiet"]) == 0
     assert run(["devices", "create", "x", "--json"]) == 4
-    assert "operator" in capsys.readouterr().err
+    told = json.loads(capsys.readouterr().err)
+    assert "operator" in told["error"]
+    assert "of the role" in told["hint"]
 
 
 def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):

@@ -157,6 +157,18 @@ async def test_a_star_alone_selects_every_device_and_an_empty_selector_is_refuse
         await hands.get(path, ok=400, Selector="*,site=graz")
 
 
+async def test_a_label_to_count_by_that_nothing_has_is_warned_of(hands):
+    await hands.device("a", Labels="site=graz")
+    for by in ("site", "status", "access"):
+        assert (await hands.get("/v1/DeviceCounts", By=by))["warnings"] == []
+    for by, near in (("label", "label"), ("sight", "site"), ("stattus", "status")):
+        [warning] = (await hands.get("/v1/DeviceCounts", By=by))["warnings"]
+        assert warning.startswith(f"By: '{by}' is nothing to count by")
+        assert near in warning
+    told = (await hands.get("/v1/DeviceCounts", By="a b", ok=400)).json["detail"]
+    assert "the key of a label" in told
+
+
 async def test_who_may_not_is_told_that_before_what_is_misspelt(server, hands):
     made = (await hands.post("/v1/Keys", ok=201, Role="viewer")).json
     viewer = server.as_account(made["sid"], made["secret"])

@@ -122,7 +122,7 @@ def test_a_database_url_that_cannot_be_read_is_not_repeated(refused, tmp_path, u
     [
         ("FLEETVISOR_SERVE_METRICS_PORT", "many", "FLEETVISOR_SERVE_METRICS_PORT: "),
         ("FLEETVISOR_SERVE_PUBLIC_URL", "http://x", "FLEETVISOR_SERVE_PUBLIC_URL: the public URL must begin"),
-        ("FLEETVISOR_SERVE_LOG_LEVEL", "loud", "FLEETVISOR_SERVE_LOG_LEVEL: Input should be 'debug'"),
+        ("FLEETVISOR_SERVE_LOG_LEVEL", "loud", "FLEETVISOR_SERVE_LOG_LEVEL: must be 'debug'"),
         ("FLEETVISOR_SERVE_SEAL_KEY_FILE", "/a.key", "FLEETVISOR_SERVE_SEAL_KEY_FILE must be a JSON list"),
         ("FLEETVISOR_SERVE_SEAL_KEY_FILE", "[7]", "FLEETVISOR_SERVE_SEAL_KEY_FILE: "),
         ("FLEETVISOR_SERVE_TLS_CERT", "a.pem", "belong together"),

@@ -66,7 +66,11 @@ _UPDATE_PARAMS: Final = (
 _SELECTOR: Final = Param(
     "Selector", "Only Devices that it selects, such as site=graz,seen<5m; * is all.", extension=True, blank=True
 )
-_BY: Final = Param("By", "status, app, target, hardware, access or a label: count for each value.", extension=True)
+_BY: Final = Param(
+    "By",
+    "status, app, target, hardware, access or the key of a label, such as site: count for each value.",
+    extension=True,
+)
 _CREATE_PARAMS: Final = (
     Param("UniqueName", "A unique and addressable name for this Device.", extension=True, blank=True),
     Param("Sid", "The SID of a board that already has one; else a new one is made.", extension=True),
@@ -158,7 +162,7 @@ class DeviceHandlers:
         selector, by = find_selector(query) or "", find_text(query, "By") or None
         counts = await self._devices.count(call.caller.account_sid, selector, by)
         groups = [DeviceGroupShape(group.value, group.count) for group in counts.groups]
-        warnings = await self._devices.warnings(call.caller.account_sid, selector)
+        warnings = await self._devices.warnings(call.caller.account_sid, selector, by)
         account_sid = call.caller.account_sid
         return json_answer(DeviceCountsShape(account_sid, selector, by, counts.total, groups, counts.others, warnings))
 

@@ -38,7 +38,8 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
         "The device's clock is wrong: every answer has a Date header to set it by.",
     ),
     20006: (
-        "Only the first account's Auth Token may make accounts: an API key or another account tried.",
+        "The API key's role does not allow this request.",
+        "Only an Auth Token may change Auth Tokens, and only the first account's may make, list and end accounts.",
         "An enrolment token is used up, over or revoked, or the key was a Device's that is removed or disabled.",
         "A Device that registered itself is not accepted yet: it may only poll. Or too many wait already.",
     ),

@@ -10,6 +10,7 @@ import typer
 
 from fleetvisor.cli.configs import read_value
 from fleetvisor.cli.devices import Ref, removed
+from fleetvisor.cli.durations import parse_seconds
 from fleetvisor.cli.options import Session, Usage, command, group
 
 app = group("List, replace, add and remove what proves a device: tokens and keys.")
@@ -38,14 +39,17 @@ def rotate(
     session: Session,
     device: Ref,
     overlap: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--overlap", metavar="S", help="Seconds that older tokens go on; a day if absent.", show_default=False
+            "--overlap",
+            metavar="TIME",
+            help="How long older tokens go on, such as 12h; 1d if absent.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
     """Give a device a new token, shown this once. Its older tokens end after the overlap; keys stay."""
-    session.out.record(session.identity.add_token(device, overlap).document)
+    session.out.record(session.identity.add_token(device, parse_seconds(overlap, "--overlap")).document)
     session.out.note("\nThe token is shown this once: keep it where only its device can read it.")
 
 

@@ -225,7 +225,10 @@ def count_all(
     by: Annotated[
         str | None,
         typer.Option(
-            "--by", metavar="WHAT", help="For each status, app, target, hardware, access or label.", show_default=False
+            "--by",
+            metavar="WHAT",
+            help="status, app, target, hardware, access, or the key of a label, such as site.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:

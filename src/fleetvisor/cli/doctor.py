@@ -29,7 +29,7 @@ from fleetvisor.cli.doctor_database import judge_database
 from fleetvisor.cli.doctor_keys import given_keys_check
 from fleetvisor.cli.doctor_names import name_check
 from fleetvisor.cli.options import Failure, Session
-from fleetvisor.client.answers import ApiProblem, Unreachable
+from fleetvisor.client.answers import ApiProblem, Unreachable, reach_hint
 from fleetvisor.client.credentials import NoServer, Server
 
 if TYPE_CHECKING:
@@ -259,7 +259,8 @@ def _certificate(server: Server, tls: ssl.SSLContext) -> Check:
             advice = f"Give --tls-cert a certificate with the subjectAltName {server.host}, or --public-url its name."
         return Check("certificate", Verdict.FAIL, f"not trusted for {server.host}: {error.verify_message}", advice)
     except OSError as error:
-        return Check("certificate", Verdict.FAIL, f"cannot connect: {error}", "Check that the server runs.")
+        advice = reach_hint(unknown_name=isinstance(error, socket.gaierror))
+        return Check("certificate", Verdict.FAIL, f"cannot connect: {error}", advice)
     ends = ssl.cert_time_to_seconds(str(certificate.get("notAfter")))
     return judge_certificate((ends - time.time()) / 86_400)
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from fleetvisor.cli.devices import Class, Labels, removed
+from fleetvisor.cli.durations import parse_seconds
 from fleetvisor.cli.options import Session, command, group
 
 app = group("Make, list, show, revoke and remove enrolment tokens: they let new devices in.")
@@ -24,9 +25,12 @@ def create(
         typer.Option("--uses", metavar="N", help="How many devices it lets in; 1 if absent.", show_default=False),
     ] = None,
     ttl: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--ttl", metavar="S", help="Seconds until it ends; 30 days if absent, 0: never.", show_default=False
+            "--ttl",
+            metavar="TIME",
+            help="How long until it ends, such as 7d; 30d if absent, 0: never.",
+            show_default=False,
         ),
     ] = None,
     hardware_class: Class = None,
@@ -40,7 +44,7 @@ def create(
     made = session.identity.create_enrollment_token(
         name,
         uses_max=uses,
-        ttl_s=ttl,
+        ttl_s=parse_seconds(ttl, "--ttl"),
         hardware_class=hardware_class,
         labels=label or (),
         account_secrets=account_secrets,

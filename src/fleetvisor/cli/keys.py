@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from fleetvisor.cli.devices import removed
+from fleetvisor.cli.durations import parse_seconds
 from fleetvisor.cli.options import Session, command, group
 
 app = group("Make, list and remove API keys.")
@@ -19,14 +20,17 @@ def create(
     ],
     name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
     ttl: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            "--ttl", metavar="S", help="Seconds until it ends; with the key in use if absent.", show_default=False
+            "--ttl",
+            metavar="TIME",
+            help="How long until it ends, such as 90d; if absent, with the key in use.",
+            show_default=False,
         ),
     ] = None,
 ) -> None:
     """Make an API key. Its secret is shown this once: use SID and secret as user name and password."""
-    session.out.record(session.client.create_key(name, role=role, ttl_s=ttl).document)
+    session.out.record(session.client.create_key(name, role=role, ttl_s=parse_seconds(ttl, "--ttl")).document)
     session.out.note("\nThe secret is shown this once.")
 
 

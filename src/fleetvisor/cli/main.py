@@ -36,7 +36,7 @@ from fleetvisor.cli import (
     seal,
     simulate,
 )
-from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Session, command
+from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Session, command, plain_words
 from fleetvisor.cli.output import Output
 from fleetvisor.cli.serve import serve
 from fleetvisor.client.answers import ApiProblem, Unreachable
@@ -191,7 +191,7 @@ def _known(error: Exception) -> Failure | None:
         case Problem():
             return Failure(error.detail, None)
         case typer.TyperException():
-            return Failure(error.format_message(), _usage(error), ExitCode(error.exit_code))
+            return Failure(plain_words(error.format_message()), _usage(error), ExitCode(error.exit_code))
         case UnicodeEncodeError():
             return Failure("An argument is not valid UTF-8.", None, ExitCode.USAGE)
         case BrokenPipeError():

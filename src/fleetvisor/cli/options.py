@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec
 
 import typer
 
@@ -48,6 +48,24 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Say nothing but data, warnings and errors.", rich_help_panel=PANEL)
 ]
+
+
+#: What pydantic says of a value, and the same in words of a command line.
+_PLAIN: Final = (
+    ("Input should be a valid integer, unable to parse string as an integer", "must be a whole number"),
+    ("Input should be a valid number, unable to parse string as a number", "must be a number"),
+    ("Input should be ", "must be "),
+    ("less than or equal to ", "at most "),
+    ("greater than or equal to ", "at least "),
+)
+
+
+def plain_words(message: str) -> str:
+    """Return what a check of a value said, in words that speak of an option."""
+    message = message.removeprefix("Value error, ")
+    for theirs, ours in _PLAIN:
+        message = message.replace(theirs, ours)
+    return message
 
 
 class ExitCode(IntEnum):

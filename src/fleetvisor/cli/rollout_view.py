@@ -89,13 +89,20 @@ def subject(rollout: Rollout, app: str | None) -> str:
     return f"{rollout.kind} of {app}"
 
 
+def selection(rollout: Rollout) -> str:
+    """Return which devices a rollout is for, in words where no selector says it."""
+    if rollout.kind == "rollback" and not rollout.selector:
+        return f"(the devices of {rollout.rollback_of})"
+    return "(every device)" if rollout.selector in {"", EVERYTHING} else rollout.selector
+
+
 def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
     """Give what is worth reading of a rollout, without its waves, for ``Output.record``."""
     told: dict[str, Any] = {
         "sid": rollout.sid,
         "name": rollout.friendly_name,
         "what": subject(rollout, app),
-        "selector": "(every device)" if rollout.selector in {"", EVERYTHING} else rollout.selector,
+        "selector": selection(rollout),
         "state": rollout.state,
         "wave": place(rollout),
         "devices": counted(rollout.counts),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Usage
+from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Usage, plain_words
 from fleetvisor.cli.output import Output
 
 if TYPE_CHECKING:
@@ -218,6 +218,6 @@ def _usage(error: "ValidationError", given: Mapping[str, Any]) -> Usage:
         if fault["type"] == "missing":
             faults.append(f"{option} is missing")
         else:
-            message = fault["msg"].removeprefix("Value error, ")
+            message = plain_words(fault["msg"])
             faults.append(f"{option if name in given else variable_of(name)}: {message}" if name else message)
     return Usage("; ".join(faults) + ".", _SEE)

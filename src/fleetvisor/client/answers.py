@@ -45,3 +45,10 @@ def decode(raw: bytes, kind: type[T]) -> T:
             "Check that the address is a Fleetvisor server's, and that its version fits this program's.",
             lasting=True,
         ) from error
+
+
+def reach_hint(*, unknown_name: bool) -> str:
+    """Return what to do about a server that cannot be reached; ``unknown_name``: its name has no address."""
+    if unknown_name:
+        return "Check the name in FLEETVISOR_URL, and enter it in your DNS or in this machine's hosts file."
+    return "Check that the server runs (fleetvisor serve) and listens on this address."

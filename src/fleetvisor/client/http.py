@@ -7,6 +7,7 @@ Spec: the Microvisor API reference, section 1.
 """
 
 import io
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import msgspec
 import stamina
 
 from fleetvisor import __version__
-from fleetvisor.client.answers import ApiProblem, Unreachable, decode
+from fleetvisor.client.answers import ApiProblem, Unreachable, decode, reach_hint
 from fleetvisor.client.credentials import Server
 from fleetvisor.ground import errors
 
@@ -186,6 +187,7 @@ class Http:
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         where = self.server.call_url
         cause: BaseException | None = error
+        named = False
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return Unreachable(
@@ -193,12 +195,12 @@ class Http:
                     "Check that FLEETVISOR_CA_FILE (or --data) belongs to this server, and the name it is called by.",
                     lasting=True,
                 )
+            named = named or isinstance(cause, socket.gaierror)
             cause = cause.__cause__ or cause.__context__
         if isinstance(error, httpx.TimeoutException):
             return Unreachable(f"{where} did not answer in time.", "Check the server's load and its log.")
         return Unreachable(
-            f"{where} cannot be reached: {error or type(error).__name__}.",
-            "Check that the server runs (fleetvisor serve) and listens on this address.",
+            f"{where} cannot be reached: {error or type(error).__name__}.", reach_hint(unknown_name=named)
         )
 
 

@@ -68,7 +68,7 @@ class AccessDenied(Problem):
 
     code = 20006
     status = 403
-    hint = "Use the first account's Auth Token for this request."
+    hint = "Use a credential that may do this: an Auth Token, or an API key of the role that the detail names."
 
 
 class NotFound(Problem):

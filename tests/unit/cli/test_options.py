@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from fleetvisor.cli.options import Data, Json, Options, Quiet, Session, command, group
+from fleetvisor.cli.options import Data, Json, Options, Quiet, Session, command, group, plain_words
 
 
 @pytest.fixture
@@ -52,3 +52,16 @@ def test_the_one_nearest_to_the_end_counts(run):
 
 def test_the_command_keeps_its_own_parameters(run):
     assert run(*["things", "show", "x", "--count", "3"]) == (None, False, False, "x", 3)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        ("Input should be a valid integer, unable to parse string as an integer", "must be a whole number"),
+        ("Input should be less than or equal to 65535", "must be at most 65535"),
+        ("Input should be 'debug' or 'info'", "must be 'debug' or 'info'"),
+        ("Value error, it is so", "it is so"),
+    ],
+)
+def test_what_a_check_of_a_value_says_becomes_words_of_a_command_line(theirs, ours):
+    assert plain_words(theirs) == ours

@@ -159,3 +159,10 @@ def test_a_rate_under_a_thousandth_is_told_as_that():
     assert [view.percent(rate) for rate in (0.0, 0.00000792, 0.001, 0.0313, 0.9999, 1.0)] == [
         "0 %", "under 0.1 %", "0.1 %", "3.13 %", "over 99.9 %", "100 %",
     ]  # fmt: skip
+
+
+def test_a_rollback_names_whose_devices_it_is_for():
+    back = rollout(kind="rollback", rollback_of="RO7", selector="")
+    assert view.facts(back, None)["selector"] == "(the devices of RO7)"
+    assert view.facts(rollout(selector="*"), None)["selector"] == "(every device)"
+    assert view.facts(rollout(selector="site=graz"), None)["selector"] == "site=graz"

@@ -1,6 +1,7 @@
 """Requests: what is sent, what is tried again, and what an answer becomes."""
 
 import json
+import socket
 
 import httpx
 import msgspec
@@ -175,3 +176,13 @@ def test_a_form_is_sent_as_a_form_even_when_it_is_empty():
     calls.post("/v1/Devices/x", {"UniqueName": "kiln & oven"})
     assert heard.requests[0].headers["content-type"] == "application/x-www-form-urlencoded"
     assert heard.requests[1].content == b"UniqueName=kiln+%26+oven"
+
+
+def test_a_name_without_an_address_has_a_hint_of_its_own():
+    fault = httpx.ConnectError("[Errno -2] Name or service not known")
+    fault.__cause__ = socket.gaierror(-2, "Name or service not known")
+    for failure, word in ((fault, "DNS"), (httpx.ConnectError("[Errno 111] Connection refused"), "fleetvisor serve")):
+        calls, _ = http(*[failure] * 4)
+        with pytest.raises(Unreachable) as caught:
+            calls.get("/v1/Devices")
+        assert word in caught.value.hint

@@ -126,7 +126,7 @@ class Devices:
     async def count(self, account_sid: AccountSid, selector: str, by: str | None) -> counting.Counts:
         """Count the devices that a selector selects, by a field or a label, if one is given. Raises ``Invalid``."""
         if by is not None and by not in counting.GROUPED and not labels.is_key(by):
-            raise Invalid(f"By must be {', '.join(counting.GROUPED)} or a label.")
+            raise Invalid(f"By must be {', '.join(counting.GROUPED)} or the key of a label, such as site.")
         return await counting.counts(self._db, await self.compile(account_sid, selector), by)
 
     async def compile(self, account_sid: AccountSid, selector: str) -> selections.Selection:
@@ -135,9 +135,12 @@ class Devices:
         terms = [await self._with_apps(account_sid, term) for term in selectors.parse(selector, self._limits)]
         return selections.compile_terms(account_sid, terms, now)
 
-    async def warnings(self, account_sid: AccountSid, selector: str) -> tuple[str, ...]:
-        """Return what to say of a selector's labels that nothing of the account has. Raises ``Invalid``."""
-        return await self._spelling.warnings(account_sid, selectors.parse(selector, self._limits))
+    async def warnings(self, account_sid: AccountSid, selector: str, by: str | None = None) -> tuple[str, ...]:
+        """Return what to say of labels, to select or count by, that nothing of the account has. Raises ``Invalid``."""
+        said = await self._spelling.warnings(account_sid, selectors.parse(selector, self._limits))
+        if by is None or by in counting.GROUPED:
+            return said
+        return (*said, *await self._spelling.warnings_by(account_sid, by))
 
     async def pin(self, account_sid: AccountSid, selector: str) -> str:
         """Give a selector that will always mean what it means now: each app by its SID. Raises ``Invalid``.

@@ -8,13 +8,14 @@ may have gone. Spec: ``docs/reference/selectors.md``.
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from fleetvisor.db.database import Database
 from fleetvisor.features.devices import labels
+from fleetvisor.features.devices.counting import GROUPED
 from fleetvisor.features.devices.selectors import FIELDS, MEANT, Term, parse
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import Invalid
@@ -64,7 +65,7 @@ class Spelling:
 
     async def check(self, account_sid: AccountSid, terms: Sequence[Term]) -> None:
         """Raise ``Invalid`` for the first bare key that is no field and that nothing of the account has as a label."""
-        unknown = await self._not_on_devices(account_sid, terms)
+        unknown = await self._not_on_devices(account_sid, _bare(terms))
         if not unknown:
             return
         given = await self._of_tokens(account_sid)
@@ -74,7 +75,16 @@ class Spelling:
 
     async def warnings(self, account_sid: AccountSid, terms: Sequence[Term]) -> tuple[str, ...]:
         """Return what to say of the first bare keys that nothing has. It costs one look-up, and little more in 5 s."""
-        unknown = await self._not_on_devices(account_sid, terms)
+        return await self._warnings(account_sid, _bare(terms), _told)
+
+    async def warnings_by(self, account_sid: AccountSid, key: str) -> tuple[str, ...]:
+        """Return what to say of a label to count by that nothing has."""
+        return await self._warnings(account_sid, [key], _told_by)
+
+    async def _warnings(
+        self, account_sid: AccountSid, keys: list[str], told: Callable[[str, Sequence[str]], str]
+    ) -> tuple[str, ...]:
+        unknown = await self._not_on_devices(account_sid, keys)
         if not unknown:
             return ()
         known = self._known.get(account_sid)
@@ -82,11 +92,10 @@ class Spelling:
             known = await self._read(account_sid)
             self._known.put(account_sid, known)
         slips = [key for key in unknown if key not in known.named][:_WARNINGS_MAX]
-        return tuple(_told(key, [*known.on_devices, *sorted(known.named)]) for key in slips)
+        return tuple(told(key, [*known.on_devices, *sorted(known.named)]) for key in slips)
 
-    async def _not_on_devices(self, account_sid: AccountSid, terms: Sequence[Term]) -> list[str]:
-        """Return the bare keys that no device has: one look-up along the index for each, in one statement."""
-        bare = list(dict.fromkeys(term.key for term in terms if not term.is_field and not term.is_meant))
+    async def _not_on_devices(self, account_sid: AccountSid, bare: list[str]) -> list[str]:
+        """Return the keys that no device has: one look-up along the index for each, in one statement."""
         if not bare:
             return []
         rows = ", ".join(f"(:key{place})" for place in range(len(bare)))
@@ -138,9 +147,18 @@ def weight(known: Known) -> int:
     return sys.getsizeof(known.named) + sum(map(sys.getsizeof, keys)) + 8 * len(known.on_devices)
 
 
+def _bare(terms: Sequence[Term]) -> list[str]:
+    return list(dict.fromkeys(term.key for term in terms if not term.is_field and not term.is_meant))
+
+
 def _told(key: str, known: Sequence[str]) -> str:
     near = nearest(key, [*FIELDS, *known[:_COMPARED_MAX]])
     return (
         f"Selector: {key!a} is no field, and no label of this account; did you mean {near!a}?"
         f" Write {MEANT}{key} if you mean a label that no Device has yet."
     )
+
+
+def _told_by(key: str, known: Sequence[str]) -> str:
+    near = nearest(key, [*GROUPED, *known[:_COMPARED_MAX]])
+    return f"By: {key!a} is nothing to count by, and no label of this account; did you mean {near!a}?"
