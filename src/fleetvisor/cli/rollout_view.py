@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fleetvisor.cli.devices import reason
-from fleetvisor.cli.durations import spell
 from fleetvisor.cli.output import STYLES, cell, clean
 from fleetvisor.client.rollouts import EVERYTHING, Decision, Guard, Rollout, RolloutDevice, Wave
+from fleetvisor.ground.durations import spell
 
 # What a bar is drawn with, in the order of a bar: a glyph for each state, so that it can be read without colours.
 GLYPHS: Final = {

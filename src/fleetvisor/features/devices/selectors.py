@@ -4,7 +4,6 @@
 which character, the error says. Spec: ``docs/reference/selectors.md``.
 """
 
-import re
 from functools import lru_cache
 from typing import Final
 
@@ -12,6 +11,7 @@ import msgspec
 
 from fleetvisor.features.devices import grammar, labels
 from fleetvisor.features.devices.grammar import Fault, Operator, RawTerm, Value
+from fleetvisor.ground.durations import find_seconds
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import SELECTORS
@@ -27,8 +27,7 @@ STATUSES: Final = ("up-to-date", "pending", "error")
 ACCESSES: Final = ("waiting", "active", "disabled")
 
 _CHOICES: Final = {"status": STATUSES, "access": ACCESSES}
-_UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_DURATION: Final = re.compile(r"([0-9]{1,6})([smhdw])")
+_DURATION_CHARS_MAX: Final = 7
 
 
 class Term(msgspec.Struct, frozen=True):
@@ -83,7 +82,7 @@ def _judge_value(name: str, value: Value) -> None:
     choices = _CHOICES.get(name)
     if choices and value.text not in choices:
         raise Fault(f"{name} is one of {', '.join(choices)}", value.start)
-    if name == "seen" and _DURATION.fullmatch(value.text) is None:
+    if name == "seen" and _seconds(value.text) is None:
         raise Fault("a time is a number and s, m, h, d or w, as in 5m", value.start)
     if name == "sid" and not is_sid(value.text, "UV"):
         raise Fault("a sid is UV and 32 hexadecimal digits", value.start)
@@ -121,10 +120,14 @@ def apps_named(text: str) -> list[tuple[slice, str]]:
 
 def duration_ms(text: str) -> int:
     """Give the milliseconds of a duration that was parsed, such as ``5m``."""
-    match = _DURATION.fullmatch(text)
-    if match is None:
+    seconds = _seconds(text)
+    if seconds is None:
         raise AssertionError(f"{text!r} was parsed as a duration")
-    return int(match[1]) * _UNITS_MS[match[2]]
+    return seconds * 1000
+
+
+def _seconds(text: str) -> int | None:
+    return find_seconds(text) if len(text) <= _DURATION_CHARS_MAX else None
 
 
 def _pointed(text: str, at: int, what: str) -> str:
