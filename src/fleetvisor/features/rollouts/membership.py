@@ -8,15 +8,11 @@ from typing import Final
 from fleetvisor.db.database import Database
 from fleetvisor.features.devices.selection import Selection, joins
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.updates.members import Member, MemberState
+from fleetvisor.features.updates.members import COLUMNS, Member, MemberState
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 
 _PIECE: Final = 1024
-_COLUMNS: Final = (
-    "rollout_sid", "device_sid", "account_sid", "wave", "state", "reason", "error_code", "number", "attempts",
-    "app_sid", "previous_sid", "date_offered", "date_changed", "evidence_from",
-)  # fmt: skip
 
 
 class _Met(Member, frozen=True):
@@ -61,10 +57,10 @@ async def _piece(
     sign, order = ("<", "DESC") if newer else (">", "ASC")
     wanted = "AND s.state = :state" if state else ""
     beside = f"AND s.device_sid {sign} :sid" if sid else ""
-    columns = ", ".join(f"m.{column}" for column in _COLUMNS)
+    columns = ", ".join(f"m.{column}" for column in COLUMNS)
     join, where = ("", "1 = 1") if selection is None else (joins(selection.where), selection.where)
     sql = f"""SELECT {columns}, CASE WHEN {where} THEN 1 ELSE 0 END AS selected
-        FROM (SELECT {", ".join(f"s.{column}" for column in _COLUMNS)} FROM rollout_devices s
+        FROM (SELECT {", ".join(f"s.{column}" for column in COLUMNS)} FROM rollout_devices s
             WHERE s.rollout_sid = :rollout_sid AND s.account_sid = :account_sid {wanted} {beside}
             ORDER BY s.device_sid {order} LIMIT :size) m
         CROSS JOIN devices d {join}

@@ -11,7 +11,7 @@ import msgspec
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, Wave, WaveSize
-from fleetvisor.features.updates.members import EXCUSED, Member
+from fleetvisor.features.updates.members import COLUMNS, EXCUSED, Member
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
 
@@ -23,8 +23,7 @@ _WAVE_COLUMNS: Final = (
     "position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled, date_released"
 )
 _RULING_COLUMNS: Final = "number, wave, verdict, code, sentence, data, date_created"
-_MEMBER_COLUMNS: Final = """rollout_sid, device_sid, account_sid, wave, state, reason, error_code, number, attempts,
-    app_sid, previous_sid, date_offered, date_changed, evidence_from"""
+_MEMBER_COLUMNS: Final = ", ".join(COLUMNS)
 _OF: Final = "WHERE rollout_sid = :rollout_sid"
 # NOTE: as the index rollouts_under_way says it. However many drafts there are, they cost nothing.
 UNDER_WAY: Final = "((date_ended IS NULL AND state <> 'draft') OR canceling = 1 OR removing = 1)"

@@ -32,29 +32,6 @@ REMOVED: Final = -1
 _COUNTED_FOR_EVER: Final = frozenset({"succeeded", "failed", "silent"})
 EXCUSED: Final = ("disabled", "no_credential")
 
-_COLUMNS: Final = """rollout_sid, device_sid, account_sid, wave, state, reason, error_code, number, attempts, app_sid,
-    previous_sid, date_offered, date_changed, evidence_from"""
-_FIND: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
-    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid"""
-_OF_DEVICE: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
-    WHERE device_sid = :device_sid AND account_sid = :account_sid"""
-_WAITING: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
-    WHERE device_sid = :device_sid AND account_sid = :account_sid AND state = 'updating' AND number IS NULL
-        AND app_sid = :app_sid"""
-_MOVE: Final = """UPDATE rollout_devices SET state = :state, reason = :reason, error_code = :error_code,
-    date_changed = :now
-    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
-        AND state = :expected"""
-_COUNT: Final = """INSERT INTO rollout_counts (rollout_sid, wave, state, evidence, shard, count)
-    VALUES (:rollout_sid, :wave, :state, :evidence, :shard, :count)
-    ON CONFLICT (rollout_sid, wave, state, evidence, shard) DO UPDATE SET count = rollout_counts.count + :count"""
-_RIPEN: Final = """UPDATE rollout_devices SET evidence_from = 0
-    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
-        AND evidence_from > 0"""
-_FAIL: Final = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
-    VALUES (:device_sid, :app_sid, :account_sid, 1, :now)
-    ON CONFLICT (device_sid, app_sid) DO UPDATE SET failures = app_failures.failures + 1, date_failed = :now"""
-
 
 class Member(msgspec.Struct, frozen=True):
     """One device of a rollout: ``app_sid`` is what it was offered, ``previous_sid`` what it ran before.
@@ -87,6 +64,32 @@ class Member(msgspec.Struct, frozen=True):
     def place(self, state: MemberState | None = None) -> "Place":
         """Return where it is counted, or would be in another state."""
         return Place(self.wave, state or self.state, self.is_evidence)
+
+
+COLUMNS: Final = Member.__struct_fields__
+_COLUMNS: Final = ", ".join(COLUMNS)
+_FIND: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
+    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid"""
+_INSERT: Final = f"""INSERT INTO rollout_devices ({_COLUMNS}) VALUES ({", ".join(f":{name}" for name in COLUMNS)})
+    ON CONFLICT (rollout_sid, device_sid) DO UPDATE SET {", ".join(f"{name} = :{name}" for name in COLUMNS[3:])}"""
+_OF_DEVICE: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
+    WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+_WAITING: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
+    WHERE device_sid = :device_sid AND account_sid = :account_sid AND state = 'updating' AND number IS NULL
+        AND app_sid = :app_sid"""
+_MOVE: Final = """UPDATE rollout_devices SET state = :state, reason = :reason, error_code = :error_code,
+    date_changed = :now
+    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
+        AND state = :expected"""
+_COUNT: Final = """INSERT INTO rollout_counts (rollout_sid, wave, state, evidence, shard, count)
+    VALUES (:rollout_sid, :wave, :state, :evidence, :shard, :count)
+    ON CONFLICT (rollout_sid, wave, state, evidence, shard) DO UPDATE SET count = rollout_counts.count + :count"""
+_RIPEN: Final = """UPDATE rollout_devices SET evidence_from = 0
+    WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
+        AND evidence_from > 0"""
+_FAIL: Final = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
+    VALUES (:device_sid, :app_sid, :account_sid, 1, :now)
+    ON CONFLICT (device_sid, app_sid) DO UPDATE SET failures = app_failures.failures + 1, date_failed = :now"""
 
 
 class Place(msgspec.Struct, frozen=True, order=True):
@@ -296,14 +299,7 @@ async def insert(tx: Tx, rows: Sequence[Member], before: Mapping[DeviceSid, Memb
     """Write the rows of devices that one rollout came to, in place of those ``before``, and count them."""
     if not rows:
         return
-    sql = f"""INSERT INTO rollout_devices ({_COLUMNS})
-        VALUES (:rollout_sid, :device_sid, :account_sid, :wave, :state, :reason, :error_code, :number, :attempts,
-            :app_sid, :previous_sid, :date_offered, :date_changed, :evidence_from)
-        ON CONFLICT (rollout_sid, device_sid) DO UPDATE SET wave = :wave, state = :state, reason = :reason,
-            error_code = :error_code, number = :number, attempts = :attempts, app_sid = :app_sid,
-            previous_sid = :previous_sid, date_offered = :date_offered, date_changed = :date_changed,
-            evidence_from = :evidence_from"""
-    await tx.write_many(sql, [msgspec.structs.asdict(row) for row in rows])
+    await tx.write_many(_INSERT, [msgspec.structs.asdict(row) for row in rows])
     changes: Counter[Place] = Counter()
     for row in rows:
         changes[row.place()] += 1
