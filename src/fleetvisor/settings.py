@@ -7,11 +7,11 @@ is generated from the descriptions here, ``docs/reference/limits.md`` from the l
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -86,6 +86,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="the least grave log lines that are written"
     )
+
+    @field_validator("data", "tls_cert", "tls_key", "seal_key_file", "blobs", mode="before")
+    @classmethod
+    def check_paths(cls, value: object) -> object:
+        """Refuse an empty path: it would be the current directory."""
+        texts: tuple[object, ...] = (
+            tuple(cast("Iterable[object]", value)) if isinstance(value, list | tuple) else (value,)
+        )
+        if "" in texts:
+            raise ValueError("the path is empty; write . for the current directory")
+        return value
 
     @field_validator("public_url")
     @classmethod

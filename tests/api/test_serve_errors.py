@@ -61,6 +61,17 @@ def kept(directory):
 # -- The command line and the environment: nothing is made at all.
 
 
+@pytest.mark.parametrize("option", ["--data", "--blobs", "--seal-key-file", "--tls-cert", "--tls-key"])
+def test_an_empty_path_is_not_the_current_directory(refused, option, tmp_path):
+    data = () if option == "--data" else ("--data", tmp_path / "data")
+    variable = f"FLEETVISOR_SERVE_{option[2:].upper().replace('-', '_')}"
+    variables = {"env": {variable: '[""]' if "seal" in option else ""}}
+    for options, extra in (((option, ""), {}), ((), variables)):
+        told = refused(USAGE, *data, *options, "--host", NOT_OURS, **extra)
+        assert "the path is empty" in told, told
+        assert contents(tmp_path) == {}
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

@@ -30,10 +30,19 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 PANEL = "Options of every command"
 
+
+def read_path(text: str) -> Path:
+    """Return a path. Raises ``BadParameter`` for an empty one, which would be the current directory."""
+    if not text:
+        raise typer.BadParameter("the path is empty; write . for the current directory.")
+    return Path(text)
+
+
 Data = Annotated[
     Path | None,
     typer.Option(
         "--data",
+        parser=read_path,
         metavar="DIR",
         help="The data directory of a server on this machine; without it, FLEETVISOR_URL, FLEETVISOR_ACCOUNT_SID,"
         " FLEETVISOR_AUTH_TOKEN and FLEETVISOR_CA_FILE name the server.",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import msgspec
 import typer
 
-from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Usage, plain_words
+from fleetvisor.cli.options import Data, ExitCode, Failure, Json, Options, Quiet, Usage, plain_words, read_path
 from fleetvisor.cli.output import Output
 
 if TYPE_CHECKING:
@@ -32,9 +32,14 @@ _PublicUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="How devices and people call the server: https://name[:port].")
 ]
 _TlsCert = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA.")
+    Path | None,
+    typer.Option(
+        parser=read_path, metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA."
+    ),
 ]
-_TlsKey = Annotated[Path | None, typer.Option(metavar="FILE", help="The private key of --tls-cert (PEM).")]
+_TlsKey = Annotated[
+    Path | None, typer.Option(parser=read_path, metavar="FILE", help="The private key of --tls-cert (PEM).")
+]
 _TlsCheck = Annotated[
     int | None, typer.Option(metavar="SECONDS", help="How often to look at the certificate's files, 3600 if absent.")
 ]
@@ -49,10 +54,15 @@ _DatabaseUrl = Annotated[
 ]
 _SealKeyFile = Annotated[
     list[Path] | None,
-    typer.Option(metavar="FILE", help="32 random bytes that seal secrets; may be repeated, the first one seals."),
+    typer.Option(
+        parser=read_path,
+        metavar="FILE",
+        help="32 random bytes that seal secrets; may be repeated, the first one seals.",
+    ),
 ]
 _BlobDirectory = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where firmware bytes are kept; all nodes share it.")
+    Path | None,
+    typer.Option(parser=read_path, metavar="DIR", help="Where firmware bytes are kept; all nodes share it."),
 ]
 _BlobsLost = Annotated[
     bool,
@@ -154,7 +164,7 @@ def _run(given: dict[str, Any], out: Output) -> None:
     except SettingsError as error:  # of a variable that is not plain text
         name = _FIELD.search(str(error))
         variable = variable_of(name.group(1)) if name else "A variable of the environment"
-        raise Usage(f'{variable} must be a JSON list, such as ["/etc/fleetvisor/seal.key"].', _SEE) from None
+        raise Usage(f'{variable} must be a JSON list of texts in double quotes, such as ["A", "B"].', _SEE) from None
     except ValueError as error:
         raise Usage(f"{error}.", _SEE) from None
     try:
