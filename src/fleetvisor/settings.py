@@ -7,11 +7,11 @@ is generated from the descriptions here, ``docs/reference/limits.md`` from the l
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Final, Literal, Self, cast
+from typing import Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -87,16 +87,21 @@ class Settings(BaseSettings):
         "info", description="the least grave log lines that are written"
     )
 
-    @field_validator("data", "tls_cert", "tls_key", "seal_key_file", "blobs", mode="before")
+    @field_validator("data", "tls_cert", "tls_key", "blobs", mode="before")
     @classmethod
     def check_paths(cls, value: object) -> object:
         """Refuse an empty path: it would be the current directory."""
-        texts: tuple[object, ...] = (
-            tuple(cast("Iterable[object]", value)) if isinstance(value, list | tuple) else (value,)
-        )
-        if "" in texts:
+        if value == "":
             raise ValueError("the path is empty; write . for the current directory")
         return value
+
+    @field_validator("seal_key_file")
+    @classmethod
+    def check_seal_key_files(cls, paths: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Refuse an empty path, which would be the current directory, and so no file."""
+        if Path() in paths:
+            raise ValueError("the path is empty; name the file of a key")
+        return paths
 
     @field_validator("public_url")
     @classmethod

@@ -9,6 +9,7 @@ import ssl
 import threading
 
 import pytest
+from tests.server import running
 
 from fleetvisor.pki.ca import make_authority
 from fleetvisor.pki.serving import issue
@@ -119,6 +120,18 @@ def test_a_damaged_credentials_file_is_named(command, examined, data, content):
 def test_a_wrong_variable_is_named(command, examined, env, said):
     assert said in told(command("env", env=env), SERVER)[0]
     assert said in examined(env=env)["credentials"]["finding"]
+
+
+def test_a_database_that_is_gone_is_told_by_doctor_and_by_the_start_that_makes_it_anew(command, data):
+    for file in data.glob("fleetvisor.db*"):
+        file.unlink()
+    done = command("doctor", "--data", data)
+    assert "fleetvisor.db is missing" in done.out
+    assert "restore it from a backup" in done.err
+    with running(data) as server:
+        told = server.log.read_text()
+    assert "database.made_anew" in told
+    assert "restore the database from a backup" in told
 
 
 def test_a_ca_file_that_is_missing_or_none_is_named(examined, data):

@@ -25,7 +25,7 @@ import typer
 from fleetvisor.cli.checks import Check, Verdict
 from fleetvisor.cli.doctor_blobs import blob_check, count_layers
 from fleetvisor.cli.doctor_certificates import authority_check
-from fleetvisor.cli.doctor_database import judge_database
+from fleetvisor.cli.doctor_database import judge_database, no_database
 from fleetvisor.cli.doctor_keys import given_keys_check
 from fleetvisor.cli.doctor_names import name_check
 from fleetvisor.cli.options import Failure, Session
@@ -86,6 +86,8 @@ def _examine(session: Session, blobs: bool) -> Iterator[Check]:
                 if (database := session.data / "fleetvisor.db").is_file():
                     yield judge_database(database)
                     yield name_check(database)
+                else:
+                    yield no_database(database)
                 total = count_layers(session.data / "fleetvisor.db") if blobs else 0
                 with session.out.counter("Proving firmware", total) as progress:
                     yield from list(blob_check(session.data, every=blobs, progress=progress))

@@ -15,6 +15,12 @@ _ADVICE: Final = (
 )
 
 
+def no_database(path: Path) -> Check:
+    """Say that there is no SQLite file, which only a server with PostgreSQL does without."""
+    advice = "That is so with PostgreSQL. Else restore it from a backup: a start without it makes an empty one."
+    return Check("database", Verdict.WARN, f"{path} is missing", advice)
+
+
 def judge_database(path: Path, time_s: float = _TIME_S) -> Check:
     """Look through a database for damage, for a bounded time."""
     from fleetvisor.db.database import DatabaseFault, DatabaseUnfit

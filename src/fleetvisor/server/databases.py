@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from fleetvisor.db.sqlite import SqliteDatabase
 
 _AT_ONCE_BYTES: Final = 64 << 20  # takes less than a second; a larger file is looked through while it serves
+#: What to do where a data directory was used and has no database.
+ANEW: Final = (
+    "a server ran with this directory, and its database is not here: if that was not meant, stop the server, then"
+    " restore the database from a backup, or start with the --database that it had"
+)
 _log = structlog.get_logger()
 _looking: Final[set[asyncio.Future[str]]] = set()
 
@@ -22,6 +27,8 @@ async def open_local(path: Path) -> Database:
     """Open a SQLite file, and look whether it is whole. Raises ``StartFault``."""
     from fleetvisor.db.sqlite import open_sqlite
 
+    if await asyncio.to_thread(_is_gone, path):
+        _log.warning("database.made_anew", path=str(path), advice=ANEW)
     try:
         db = await open_sqlite(path)
     except DatabaseFault as error:
@@ -39,6 +46,11 @@ async def open_local(path: Path) -> Database:
         await db.close()
         raise StartFault(f"The database {path} is damaged ({damage}). {WAY_OUT['damaged']}")
     return db
+
+
+def _is_gone(path: Path) -> bool:
+    """Return whether a server ran here, as its credentials say, and its database is not there."""
+    return not path.exists() and path.with_name("credentials.json").exists()
 
 
 def _size(path: Path) -> int:
