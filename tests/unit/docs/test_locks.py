@@ -95,3 +95,14 @@ def test_what_the_dockerfile_copies_is_not_ignored():
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     assert copied
     assert [name for line in copied for name in line.split() if name.removeprefix("./") not in allowed] == []
+
+
+def test_the_server_needs_what_it_imports_and_nothing_else():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}
+    sources = "\n".join(path.read_text() for path in (ROOT / "src").rglob("*.py"))
+    modules = {name: {"protobuf": "google.protobuf"}.get(name, name.replace("-", "_")) for name in names}
+    unused = [
+        name for name, module in modules.items() if not re.search(rf"^\s*(?:from|import) {module}\b", sources, re.M)
+    ]
+    assert not unused, f"remove from pyproject.toml and requirements.lock what nothing imports: {unused}"
