@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup demo test check nightly bench format docs clean
+.PHONY: help setup demo test check nightly bench release-check format docs clean
 
 help:  ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 $(VENV)/.run: requirements.lock requirements-build.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Fleetvisor needs Python 3.11 or newer; give one with make PYTHON=..." >&2; exit 1; }
@@ -41,6 +41,9 @@ nightly: $(VENV)/.dev  ## 10,000 simulated worlds of boards and of rollouts, and
 bench: $(VENV)/.dev  ## ratios to nginx and to gooseBit in the same run, printed and written to bench/results/
 	@scripts/debian-packages wrk nginx-light
 	@$(BIN)/python -m bench $(ARGS)
+
+release-check: $(VENV)/.dev  ## what a release needs: tests, the wheel, and the demo from it; ARGS=--quick without the tests
+	@scripts/release-check $(ARGS)
 
 format: $(VENV)/.dev  ## format the code and mend what the linter can
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .

@@ -52,7 +52,7 @@ def test_rules_codecs_and_services_have_a_twin_test(path):
     assert twin.exists() or plain.exists(), f"write {plain.relative_to(ROOT)}"
 
 
-@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "docs/explanation/walks.md"])
+@pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "docs/explanation/walks.md"])
 def test_paths_in_the_plan_of_the_house_exist(name):
     """A path in back quotes that names a file or folder of the project must be there."""
     text = (ROOT / name).read_text()

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from fleetvisor.server.run import DRAIN_S
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+
+VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
 def test_the_dockerfile_passes_hadolint():
@@ -43,7 +46,10 @@ def test_the_compose_file_is_sound_yaml_and_says_what_the_server_needs():
 def test_the_shell_scripts_pass_shellcheck():
     if shutil.which("shellcheck") is None:
         pytest.skip("shellcheck is not installed (Debian's package is shellcheck)")
-    scripts = [ROOT / ".ci/run", ROOT / "scripts/check", ROOT / "scripts/test", ROOT / "scripts/debian-packages"]
+    scripts = [
+        ROOT / ".ci/run",
+        *(path for path in (ROOT / "scripts").iterdir() if path.read_bytes()[:19] == b"#!/usr/bin/env bash"),
+    ]
     done = subprocess.run(["shellcheck", *map(str, scripts)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -69,3 +75,37 @@ def test_vendored_files_are_the_pinned_ones():
 def test_migrations_ship_with_the_package():
     names = [entry.name for entry in (resources.files("fleetvisor.db") / "migrations").iterdir()]
     assert "0001_main_job.sql" in names
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda tree: (tree / "new.txt").write_text("x"), "the tree is not clean"),
+        (lambda tree: git(tree, "tag", f"v{VERSION}"), "is tagged already"),
+        (lambda tree: commit(tree, "# Changelog\n\n## Unreleased\n"), "has no heading"),
+    ],
+)
+def test_a_release_is_not_made_of_what_is_not_ready(tmp_path, spoil, said):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    shutil.copy(ROOT / "pyproject.toml", tree)
+    (tree / "scripts").mkdir()
+    shutil.copy(ROOT / "scripts/release-check", tree / "scripts")
+    (tree / ".gitignore").write_text(".venv\n")
+    (tree / ".venv").symlink_to(BIN.parent)
+    git(tree, "init", "-q")
+    commit(tree, f"# Changelog\n\n## {VERSION} (2026-12-01)\n")
+    spoil(tree)
+    done = subprocess.run([str(tree / "scripts/release-check")], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+
+
+def git(tree, *words):
+    subprocess.run(["git", *words], cwd=tree, check=True, capture_output=True)
+
+
+def commit(tree, changelog):
+    (tree / "CHANGELOG.md").write_text(changelog)
+    git(tree, "add", "-A")
+    git(tree, "-c", "user.name=a", "-c", "user.email=a@example.com", "commit", "-qm", "all")
