@@ -52,6 +52,14 @@ async def test_nothing_is_read_from_cookies(server, hands):
     await server.nobody().call("GET", "/v1/Devices", ok=401, headers={"cookie": f"authorization={basic}"})
 
 
+async def test_no_browser_is_asked_for_a_password_that_it_would_keep(server):
+    """It would send it with every form that any page posts here."""
+    for path in ("/v1/Devices", "/v1/Nothing"):
+        for mode in ("navigate", "cors", "no-cors"):
+            reply = await server.nobody().call("GET", path, ok=401, headers={"sec-fetch-mode": mode})
+            assert reply.headers["www-authenticate"].startswith("X-Basic realm=")
+
+
 async def test_unknown_paths_need_credentials_too(server):
     """Nothing is told to strangers, not even what there is."""
     for path in ("/v1/Nothing", "/v1", "/v1/", "/v1/Devices/x"):

@@ -107,7 +107,9 @@ def problem_of(error: Exception) -> Problem:
 class Edge:
     """The outer skin of one edge: an ASGI application around ``handle``.
 
-    ``challenge`` is the ``WWW-Authenticate`` value of its 401 answers. ``common`` headers are on every answer.
+    ``challenge`` is the ``WWW-Authenticate`` value of its 401 answers. A browser gets one that it does not know: for
+    ``Basic`` it would ask for a password, keep it, and send it along with whatever any page posts here. ``common``
+    headers are on every answer.
     """
 
     def __init__(
@@ -149,13 +151,18 @@ class Edge:
         extra = (*self._common, (b"twilio-request-id", request_sid.encode()))
         await send_answer(send, answer, head=request.method == "HEAD", extra=extra)
 
+    def _challenge_to(self, request: Request) -> Header:
+        name, value = self._challenge
+        is_browser = request.header(b"sec-fetch-mode") is not None
+        return (name, b"X-" + value) if is_browser and value.startswith(b"Basic") else self._challenge
+
     def _answer_to(self, request: Request, error: Exception) -> Answer:
         problem = self._guard.judge(request, problem_of(error))
         if isinstance(problem, Unavailable):
             self._log.warning("request.unavailable", method=request.method, path=_shown(request), reason=str(error))
         elif problem.status >= 500:
             self._log.error("request.failed", method=request.method, path=_shown(request), exc_info=error)
-        headers: tuple[Header, ...] = (self._challenge,) if isinstance(problem, Unauthenticated) else ()
+        headers: tuple[Header, ...] = (self._challenge_to(request),) if isinstance(problem, Unauthenticated) else ()
         if isinstance(problem, BrokenBody):
             headers = (_CLOSE,)
         if isinstance(problem, RateLimited):
