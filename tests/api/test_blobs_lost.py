@@ -72,7 +72,7 @@ def test_the_doctor_finds_a_flipped_bit_and_a_lost_directory(data, command):
         found = firmware(*options)
         assert found["verdict"] == "fail"
         assert path.name[:64] in found["finding"]
-        assert "of 2 layer(s)" in found["finding"]
+        assert "of 2 layers" in found["finding"]
     path.unlink()
     assert "1 of them missing" in firmware()["finding"]
     shutil.rmtree(data / "blobs" / "layers")

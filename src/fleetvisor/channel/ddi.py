@@ -312,7 +312,9 @@ class Ddi:
         is_default = tenant.upper() == _DEFAULT
         account_sid = await self._tenant(tenant)
         if account_sid != identity.account_sid or not await self._devices.answers_to(identity, controller):
-            raise Unauthenticated("The token belongs to another device.")
+            raise Unauthenticated(
+                "The token belongs to another device than the path names: check tenant and controller id."
+            )
         base = f"{self._urls.base}/{_DEFAULT if is_default else tenant}/controller/v1/{segment(controller)}"
         return _Place(identity, base, tuple(rest))
 

@@ -29,7 +29,7 @@ from fleetvisor.cli.doctor_database import judge_database, no_database
 from fleetvisor.cli.doctor_keys import given_keys_check
 from fleetvisor.cli.doctor_names import name_check
 from fleetvisor.cli.options import Failure, Session
-from fleetvisor.client.answers import ApiProblem, Unreachable, reach_hint
+from fleetvisor.client.answers import OTHER_NAME, ApiProblem, Unreachable, reach_hint
 from fleetvisor.client.credentials import NoServer, Server
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ CERTIFICATE_FAIL_DAYS: Final = 3
 CLOCK_WARN_S: Final = 5
 CLOCK_FAIL_S: Final = 60
 _TIMEOUT_S: Final = 10
-_OTHER_NAME: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
 class _Health(msgspec.Struct, frozen=True):
@@ -257,9 +256,11 @@ def _certificate(server: Server, tls: ssl.SSLContext) -> Check:
             "Check that the CA file belongs to this server; restart it if its certificate ran out; and see what is said"
             " of the clock and, with --data, of the CA."
         )
-        if error.verify_code in _OTHER_NAME:
+        if error.verify_code in OTHER_NAME:
             advice = f"Give --tls-cert a certificate with the subjectAltName {server.host}, or --public-url its name."
-        return Check("certificate", Verdict.FAIL, f"not trusted for {server.host}: {error.verify_message}", advice)
+        return Check(
+            "certificate", Verdict.FAIL, f"not trusted for {server.host}: {error.verify_message.rstrip('.')}", advice
+        )
     except OSError as error:
         advice = reach_hint(unknown_name=isinstance(error, socket.gaierror))
         return Check("certificate", Verdict.FAIL, f"cannot connect: {error}", advice)

@@ -78,7 +78,8 @@ def _judge(connection: Any, blobs: Path, *, every: bool, heard: Heard) -> Check:
         elif not _holds(path, digest, size_bytes):
             wrong.append(digest)
         heard(looked)
-    what = f"{looked} layer(s)" if every else f"a sample of {looked} layer(s)"
+    layers = f"{looked} layer" if looked == 1 else f"{looked} layers"
+    what = layers if every else f"a sample of {layers}"
     if not looked:
         return Check("firmware", Verdict.OK, "no firmware is stored")
     if missing == looked:
@@ -89,8 +90,10 @@ def _judge(connection: Any, blobs: Path, *, every: bool, heard: Heard) -> Check:
         return Check("firmware", Verdict.FAIL, finding, _ADVICE)
     if marked:
         advice = "The server looks at them again within a minute."
-        return Check("firmware", Verdict.WARN, f"{what} are right, {marked} of them noted as damaged", advice)
-    return Check("firmware", Verdict.OK, f"{what} are what was stored")
+        return Check(
+            "firmware", Verdict.WARN, f"{what}: the bytes are right, but {marked} of them noted as damaged", advice
+        )
+    return Check("firmware", Verdict.OK, f"{what}: the bytes are what was stored")
 
 
 def _rows(connection: Any, *, every: bool) -> Iterator[tuple[str, str, int, int]]:  # noqa: ANN401

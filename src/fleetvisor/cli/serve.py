@@ -6,6 +6,8 @@ option is one of ``settings``, which the environment may give too.
 
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -196,6 +198,14 @@ def announce(started: "Started", out: Output) -> None:
         out.warn(warning)
 
 
+def program() -> str:
+    """Return how a shell calls this program: by its name, or by its path where the name is not on ``PATH``."""
+    called = Path(sys.argv[0])
+    if shutil.which("fleetvisor") is None and called.name == "fleetvisor":
+        return shlex.quote(str(called.absolute()))
+    return "fleetvisor"
+
+
 def how_to_call(started: "Started") -> list[str]:
     """Give the lines that say how to call a server."""
     lines = [f"Fleetvisor serves {started.base_url}", f"  data directory: {started.data.root}"]
@@ -206,7 +216,7 @@ def how_to_call(started: "Started") -> list[str]:
         *lines,
         "",
         "In another shell, let your programs find it:",
-        f'  eval "$(fleetvisor env --data {shlex.quote(str(started.data.root))})"',
+        f'  eval "$({program()} env --data {shlex.quote(str(started.data.root))})"',
         "then, with curl:",
         f'  curl{ca} -u "$TWILIO_ACCOUNT_SID:$TWILIO_AUTH_TOKEN" "$FLEETVISOR_URL/v1/Devices"',
         "or with twilio-python (twilio==9.6.3):",

@@ -4,10 +4,12 @@ Deliberately no transport, so that what only handles these need not import one.
 Spec: the Microvisor API reference, section 1.2.
 """
 
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
+#: OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH.
+OTHER_NAME: Final = (62, 64)
 T = TypeVar("T")
 
 
@@ -52,3 +54,13 @@ def reach_hint(*, unknown_name: bool) -> str:
     if unknown_name:
         return "Check the name in FLEETVISOR_URL, and enter it in your DNS or in this machine's hosts file."
     return "Check that the server runs (fleetvisor serve) and listens on this address."
+
+
+def trust_hint(host: str, verify_code: int) -> str:
+    """Return what to do about a certificate that is not trusted for ``host``, by OpenSSL's code of the reason."""
+    if verify_code in OTHER_NAME:
+        return (
+            f"Call the server by a name that its certificate carries, or start it with --public-url https://{host}"
+            f" (and with a --tls-cert that carries {host}, if it has one)."
+        )
+    return "Check that FLEETVISOR_CA_FILE (or --data) belongs to this server."

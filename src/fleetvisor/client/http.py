@@ -19,7 +19,7 @@ import msgspec
 import stamina
 
 from fleetvisor import __version__
-from fleetvisor.client.answers import ApiProblem, Unreachable, decode, reach_hint
+from fleetvisor.client.answers import ApiProblem, Unreachable, decode, reach_hint, trust_hint
 from fleetvisor.client.credentials import Server
 from fleetvisor.ground import errors
 
@@ -190,9 +190,10 @@ class Http:
         named = False
         while cause is not None:
             if isinstance(cause, ssl.SSLCertVerificationError):
+                reason = cause.verify_message.rstrip(".")
                 return Unreachable(
-                    f"The certificate of {where} is not trusted for {self.server.host}: {cause.verify_message}.",
-                    "Check that FLEETVISOR_CA_FILE (or --data) belongs to this server, and the name it is called by.",
+                    f"The certificate of {where} is not trusted for {self.server.host}: {reason}.",
+                    trust_hint(self.server.host, cause.verify_code),
                     lasting=True,
                 )
             named = named or isinstance(cause, socket.gaierror)

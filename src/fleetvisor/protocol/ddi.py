@@ -6,20 +6,27 @@ has 1,100 bytes for a whole answer. An action is an update; its id is the update
 client takes. Spec: ``docs/reference/ddi.md``.
 """
 
+from collections.abc import Sequence
 from math import isfinite
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeVar, cast, get_args
 
 import msgspec
 
+from fleetvisor.ground.errors import Invalid
 from fleetvisor.protocol import lenient
 from fleetvisor.protocol.lenient import readable
 
 OPEN_SLEEP_S: Final = 5
 _SLEEP_MAX_S: Final = 24 * 3600 - 1
 
+T = TypeVar("T")
+_SHOWN_CHARS: Final = 40
+
 Execution = Literal["closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download"]
 Finished = Literal["success", "failure", "none"]
 Mode = Literal["forced", "attempt", "skip"]
+Merging = Literal["merge", "replace", "remove"]
+Consent = Literal["confirmed", "denied"]
 
 
 class Result(msgspec.Struct, frozen=True):
@@ -42,11 +49,11 @@ class Status(msgspec.Struct, frozen=True):
 
 
 class _Result(msgspec.Struct, frozen=True):
-    finished: Finished | None = None
+    finished: str | None = None
 
 
 class _Status(msgspec.Struct, frozen=True):
-    execution: Execution
+    execution: str
     result: _Result | None = None
     details: Any = None
 
@@ -57,11 +64,11 @@ class _Feedback(msgspec.Struct, frozen=True):
 
 class _ConfigData(msgspec.Struct, frozen=True):
     data: dict[str, Any]
-    mode: Literal["merge", "replace", "remove"] | None = None
+    mode: str | None = None
 
 
 class _Confirmation(msgspec.Struct, frozen=True):
-    confirmation: Literal["confirmed", "denied"]
+    confirmation: str
     details: Any = None
 
 
@@ -75,14 +82,14 @@ class ConfigData(msgspec.Struct, frozen=True):
     """The body of configData: what the device says about itself; ``left_out``: keys whose value is no text."""
 
     data: dict[str, str]
-    mode: Literal["merge", "replace", "remove"] = "merge"
+    mode: Merging = "merge"
     left_out: tuple[str, ...] = ()
 
 
 class Confirmation(msgspec.Struct, frozen=True):
     """The body of a confirmation's feedback."""
 
-    confirmation: Literal["confirmed", "denied"]
+    confirmation: Consent
     details: tuple[str, ...] | str = ()
 
     @property
@@ -122,7 +129,9 @@ def parse_feedback(raw: bytes) -> Feedback:
     """Decode a feedback: its state strictly, its text leniently. Raises ``Invalid`` naming the field."""
     status = lenient.parse(_feedback, raw).status
     finished = status.result.finished if status.result is not None else None
-    return Feedback(Status(status.execution, Result(finished or "none"), _lines(status.details)))
+    execution: Execution = _one_of(status.execution, get_args(Execution), "status.execution")
+    result = Result(_one_of("none" if finished is None else finished, get_args(Finished), "status.result.finished"))
+    return Feedback(Status(execution, result, _lines(status.details)))
 
 
 def parse_config_data(raw: bytes) -> ConfigData:
@@ -133,13 +142,14 @@ def parse_config_data(raw: bytes) -> ConfigData:
     found = lenient.parse(_config_data, raw)
     texts: dict[str, str | None] = {readable(key): _text(value) for key, value in found.data.items()}
     data: dict[str, str] = {key: readable(text) for key, text in texts.items() if text is not None}
-    return ConfigData(data, found.mode or "merge", tuple(key for key in texts if key not in data))
+    mode: Merging = _one_of("merge" if found.mode is None else found.mode, get_args(Merging), "mode")
+    return ConfigData(data, mode, tuple(key for key in texts if key not in data))
 
 
 def parse_confirmation(raw: bytes) -> Confirmation:
     """Decode a confirmation. Raises ``Invalid``."""
     found = lenient.parse(_confirmation, raw)
-    return Confirmation(found.confirmation, _lines(found.details))
+    return Confirmation(_one_of(found.confirmation, get_args(Consent), "confirmation"), _lines(found.details))
 
 
 def parse_number(text: str) -> int | None:
@@ -208,6 +218,15 @@ def _artifact(artifact: Artifact) -> dict[str, Any]:
         "size": artifact.size_bytes,
         "_links": {"download": link, "download-http": link},
     }
+
+
+def _one_of(word: str, allowed: Sequence[T], field: str) -> T:
+    """Return a word of a body if it is allowed. Raises ``Invalid``, which names the field and what may stand there."""
+    for one in allowed:
+        if word == one:
+            return one
+    rule = f"{field} must be one of {', '.join(map(str, allowed))}, not {word[:_SHOWN_CHARS]!a}"
+    raise Invalid(f"The body cannot be read: {rule}.")
 
 
 def _lines(details: Any) -> tuple[str, ...]:  # noqa: ANN401  (any JSON)

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 
 import httpx
 import msgspec
@@ -186,3 +187,16 @@ def test_a_name_without_an_address_has_a_hint_of_its_own():
         with pytest.raises(Unreachable) as caught:
             calls.get("/v1/Devices")
         assert word in caught.value.hint
+
+
+@pytest.mark.parametrize(("code", "word"), [(62, "--public-url https://mv.example.com"), (20, "FLEETVISOR_CA_FILE")])
+def test_another_name_in_a_certificate_is_told_apart_from_another_authority(code, word):
+    refusal = ssl.SSLCertVerificationError("certificate verify failed")
+    refusal.verify_code, refusal.verify_message = code, "It is so."
+    fault = httpx.ConnectError("certificate verify failed")
+    fault.__cause__ = refusal
+    calls, _ = http(fault)
+    with pytest.raises(Unreachable) as caught:
+        calls.get("/v1/Devices")
+    assert caught.value.detail.endswith(": It is so.")
+    assert word in caught.value.hint

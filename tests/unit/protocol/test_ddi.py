@@ -101,3 +101,29 @@ def test_whatever_comes_is_read_or_refused(raw):
             parse(raw)
         except Invalid as problem:
             assert problem.detail.startswith("The body cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("parse", "body", "said"),
+    [
+        (ddi.parse_feedback, '{"status":{"execution":"close"}}', "status.execution must be one of closed, proceeding,"),
+        (
+            ddi.parse_feedback,
+            '{"status":{"execution":"closed","result":{"finished":"ok"}}}',
+            "status.result.finished must be one of success, failure, none, not 'ok'.",
+        ),
+        (ddi.parse_config_data, '{"data":{},"mode":"add"}', "mode must be one of merge, replace, remove, not 'add'."),
+        (ddi.parse_config_data, '{"data":{},"mode":""}', "mode must be one of merge, replace, remove, not ''."),
+        (ddi.parse_confirmation, '{"confirmation":"yes"}', "confirmation must be one of confirmed, denied, not 'yes'."),
+    ],
+)
+def test_a_word_that_may_not_stand_there_is_refused_with_those_that_may(parse, body, said):
+    with pytest.raises(Invalid) as caught:
+        parse(body.encode())
+    assert said in caught.value.detail
+
+
+def test_a_wrong_word_is_shown_in_part():
+    with pytest.raises(Invalid) as caught:
+        ddi.parse_confirmation(b'{"confirmation":"%s"}' % (b"y" * 9000))
+    assert len(caught.value.detail) < 200
