@@ -1,5 +1,8 @@
 """What a credential reaches: keys that keys make, credentials of devices, and the account's Secrets."""
 
+import re
+from base64 import urlsafe_b64decode
+
 import pytest
 from tests.api.test_identity import enroll, new_token, now_s
 from tests.api.test_operators import events, key_hands
@@ -255,3 +258,32 @@ async def test_a_fetch_that_got_no_secret_is_no_event(server, hands):
     device = await hands.device("d")
     assert await result(server, device["device_token"]) == "key_not_found"
     assert not await events(hands, Type="secret.fetched")
+
+
+def forms(token):
+    """Give what of a token must be nowhere: its secret part as text, and as the bytes that it stands for."""
+    secret = token.rpartition("_")[2] if token.startswith("fve_") else token.partition("_")[2] or token
+    yield secret.encode()
+    if re.fullmatch("[0-9a-f]{32,}", secret):
+        yield bytes.fromhex(secret)
+    else:
+        yield urlsafe_b64decode(secret + "=" * (-len(secret) % 4))
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+async def test_no_token_of_any_kind_lies_in_the_database(server, hands, tmp_path):
+    stranger = await server.stranger()
+    made = {
+        "auth token": hands.auth[1],
+        "another account's": stranger.auth[1],
+        "secondary": (await hands.post("/v1/AuthTokens/Secondary", ok=201))["secondary_auth_token"],
+        "key": (await hands.post("/v1/Keys", ok=201, Role="viewer"))["secret"],
+        "device": (await hands.device("d"))["device_token"],
+        "enrolment": (await new_token(hands))["token"],
+        "gateway": (await hands.post("/v1/GatewayToken", ok=201))["gateway_token"],
+    }
+    await server.as_account(hands.auth[0], made["auth token"]).get("/v1/Devices")
+    kept = b"".join(file.read_bytes() for file in tmp_path.glob("api.db*"))
+    assert b"enrollment" in kept
+    for kind, token in made.items():
+        assert not [form for form in forms(token) if form in kept], kind
