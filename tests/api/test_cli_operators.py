@@ -52,6 +52,8 @@ def test_events_are_listed_for_eyes_and_machines(cli, eyes):
     assert "device.created" in table
     assert table.splitlines()[0].split() == ["TIME", "TYPE", "OF", "BY", "FROM", "DATA"]
     assert cli("events --type no.such") == []
+    assert "lists the types" in eyes("events --type no.such").err
+    assert eyes("events --type device.created").err == ""
     assert cli("events --since yesterday", status=1)["status"] == 400
 
 

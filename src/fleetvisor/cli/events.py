@@ -34,6 +34,7 @@ def events(
         for event in found:
             session.out.line(event.document)
         return
+    shown = list(found)
     session.out.table(
         ("time", "type", "of", "by", "from", "data"),
         (
@@ -45,6 +46,8 @@ def events(
                 event.address,
                 " ".join(f"{name}={value}" for name, value in event.data.items() if value is not None),
             )
-            for event in found
+            for event in shown
         ),
     )
+    if type is not None and not shown:
+        session.out.note(f"There is no such event of type {type!a}. docs/reference/events.md lists the types.")

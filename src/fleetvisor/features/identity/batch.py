@@ -157,7 +157,9 @@ def _check_text(file: BinaryIO) -> None:
             text = decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
             line += (pending + block).count(b"\n", 0, error.start)
-            raise Invalid(f"Nothing was imported: line {line} is not valid UTF-8.") from error
+            raise Invalid(
+                f"Nothing was imported: line {line} is not valid UTF-8; save the file as CSV UTF-8."
+            ) from error
         if "\0" in text:
             line += text.count("\n", 0, text.index("\0"))
             raise Invalid(f"Nothing was imported: line {line} has a NUL character.")
