@@ -20,7 +20,8 @@ from fleetvisor.features.apps.reading import Reading
 from fleetvisor.ground.errors import Invalid, TooLarge, Unavailable
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid
-from fleetvisor.server.parsing import Parsers
+from fleetvisor.server.parser_worker import Task, encode
+from fleetvisor.server.parsing import WORKER, Parsers
 
 # Loaded by every Python process of the server: in a parser it makes a file hang as a bad pattern does, with the GIL held.
 HANGS = """
@@ -153,6 +154,15 @@ async def test_one_account_has_half_of_the_workers(tmp_path, hangs):
     await parsers.close()
 
 
+def test_a_worker_whose_server_is_gone_when_it_answers_ends_without_a_traceback(tmp_path):
+    task = Task(reading(tmp_path, b"any"), Limits(), 30)
+    with subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        worker.stdout.close()
+        worker.stdin.write(encode(task))
+        worker.stdin.close()
+        assert (worker.stderr.read(), worker.wait(30)) == (b"", 0)
+
+
 def test_a_worker_whose_server_is_gone_ends(tmp_path, hangs):
     """Its own bound of CPU time ends it where nobody else can."""
     (tmp_path / "file").write_bytes(b"HANG")
@@ -161,7 +171,8 @@ import asyncio, os
 from pathlib import Path
 from fleetvisor.features.apps.reading import Reading
 from fleetvisor.ground.limits import Limits
-from fleetvisor.server.parsing import Parsers
+from fleetvisor.server.parser_worker import Task, encode
+from fleetvisor.server.parsing import WORKER, Parsers
 async def main():
     parsers = Parsers(Limits(parse_time_s=1))
     asyncio.ensure_future(parsers("AC", Reading(Path({str(tmp_path / "file")!r}), "raw", Path("none"))))

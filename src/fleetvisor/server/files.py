@@ -62,6 +62,7 @@ class DataDirectory:
         """Make the directory and its folders. Raises ``StartFault``."""
         self.root = root.absolute()
         self._lock: int | None = None
+        self._root_lock: int | None = None
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._close_to_others()
@@ -170,10 +171,20 @@ class DataDirectory:
             os.close(descriptor)
             error.filename = str(self.root / "lock")
             raise self._unusable("locked", error) from error
+        try:
+            self._root_lock = _lock_folder(self.root)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise Occupied(
+                f"Another server serves {self.root}, although its lock file was removed: stop that server first."
+            ) from None
         self._lock = descriptor
 
     def release(self) -> None:
         """Give the lock back."""
+        if self._root_lock is not None:
+            os.close(self._root_lock)
+            self._root_lock = None
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -260,6 +271,23 @@ def demand_valid(authority: Authority, clock: Clock) -> None:
             f"The local CA is not valid now: {why}. Set this machine's clock, if that is wrong. Else the CA was made"
             " while the clock was wrong: restart with --new-ca, and give the new ca.pem to every device and program."
         )
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """Lock a folder itself: somebody may take a lock file for one that was left behind, and remove it.
+
+    Return the descriptor that holds it; ``None`` where the file system locks no folders (NFS). Raises
+    ``BlockingIOError`` when another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
 
 
 def write_private(path: Path, content: bytes) -> None:

@@ -136,6 +136,17 @@ def test_a_second_process_is_refused_by_name_until_the_first_is_gone(data):
     data.release()
 
 
+def test_a_second_process_is_refused_also_when_somebody_removed_the_lock_file(data):
+    data.hold()
+    (data.root / "lock").unlink()
+    other = DataDirectory(data.root)
+    with pytest.raises(Occupied, match="lock file was removed: stop that server"):
+        other.hold()
+    data.release()
+    other.hold()
+    other.release()
+
+
 def test_sealing_keys_are_numbered_and_the_highest_comes_first(data):
     assert data.seal_keys() == []
     for _ in range(11):
