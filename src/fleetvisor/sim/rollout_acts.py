@@ -5,13 +5,13 @@ comes: the act may have been done or not.
 """
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from random import Random
+from typing import Any, Final, Protocol
 
-from fleetvisor.sim.operator import Firmware, Refused
-from fleetvisor.sim.rollout_checks import Direct
-
-if TYPE_CHECKING:
-    from fleetvisor.sim.rollout_world import RolloutWorld
+from fleetvisor.sim.loop import VirtualClock
+from fleetvisor.sim.operator import Firmware, Operator, Refused
+from fleetvisor.sim.puppet import Puppet
+from fleetvisor.sim.rollout_checks import Direct, Ledger
 
 _ACTS: Final = {
     "start": 9, "action": 13, "rollback": 3, "pace": 3, "target": 5, "cancel": 3, "clear": 1, "upload": 2, "delete": 2,
@@ -23,15 +23,33 @@ _WAVES: Final = ("100%", "10%,50%,100%", "1%,10%,50%,100%", "1,3,100%", "2,50%,1
 _DEVICES_MAX: Final = 24
 
 
-async def begin(world: "RolloutWorld") -> None:
+class Stage(Protocol):
+    """What the operators of a world find there."""
+
+    clock: VirtualClock
+    chance: Random
+    operator: Operator
+    puppets: dict[str, Puppet]
+    ledger: Ledger
+
+    def note(self, text: str) -> None:
+        """Write down what happened."""
+        ...
+
+    async def add_device(self, running: str | None) -> None:
+        """Register a device and switch it on. Raises ``Lost``, ``Refused``."""
+        ...
+
+
+async def begin(world: Stage, devices: int) -> None:
     """Make the fleet: most of it runs a first app already."""
     first = await world.operator.upload("v1")
     await world.operator.upload("v2")
-    for _ in range(world.recipe.devices):
+    for _ in range(devices):
         await world.add_device(first.manifest if world.chance.random() < 0.8 else None)
 
 
-async def act_once(world: "RolloutWorld") -> None:
+async def act_once(world: Stage) -> None:
     """Do one thing. Raises ``Refused``, ``Lost``."""
     chance = world.chance
     act = chance.choices(list(_ACTS), list(_ACTS.values()))[0] if world.operator.available else "upload"
@@ -77,7 +95,7 @@ async def act_once(world: "RolloutWorld") -> None:
             await world.operator.call("GET", f"{device}/Explain")
 
 
-async def _release(world: "RolloutWorld", *, start: bool) -> None:
+async def _release(world: Stage, *, start: bool) -> None:
     chance = world.chance
     form = {
         "App": chance.choice(world.operator.available).sid,
@@ -100,7 +118,7 @@ async def _release(world: "RolloutWorld", *, start: bool) -> None:
     await _draft(world, form, start=start)
 
 
-async def _draft(world: "RolloutWorld", form: dict[str, str], *, start: bool) -> None:
+async def _draft(world: Stage, form: dict[str, str], *, start: bool) -> None:
     made = await world.operator.call("POST", "/v1/Rollouts", form)
     shown = " ".join(f"{name}={value}" for name, value in form.items() if value)
     world.note(f"{made['sid']}: {shown}")
@@ -109,17 +127,17 @@ async def _draft(world: "RolloutWorld", form: dict[str, str], *, start: bool) ->
         await world.operator.call("POST", f"/v1/Rollouts/{made['sid']}", {"Action": "start", **start_at})
 
 
-def _moment(world: "RolloutWorld", after_s: int) -> str:
+def _moment(world: Stage, after_s: int) -> str:
     """Give a time of day, some seconds from now, as the API takes it."""
     return f"{datetime.fromtimestamp(world.clock.now() // 1000 + after_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-async def _rollouts(world: "RolloutWorld") -> list[dict[str, Any]]:
+async def _rollouts(world: Stage) -> list[dict[str, Any]]:
     answer: dict[str, Any] = await world.operator.call("GET", "/v1/Rollouts?PageSize=100")
     return answer["rollouts"]
 
 
-async def _roll_back(world: "RolloutWorld") -> None:
+async def _roll_back(world: Stage) -> None:
     ended = [rollout for rollout in await _rollouts(world) if rollout["state"] != "draft"]
     if ended:
         chosen = world.chance.choice(ended)
@@ -127,7 +145,7 @@ async def _roll_back(world: "RolloutWorld") -> None:
         await _draft(world, form, start=world.chance.random() < 0.8)
 
 
-async def _act_on(world: "RolloutWorld", form: dict[str, str]) -> None:
+async def _act_on(world: Stage, form: dict[str, str]) -> None:
     every = await _rollouts(world)
     going = [rollout for rollout in every if rollout["date_ended"] is None] or every
     if going:
@@ -136,7 +154,7 @@ async def _act_on(world: "RolloutWorld", form: dict[str, str]) -> None:
         await world.operator.call("POST", f"/v1/Rollouts/{chosen['sid']}", form)
 
 
-async def _forget(world: "RolloutWorld") -> None:
+async def _forget(world: Stage) -> None:
     """Remove a rollout: most often one that has ended."""
     every = await _rollouts(world)
     ended = [rollout for rollout in every if rollout["date_ended"] is not None]
@@ -146,14 +164,14 @@ async def _forget(world: "RolloutWorld") -> None:
         await world.operator.call("DELETE", f"/v1/Rollouts/{chosen['sid']}")
 
 
-async def _target(world: "RolloutWorld", sid: str, firmware: Firmware | None) -> None:
+async def _target(world: Stage, sid: str, firmware: Firmware | None) -> None:
     since = world.clock.now()
     world.ledger.told.pop(sid, None)
     await world.operator.change(sid, TargetApp=firmware.sid if firmware else "")
     world.ledger.told[sid] = Direct(firmware.sid if firmware else None, since, world.clock.now())
 
 
-async def bring_to_an_end(world: "RolloutWorld") -> bool:
+async def bring_to_an_end(world: Stage) -> bool:
     """Let go on what waits for an operator, and remove drafts; tell whether anything is still under way.
 
     Devices that nobody has, because an answer was lost, are removed; those that were shut out may come back.

@@ -303,7 +303,7 @@ async def _play(world: RolloutWorld) -> None:
             tasks.create_task(world.keep_node(1))
             tasks.create_task(world.keep_node(2))
             await world.settle()
-            await acts.begin(world)
+            await acts.begin(world, world.recipe.devices)
             world.doom()
             await _storm(world, tasks)
             await _calm(world)
