@@ -179,3 +179,11 @@ async def test_who_may_not_is_told_that_before_what_is_misspelt(server, hands):
     for path in ("/v1/Accounts", "/v1/AuthTokens/Secondary", "/v1/AuthTokens/Promote"):
         await admin.post(path, ok=403, nonsense="x")
         await hands.post(path, ok=400, nonsense="x")
+
+
+@pytest.mark.parametrize("value", [" graz", "graz ", " "])
+async def test_a_blank_around_a_label_is_refused_since_no_selector_would_find_it(hands, value):
+    await hands.device("d")
+    for path in ("/v1/Devices/d", "/v1/Devices", "/v1/EnrollmentTokens"):
+        assert "blank" in (await hands.post(path, ok=400, Labels=f"site={value}"))["detail"]
+    assert (await hands.post("/v1/Devices/d", Labels="site=graz ost"))["labels"] == {"site": "graz ost"}

@@ -153,8 +153,9 @@ class Edge:
 
     def _challenge_to(self, request: Request) -> Header:
         name, value = self._challenge
-        is_browser = request.header(b"sec-fetch-mode") is not None
-        return (name, b"X-" + value) if is_browser and value.startswith(b"Basic") else self._challenge
+        if not value.startswith(b"Basic"):  # devices: a poll that is held has let its headers go
+            return self._challenge
+        return self._challenge if request.header(b"sec-fetch-mode") is None else (name, b"X-" + value)
 
     def _answer_to(self, request: Request, error: Exception) -> Answer:
         problem = self._guard.judge(request, problem_of(error))

@@ -67,6 +67,10 @@ def check(key: str, value: str, limits: Limits) -> None:
         raise Invalid(f"Labels: the key {key!a} is reserved.")
     if not 0 < len(value) <= limits.label_chars_max or not value.isprintable():
         raise Invalid(f"Labels: the value of {key!a} must have 1 to {limits.label_chars_max} printable characters.")
+    if value != value.strip():
+        raise Invalid(
+            f"Labels: the value of {key!a} must not begin or end with a blank: {value.strip()!a} would not find it."
+        )
 
 
 def is_key(text: str) -> bool:
