@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
-from tests.server import running
+from tests.server import context, running
 
 pytestmark = pytest.mark.service
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/run-it-for-others.md"
+EXAMPLE = PAGE.parents[2] / "examples/enroll.py"
 BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -45,3 +47,18 @@ def test_the_page_on_running_it_for_others_works_as_printed(tmp_path):
         )
         assert made.returncode == 0, made.stderr
         assert shell("fleetvisor enrollment create", **job).returncode == 4
+
+
+def test_the_example_enrols_a_board_and_is_told_the_same_sid_again(tmp_path):
+    with running(tmp_path / "fleet") as server:
+        made = httpx.post(
+            f"{server.url}/v1/EnrollmentTokens", auth=server.auth, verify=context(server), data={"FriendlyName": "line"}
+        ).json()
+        command = [sys.executable, EXAMPLE, server.url, made["token"], "board.pem", server.data / "ca.pem"]
+        told = [
+            subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True).stdout
+            for _ in range(2)
+        ]
+        answer = httpx.get(f"{server.url}/v1/Devices", auth=server.auth, verify=context(server)).json()
+    assert [json.loads(each)["sid"] for each in told] == [device["sid"] for device in answer["devices"]] * 2
+    assert (tmp_path / "board.pem").stat().st_mode & 0o777 == 0o600
