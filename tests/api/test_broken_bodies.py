@@ -78,6 +78,16 @@ def test_a_malformed_chunked_body_is_400_with_five_fields_on_every_edge(server, 
         assert set(json.loads(answer)) == {"code", "detail", "message", "more_info", "status"}, call[:2]
 
 
+def test_who_is_refused_before_the_body_is_read_still_gets_the_answer(server):
+    """A connection that is closed with bytes unread is reset, and takes the answer with it."""
+    head = b"POST /v1/Devices HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Basic eDp5\r\ncontent-length: "
+    for size in (60_000, 900_000):
+        for _ in range(15):
+            with connect(server) as connection:
+                connection.sendall(head + b"%d\r\n\r\n" % size + bytes(size))
+                assert read(connection)[0] in {401, 429}
+
+
 def test_a_body_that_is_cut_in_the_middle_leaves_nothing_behind(server, calls):
     for call in calls:
         send(server, call, b"5\r\nab").close()

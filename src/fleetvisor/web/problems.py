@@ -148,6 +148,7 @@ class Edge:
             answer = self._answer_to(request, BrokenBody())
         except Exception as error:  # noqa: BLE001  (whatever a handler raises must become an answer and a log line)
             answer = self._answer_to(request, error)
+            await request.drop_rest()
         extra = (*self._common, (b"twilio-request-id", request_sid.encode()))
         await send_answer(send, answer, head=request.method == "HEAD", extra=extra)
 

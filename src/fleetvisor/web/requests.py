@@ -22,6 +22,8 @@ Fields = Mapping[str, tuple[str, ...]]
 FORM: Final = "application/x-www-form-urlencoded"
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _FIELDS_MAX: Final = 1000
+_DROPPED_BYTES_MAX: Final = 1 << 20
+_DROPPED_S: Final = 1.0
 
 
 class Disconnected(Exception):
@@ -35,7 +37,7 @@ class Request:
     what proved the client may have been taken back meanwhile.
     """
 
-    __slots__ = ("_clock", "_form", "method", "prove_again", "receive", "request_sid", "scope", "time_s")
+    __slots__ = ("_begun", "_clock", "_form", "method", "prove_again", "receive", "request_sid", "scope", "time_s")
 
     def __init__(
         self, scope: Scope, receive: Receive, *, request_sid: str = "", clock: Clock, time_s: float = 30.0
@@ -48,6 +50,7 @@ class Request:
         self.time_s = time_s
         self._clock = clock
         self._form: Fields | None = None
+        self._begun = False
         self.prove_again: Callable[[], Awaitable[object]] | None = None
 
     @property
@@ -93,6 +96,7 @@ class Request:
         length = self.content_length()
         if length is not None and length > bytes_max:
             raise _too_large(what, bytes_max)
+        self._begun = True
         end = self._clock.monotonic() + (self.time_s if time_s is None else time_s)
         size = 0
         while True:
@@ -113,6 +117,28 @@ class Request:
                 break
         if self.prove_again is not None:
             await self.prove_again()
+
+    async def drop_rest(self) -> None:
+        """Read the body of a request that was refused before it was read, and drop it: at most 1 MiB in a second.
+
+        A connection that ends with bytes unread is reset, and its client may lose the answer that says why. A client
+        that waits to be asked for its body (``Expect``) is not asked.
+        """
+        raw = self.header(b"content-length") or b""
+        length = int(raw) if raw.isdigit() and len(raw) <= 18 else 0
+        chunked = self.header(b"transfer-encoding") is not None
+        if self._begun or self.header(b"expect") is not None or not (chunked or 0 < length <= _DROPPED_BYTES_MAX):
+            return
+        size = 0
+        try:
+            async with self._clock.timeout(_DROPPED_S):
+                while size <= _DROPPED_BYTES_MAX:
+                    message = await self.receive()
+                    size += len(message.get("body", b""))
+                    if not message.get("more_body", False):  # nor has the word that the client is gone
+                        return
+        except TimeoutError:
+            return
 
     async def body(self, bytes_max: int) -> bytes:
         """Give the whole body. Raises as ``chunks`` does."""
