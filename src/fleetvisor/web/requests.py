@@ -124,10 +124,12 @@ class Request:
         A connection that ends with bytes unread is reset, and its client may lose the answer that says why. A client
         that waits to be asked for its body (``Expect``) is not asked.
         """
+        if self._begun or "headers" not in self.scope:  # a poll that is held has let them go
+            return
         raw = self.header(b"content-length") or b""
         length = int(raw) if raw.isdigit() and len(raw) <= 18 else 0
         chunked = self.header(b"transfer-encoding") is not None
-        if self._begun or self.header(b"expect") is not None or not (chunked or 0 < length <= _DROPPED_BYTES_MAX):
+        if self.header(b"expect") is not None or not (chunked or 0 < length <= _DROPPED_BYTES_MAX):
             return
         size = 0
         try:
