@@ -7,7 +7,7 @@ import msgspec
 from tests.api.world import BASE
 
 from fleetvisor.features.rollouts import membership, store
-from fleetvisor.features.updates.members import STATES
+from fleetvisor.features.updates.model import STATES
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import PageRequest
 

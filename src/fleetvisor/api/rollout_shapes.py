@@ -11,11 +11,10 @@ from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidTex
 from fleetvisor.features.rollouts import guard, rules
 from fleetvisor.features.rollouts.explain import Explanation
 from fleetvisor.features.rollouts.guard import MILLION
-from fleetvisor.features.rollouts.model import SCALE, Rollout, Ruling, View, Wave
-from fleetvisor.features.rollouts.penalties import Penalty
+from fleetvisor.features.rollouts.model import SCALE, Penalty, Rollout, Ruling, View, Wave
 from fleetvisor.features.rollouts.planning import LeftOut, Plan
 from fleetvisor.features.rollouts.waiting import waits_for
-from fleetvisor.features.updates.members import Member
+from fleetvisor.features.updates.model import Member
 from fleetvisor.ground.clock import Millis, iso, iso_or_none
 from fleetvisor.web.urls import Urls
 

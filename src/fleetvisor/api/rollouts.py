@@ -20,7 +20,7 @@ from fleetvisor.features.rollouts import rules
 from fleetvisor.features.rollouts.guard import GuardSettings, OnUnproven
 from fleetvisor.features.rollouts.model import Action, Draft
 from fleetvisor.features.rollouts.service import Pace, Rollouts
-from fleetvisor.features.updates.members import STATES
+from fleetvisor.features.updates.model import STATES
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits

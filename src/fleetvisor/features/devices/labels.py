@@ -12,13 +12,10 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Tx
+from fleetvisor.features.devices.rules import RESERVED_LABELS
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, DeviceSid
-
-RESERVED: Final = frozenset(("app", "target", "status", "access", "hardware", "seen", "name", "sid", "in", "not"))
-
-KEY_CHARS_MAX: Final = 63
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
 _ANOTHER: Final = re.compile(r"[,;][ ]?([A-Za-z0-9._/-]{1,63})=")
@@ -63,7 +60,7 @@ def check(key: str, value: str, limits: Limits) -> None:
     """Refuse a key or value that may not be one. Raises ``Invalid``."""
     if _KEY.fullmatch(key) is None:
         raise Invalid(f"Labels: the key {key[:80]!a} must have 1 to 63 characters of A-Z a-z 0-9 . _ / and -.")
-    if key in RESERVED:
+    if key in RESERVED_LABELS:
         raise Invalid(f"Labels: the key {key!a} is reserved.")
     if not 0 < len(value) <= limits.label_chars_max or not value.isprintable():
         raise Invalid(f"Labels: the value of {key!a} must have 1 to {limits.label_chars_max} printable characters.")
@@ -75,7 +72,7 @@ def check(key: str, value: str, limits: Limits) -> None:
 
 def is_key(text: str) -> bool:
     """Tell whether a label may have this key."""
-    return _KEY.fullmatch(text) is not None and text not in RESERVED
+    return _KEY.fullmatch(text) is not None and text not in RESERVED_LABELS
 
 
 def merged(present: Mapping[str, str], changes: Mapping[str, str | None], limits: Limits) -> dict[str, str]:

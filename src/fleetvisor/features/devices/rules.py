@@ -1,5 +1,7 @@
 """What may be asked of a device in one change, decided without clock or storage."""
 
+from typing import Final
+
 from msgspec import UNSET
 
 from fleetvisor.features.devices.model import DeviceChange
@@ -7,6 +9,11 @@ from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import check_label
 from fleetvisor.ground.sids import DeviceSid, is_sid, normalize
+
+RESERVED_LABELS: Final = frozenset(
+    ("app", "target", "status", "access", "hardware", "seen", "name", "sid", "in", "not")
+)
+LABEL_KEY_CHARS_MAX: Final = 63
 
 
 def check_change(change: DeviceChange, limits: Limits) -> None:

@@ -9,8 +9,9 @@ from typing import Final
 
 import msgspec
 
-from fleetvisor.features.devices import grammar, labels
+from fleetvisor.features.devices import grammar
 from fleetvisor.features.devices.grammar import Fault, Operator, RawTerm, Value
+from fleetvisor.features.devices.rules import LABEL_KEY_CHARS_MAX, RESERVED_LABELS
 from fleetvisor.ground.durations import find_seconds
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
@@ -59,11 +60,11 @@ def _judged(raw: RawTerm) -> Term:
             raise Fault("a value must not hold control characters", value.start)
     text, at, operator = raw.key, raw.at, raw.operator
     meant = text.removeprefix(MEANT)
-    name = meant if meant and meant not in labels.RESERVED else text
-    if name in labels.RESERVED and name not in FIELDS:
+    name = meant if meant and meant not in RESERVED_LABELS else text
+    if name in RESERVED_LABELS and name not in FIELDS:
         raise Fault(f"{name!r} is a word of the language, not a label", at)
-    if len(name) > labels.KEY_CHARS_MAX:
-        raise Fault(f"a label has at most {labels.KEY_CHARS_MAX} characters", at)
+    if len(name) > LABEL_KEY_CHARS_MAX:
+        raise Fault(f"a label has at most {LABEL_KEY_CHARS_MAX} characters", at)
     if operator in {"<", ">"} and name != "seen":
         raise Fault(f"'{operator}' goes with seen only, as in seen{operator}5m", at)
     if operator == "~" and name != "name":

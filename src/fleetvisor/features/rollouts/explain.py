@@ -16,13 +16,12 @@ from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.rollouts import fate, reasons, rules, store, views
-from fleetvisor.features.rollouts.model import Rollout, View
-from fleetvisor.features.rollouts.penalties import Penalties, Penalty
+from fleetvisor.features.rollouts.model import Penalty, Rollout, View
+from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
 from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.features.updates import store as updates_store
-from fleetvisor.features.updates.members import Member
-from fleetvisor.features.updates.model import Assignment
+from fleetvisor.features.updates.model import Assignment, Member
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits

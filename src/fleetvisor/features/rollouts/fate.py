@@ -10,7 +10,7 @@ import msgspec
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.apps.rules import lowers_counter
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.updates.members import MemberState
+from fleetvisor.features.updates.model import MemberState
 from fleetvisor.ground.clock import Millis
 
 SkipReason = Literal[

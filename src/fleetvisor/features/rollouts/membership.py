@@ -8,7 +8,8 @@ from typing import Final
 from fleetvisor.db.database import Database
 from fleetvisor.features.devices.selection import Selection, joins
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.updates.members import COLUMNS, Member, MemberState
+from fleetvisor.features.updates.members import COLUMNS
+from fleetvisor.features.updates.model import Member, MemberState
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 

@@ -7,9 +7,9 @@ from typing import Final, Literal
 import msgspec
 
 from fleetvisor.features.rollouts.guard import Evidence, GuardSettings, OnUnproven
-from fleetvisor.features.updates.members import MemberState
+from fleetvisor.features.updates.model import MemberState
 from fleetvisor.ground.clock import Millis
-from fleetvisor.ground.sids import AccountSid, AppSid, RolloutSid
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
 
 RolloutState = Literal["draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed"]
 FINISHED: Final = frozenset({"stopped", "aborted", "completed"})
@@ -179,3 +179,13 @@ class View(msgspec.Struct, frozen=True):
     counted: Counted
     ruling: Ruling | None
     damaged: bool = False
+
+
+class Penalty(msgspec.Struct, frozen=True):
+    """How often a device failed an app, and whether that holds it back from rollouts of it."""
+
+    device_sid: DeviceSid
+    app_sid: AppSid
+    failures: int
+    held: bool
+    date_failed: Millis

@@ -16,8 +16,7 @@ from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.population import Spot
 from fleetvisor.features.updates import members, offers
 from fleetvisor.features.updates import store as updates_store
-from fleetvisor.features.updates.members import Member, MemberState
-from fleetvisor.features.updates.model import Assignment, Instruction, Update
+from fleetvisor.features.updates.model import Assignment, Instruction, Member, MemberState, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid, RolloutSid

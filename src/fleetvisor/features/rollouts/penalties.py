@@ -8,21 +8,12 @@ import msgspec
 
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.events import store as events
+from fleetvisor.features.rollouts.model import Penalty
 from fleetvisor.features.updates import members
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
-
-
-class Penalty(msgspec.Struct, frozen=True):
-    """How often a device failed an app, and whether that holds it back from rollouts of it."""
-
-    device_sid: DeviceSid
-    app_sid: AppSid
-    failures: int
-    held: bool
-    date_failed: Millis
 
 
 class _Row(msgspec.Struct, frozen=True):

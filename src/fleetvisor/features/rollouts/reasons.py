@@ -9,11 +9,9 @@ from typing import Final
 import msgspec
 
 from fleetvisor.features.devices.model import Device
-from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.rollouts.penalties import Penalty
+from fleetvisor.features.rollouts.model import Penalty, Rollout
 from fleetvisor.features.rollouts.waiting import Wait
-from fleetvisor.features.updates.members import Member
-from fleetvisor.features.updates.model import Update
+from fleetvisor.features.updates.model import Member, Update
 from fleetvisor.ground.clock import Millis, iso
 from fleetvisor.protocol.lifecycle import State, is_open
 

@@ -17,8 +17,7 @@ from fleetvisor.features.rollouts import rules, steps, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.updates import members, offers, targets
 from fleetvisor.features.updates import store as updates_store
-from fleetvisor.features.updates.members import Member
-from fleetvisor.features.updates.model import Instruction
+from fleetvisor.features.updates.model import Instruction, Member, Place
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
@@ -224,8 +223,7 @@ def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
         forgotten = [{"rollout_sid": rollout.rollout_sid, "device_sid": row.device_sid} for row in rows]
         await tx.write_many(_FORGET, forgotten)
         gone = {
-            key: -number
-            for key, number in Counter(members.Place(row.wave, row.state, row.evidence) for row in rows).items()
+            key: -number for key, number in Counter(Place(row.wave, row.state, row.evidence) for row in rows).items()
         }
         await members.count(tx, rollout.rollout_sid, gone, 0)
         if len(rows) < limits.rollout_chunk:

@@ -23,7 +23,7 @@ from fleetvisor.features.rollouts.model import (
     Wave,
     WaveSize,
 )
-from fleetvisor.features.updates.members import STATES, MemberState
+from fleetvisor.features.updates.model import STATES, MemberState
 from fleetvisor.ground.clock import Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid
 from fleetvisor.ground.limits import Limits

@@ -16,7 +16,7 @@ from fleetvisor.features.rollouts.guard import seen
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
 from fleetvisor.features.rollouts.population import Population
-from fleetvisor.features.updates.members import Member, MemberState
+from fleetvisor.features.updates.model import Member, MemberState
 from fleetvisor.ground.clock import Clock, Entropy, Millis, iso
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound
 from fleetvisor.ground.limits import Limits

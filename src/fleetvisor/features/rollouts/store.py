@@ -11,7 +11,8 @@ import msgspec
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, Wave, WaveSize
-from fleetvisor.features.updates.members import COLUMNS, EXCUSED, Member
+from fleetvisor.features.updates.members import COLUMNS
+from fleetvisor.features.updates.model import EXCUSED, Member
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
 
@@ -40,7 +41,7 @@ class DeviceRef(msgspec.Struct, frozen=True):
 
 
 class ShutOut(msgspec.Struct, frozen=True):
-    """A device that cannot report, and why: one of ``members.EXCUSED``."""
+    """A device that cannot report, and why: one of ``EXCUSED``."""
 
     device_sid: DeviceSid
     reason: str

@@ -7,65 +7,22 @@ that devices that report at once do not wait for one another. Deliberately decid
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.updates import store
-from fleetvisor.features.updates.model import Assignment, Update
+from fleetvisor.features.updates.model import EXCUSED, UNDECIDED, Assignment, Member, MemberState, Place, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
 from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open
 
-MemberState = Literal[
-    "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped"
-]
-STATES: Final[tuple[MemberState, ...]] = (
-    "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped",
-)  # fmt: skip
-UNDECIDED: Final = frozenset({"updating", "offline"})
 SHARDS: Final = 16
 #: The shard of devices that were removed: what they came to stays counted, though they have no row any more.
 REMOVED: Final = -1
 _COUNTED_FOR_EVER: Final = frozenset({"succeeded", "failed", "silent"})
-EXCUSED: Final = ("disabled", "no_credential")
-
-
-class Member(msgspec.Struct, frozen=True):
-    """One device of a rollout: ``app_sid`` is what it was offered, ``previous_sid`` what it ran before.
-
-    ``updating``: its update is open. ``offline``: it did not fetch it for long. ``silent``: it began to install and was
-    not heard of since. ``left``: a newer instruction took it. ``skipped``: it was not offered the app, ``reason`` says
-    why. ``evidence_from``: from when its result counts for the guard; 0 is always, ``None`` is never.
-    """
-
-    rollout_sid: RolloutSid
-    device_sid: DeviceSid
-    account_sid: AccountSid
-    wave: int
-    state: MemberState
-    reason: str
-    error_code: int
-    number: int | None
-    attempts: int
-    app_sid: str | None
-    previous_sid: str | None
-    date_offered: Millis
-    date_changed: Millis
-    evidence_from: Millis | None
-
-    @property
-    def is_evidence(self) -> bool:
-        """Whether its result counts for the guard now."""
-        return self.evidence_from == 0
-
-    def place(self, state: MemberState | None = None) -> "Place":
-        """Return where it is counted, or would be in another state."""
-        return Place(self.wave, state or self.state, self.is_evidence)
-
-
 COLUMNS: Final = Member.__struct_fields__
 _COLUMNS: Final = ", ".join(COLUMNS)
 _FIND: Final = f"""SELECT {_COLUMNS} FROM rollout_devices
@@ -90,14 +47,6 @@ _RIPEN: Final = """UPDATE rollout_devices SET evidence_from = 0
 _FAIL: Final = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
     VALUES (:device_sid, :app_sid, :account_sid, 1, :now)
     ON CONFLICT (device_sid, app_sid) DO UPDATE SET failures = app_failures.failures + 1, date_failed = :now"""
-
-
-class Place(msgspec.Struct, frozen=True, order=True):
-    """Which count a device is in."""
-
-    wave: int
-    state: str
-    evidence: bool
 
 
 class _State(msgspec.Struct, frozen=True):

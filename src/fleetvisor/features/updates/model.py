@@ -1,4 +1,6 @@
-"""What an update and an assignment (target and report) are."""
+"""What an update, an assignment (target and report) and a device of a rollout are. Pure."""
+
+from typing import Final, Literal
 
 import msgspec
 
@@ -6,6 +8,15 @@ from fleetvisor.features.apps.model import App
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
 from fleetvisor.protocol.lifecycle import State
+
+MemberState = Literal[
+    "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped"
+]
+STATES: Final[tuple[MemberState, ...]] = (
+    "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped",
+)  # fmt: skip
+UNDECIDED: Final = frozenset({"updating", "offline"})
+EXCUSED: Final = ("disabled", "no_credential")
 
 
 class Update(msgspec.Struct, frozen=True):
@@ -90,3 +101,44 @@ class Assignment(msgspec.Struct, frozen=True):
     ignored_reports: int = 0
     date_ignored: Millis | None = None
     left_out: str = ""
+
+
+class Place(msgspec.Struct, frozen=True, order=True):
+    """Which count a device is in."""
+
+    wave: int
+    state: str
+    evidence: bool
+
+
+class Member(msgspec.Struct, frozen=True):
+    """One device of a rollout: ``app_sid`` is what it was offered, ``previous_sid`` what it ran before.
+
+    ``updating``: its update is open. ``offline``: it did not fetch it for long. ``silent``: it began to install and was
+    not heard of since. ``left``: a newer instruction took it. ``skipped``: it was not offered the app, ``reason`` says
+    why. ``evidence_from``: from when its result counts for the guard; 0 is always, ``None`` is never.
+    """
+
+    rollout_sid: RolloutSid
+    device_sid: DeviceSid
+    account_sid: AccountSid
+    wave: int
+    state: MemberState
+    reason: str
+    error_code: int
+    number: int | None
+    attempts: int
+    app_sid: str | None
+    previous_sid: str | None
+    date_offered: Millis
+    date_changed: Millis
+    evidence_from: Millis | None
+
+    @property
+    def is_evidence(self) -> bool:
+        """Whether its result counts for the guard now."""
+        return self.evidence_from == 0
+
+    def place(self, state: MemberState | None = None) -> Place:
+        """Return where it is counted, or would be in another state."""
+        return Place(self.wave, state or self.state, self.is_evidence)

@@ -17,7 +17,7 @@ from fleetvisor.features.rollouts.fate import (
     decide,
     has_newer_instruction,
 )
-from fleetvisor.features.updates.members import STATES
+from fleetvisor.features.updates.model import STATES
 
 OURS = rollout(date_started=5000)
 FIRST, LATER = "RO" + "0" * 32, "RO" + "9" * 32
