@@ -32,7 +32,7 @@ def check_unique_name(text: str, chars_max: int) -> str:
         raise Invalid("UniqueName must not have the form of a SID.")
     if has_control(text):
         raise Invalid("UniqueName must not contain control characters or lone surrogates.")
-    if any(category(char) == "Cf" for char in text):
+    if not text.isprintable() and any(category(char) == "Cf" for char in text):
         raise Invalid("UniqueName must not contain format characters: nobody sees them. Type the name anew.")
     if (fault := path_fault(text)) is not None:
         raise Invalid(f"UniqueName must not {fault}")
@@ -44,10 +44,10 @@ def path_fault(text: str) -> str | None:
 
     The clients put names into paths as they are: they lead to another resource, or to none.
     """
-    if found := sorted(NOT_CARRIED.intersection(text)):
+    if found := NOT_CARRIED.intersection(text):
         return (
-            f"contain {' '.join(found)}: clients put it into a path as it is, and / ? # % \\ change where a path leads."
-            " Put - or _ there."
+            f"contain {' '.join(sorted(found))}: clients put it into a path as it is, and / ? # % \\ change where a"
+            " path leads. Put - or _ there."
         )
     if text in {".", ".."}:
         return "be . or .. : clients drop them from a path. Add a letter or a digit."
@@ -96,7 +96,7 @@ def check_value(text: str, chars_max: int) -> str:
 
 def has_control(text: str) -> bool:
     """Tell whether ``text`` holds a control character (Unicode's Cc, NUL among them) or a lone surrogate (Cs)."""
-    return any(category(char) in {"Cc", "Cs"} for char in text)
+    return not text.isprintable() and any(category(char) in {"Cc", "Cs"} for char in text)
 
 
 def is_text(text: str) -> bool:

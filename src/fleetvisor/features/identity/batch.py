@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Callable, Iterator, Mapping
 from hashlib import blake2b
-from typing import BinaryIO, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
@@ -32,6 +32,7 @@ _CELL_CHARS_MAX: Final = 8192
 _ROW_CHARS_MAX: Final = 64 << 10
 _LINES_EACH: Final = 10  # blank ones count, too
 _BLOCK: Final = 256 << 10
+_LABELS_KEPT: Final = 256  # texts of labels that many rows share
 _TOKEN_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ONCE: Final = ("sid", "name", "public_key", "token_hash")
 
@@ -88,18 +89,21 @@ def parse(file: BinaryIO, limits: Limits) -> Iterator[BatchRow]:
     Raises ``Invalid`` with what is wrong, by line and column. Memory holds a row, and a digest of what stands once.
     """
     faults = Faults()
+    read = _readers(limits)
     count = 0
     seen: dict[bytes, int] = {}
     for line, cells in _lines(file, _LINES_EACH * limits.import_rows_max):
         if count >= limits.import_rows_max:
             raise Invalid(f"The file has more than {limits.import_rows_max} devices: split it.")
         count += 1
-        row = _row(line, cells, limits, faults)
+        row = _row(line, cells, read, faults)
         if row is not None and not faults:
             yield row
         for column in _ONCE:
-            value = cells[column].lower() if column != "name" else cells[column]
-            first = seen.setdefault(_digest(column, value), line) if value else line
+            value = cells.get(column)
+            if not value:
+                continue
+            first = seen.setdefault(_digest(column, value if column == "name" else value.lower()), line)
             if first != line:
                 faults.add(line, column, f"the same as in line {first}.")
         if faults.count >= _FAULTS_END:
@@ -190,15 +194,13 @@ def _cells(text: _Text, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
         _check_header(header)
         line = reader.line_num + 1
         text.begin_row(line)
+        width = len(header)
         for found in reader:
-            cells = _trimmed(found, len(header))
-            if any(map(str.strip, cells)):
-                if len(cells) != len(header):
-                    raise Invalid(f"Nothing was imported: line {line} has {len(cells)} cells; {len(header)} are named.")
-                yield (
-                    line,
-                    dict.fromkeys(COLUMNS, "") | dict(zip(header, (cell.strip() for cell in cells), strict=True)),
-                )
+            if any(found) and any(map(str.strip, found)):
+                cells = _trimmed(found, width) if len(found) > width else found
+                if len(cells) != width:
+                    raise Invalid(f"Nothing was imported: line {line} has {len(cells)} cells; {width} are named.")
+                yield line, dict(zip(header, map(str.strip, cells), strict=True))
             line = reader.line_num + 1
             text.begin_row(line)
     except csv.Error as error:
@@ -227,40 +229,57 @@ def _check_header(header: list[str]) -> None:
         )
 
 
-def _row(line: int, cells: Mapping[str, str], limits: Limits, faults: Faults) -> BatchRow | None:
-    before = faults.count
+Readers = Mapping[str, Callable[[str], object]]
 
-    def judged(column: str, read: Callable[[str], object]) -> object:
-        text = cells[column]
+
+def _readers(limits: Limits) -> Readers:
+    """Return what reads a cell of each column, once it is not empty. Each raises ``Invalid``."""
+    pairs: dict[str, dict[str, str]] = {}
+
+    def labels(text: str) -> dict[str, str]:
+        found = pairs.get(text)
+        if found is None:
+            found = _labels(text, limits)
+            if len(pairs) < _LABELS_KEPT:
+                pairs[text] = found
+        return found
+
+    return {
+        "sid": rules.check_own_sid,
+        "name": lambda text: check_unique_name(text, limits.device_name_chars_max),
+        "hardware_class": lambda text: check_label("hardware_class", text, limits.label_chars_max),
+        "labels": labels,
+        "public_key": jws.parse_public_key,
+        "token_hash": _token_hash,
+    }
+
+
+def _row(line: int, cells: Mapping[str, str], readers: Readers, faults: Faults) -> BatchRow | None:
+    before = faults.count
+    values: dict[str, Any] = {}
+    for column, text in cells.items():
         if not text:
-            return None
+            continue
         try:
             if len(text) > _CELL_CHARS_MAX:
                 raise Invalid(f"has more than {_CELL_CHARS_MAX} characters.")
-            return read(text)
+            values[column] = readers[column](text)
         except Invalid as error:
             faults.add(line, column, error.detail)
-            return None
-
-    def name(text: str) -> str:
-        check_unique_name(text, limits.device_name_chars_max)
-        return text
-
-    def label(text: str) -> str:
-        check_label("hardware_class", text, limits.label_chars_max)
-        return text
-
-    values: dict[str, object] = {
-        "device_sid": judged("sid", rules.check_own_sid),
-        "unique_name": judged("name", name),
-        "hardware_class": judged("hardware_class", label),
-        "labels": judged("labels", lambda text: _labels(text, limits)) or {},
-        "point": judged("public_key", jws.parse_public_key),
-        "token_hash": judged("token_hash", _token_hash),
-    }
-    if not cells["public_key"] and not cells["token_hash"]:
+    if not cells.get("public_key") and not cells.get("token_hash"):
         faults.add(line, "public_key", "a device needs a public key or a token's hash to prove itself with.")
-    return None if faults.count != before else msgspec.convert({"line": line, **values}, BatchRow)
+    if faults.count != before:
+        return None
+    found = values.get
+    return BatchRow(
+        line,
+        found("sid"),
+        found("name"),
+        found("hardware_class"),
+        found("labels") or {},
+        found("public_key"),
+        found("token_hash"),
+    )
 
 
 def _labels(text: str, limits: Limits) -> dict[str, str]:
