@@ -39,6 +39,14 @@ def test_a_module_says_what_it_is_and_stays_small(path):
             assert size <= FUNCTION_LINES_MAX, f"{path}:{node.lineno} {node.name}: {size} lines; name its parts"
 
 
+def test_no_file_of_tests_is_longer_than_one_of_the_source():
+    """What is too long to read is split by subject, tests too."""
+    files = [path for folder in ("tests", "bench", "scripts") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 100
+    long = [str(path.relative_to(ROOT)) for path in files if path.read_text().count("\n") > LINES_MAX]
+    assert not long, f"split them by subject; {LINES_MAX} lines are the most: {long}"
+
+
 @pytest.mark.parametrize(
     "path", named(path for path in MODULES if path.name in NEEDS_TWIN or path.parent.name == "protocol")
 )
