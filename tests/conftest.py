@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from pathlib import Path
 
 import pytest
 from tests import postgres
@@ -10,6 +11,16 @@ from fleetvisor.db.sqlite import memory, open_sqlite
 
 # A shell that starts the tests in its background lets them ignore Ctrl-C, and every program that they start too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+UNIT = Path(__file__).parent / "unit"
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the unit tests: `make check` runs those that are not slow, and the rest of `make test` all others."""
+    for item in items:
+        if item.path.is_relative_to(UNIT) or item.path.name == "test_house.py":
+            item.add_marker("unit")
+
 
 ENGINES = ["memory", "sqlite", "postgres"]
 

@@ -14,6 +14,8 @@ import fleetvisor
 from fleetvisor.ground import memory as rooms
 from fleetvisor.ground.memory import BoundedMap, Room
 
+pytestmark = pytest.mark.slow
+
 SOURCES = Path(fleetvisor.__file__).parent
 FLOORS = ("bus", "db", "blobs", "pki", "obs", "server", "web", "features", "channel", "api", "ground", "protocol")
 

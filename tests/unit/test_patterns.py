@@ -30,6 +30,8 @@ from fleetvisor.web.conditional import matches, parse_range
 from fleetvisor.web.requests import Request, parse_fields, parse_media_type
 from fleetvisor.web.values import parse_options
 
+pytestmark = pytest.mark.slow
+
 SIZE = 16 << 10
 MOST_S = 0.005
 TRIES = 3

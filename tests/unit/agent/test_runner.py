@@ -13,6 +13,8 @@ from fleetvisor.agent.runner import Behaviour, Device, file_flash, memory_flash
 from fleetvisor.protocol.lifecycle import State
 from fleetvisor.sim.loop import SeededEntropy, VirtualClock, run_virtual
 
+pytestmark = pytest.mark.slow
+
 
 async def story(bench: Bench) -> None:
     """Through five updates, so that slots and journal are used again; an operator who sees a failure asks again."""

@@ -12,6 +12,8 @@ from fleetvisor.cli.main import run
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import Client
 
+pytestmark = pytest.mark.slow
+
 NOBODY = {
     "FLEETVISOR_URL": "https://127.0.0.1:9",
     "FLEETVISOR_ACCOUNT_SID": "AC" + "0" * 32,

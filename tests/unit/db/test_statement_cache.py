@@ -5,6 +5,7 @@ import tracemalloc
 
 import apsw
 import msgspec
+import pytest
 
 from fleetvisor.db.postgres_statements import Texts
 from fleetvisor.db.sqlite_statements import Statements
@@ -46,6 +47,7 @@ def grown(work):
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_statements_on_sqlite_keep_a_bounded_number_of_bytes():
     statements = Statements(apsw.Connection(":memory:"))
 
@@ -57,6 +59,7 @@ def test_statements_on_sqlite_keep_a_bounded_number_of_bytes():
     assert grown(work) < 2 * BYTES_MAX
 
 
+@pytest.mark.slow
 def test_texts_for_postgresql_keep_a_bounded_number_of_bytes():
     texts = Texts()
 

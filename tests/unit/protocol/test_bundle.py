@@ -37,6 +37,7 @@ def test_every_good_bundle_is_taken_and_its_layers_are_what_it_says(tmp_path):
             assert measured == layer.measurement or layer.encrypted_with_key_id, name
 
 
+@pytest.mark.slow
 def test_every_malformed_bundle_is_refused_in_bounded_time_and_memory_and_leaves_no_file(tmp_path):
     """Only Invalid comes out; the message is a sentence that names the entry, or the zip itself."""
     names = set()
@@ -110,6 +111,7 @@ REASONS = {
 }
 
 
+@pytest.mark.slow
 def test_a_refusal_names_the_rule_that_was_broken(tmp_path):
     """A bundle refused for another reason than its fault would prove nothing about the rule."""
     found = {name: data for name, data in corpus.malformed() if name in REASONS}

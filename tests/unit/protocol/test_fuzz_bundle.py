@@ -7,6 +7,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests import corpus, rawzip
@@ -14,6 +15,8 @@ from tests import corpus, rawzip
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol import bundle
+
+pytestmark = pytest.mark.slow
 
 LIMITS = Limits()
 GOOD = [data for name, data in corpus.good() if name != "layer-of-zeros" and len(data) < 5000]

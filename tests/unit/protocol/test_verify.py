@@ -1,5 +1,6 @@
 """protocol/verify: the offline check that ``fleetvisor apps verify`` shows."""
 
+import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests import corpus, rawzip
 
@@ -53,6 +54,7 @@ def test_a_signature_that_names_the_key_but_is_not_its_is_wrong(tmp_path):
     assert (report.ok, report.signature) == (False, Signature.WRONG)
 
 
+@pytest.mark.slow
 def test_the_first_broken_rule_is_the_problem(tmp_path):
     report = check(tmp_path, dict(corpus.malformed())["regions-overlap-same"], PUBLIC)
     assert not report.ok

@@ -16,6 +16,8 @@ from fleetvisor.server.certificates import GivenCertificate, OwnCertificate
 from fleetvisor.server.files import DataDirectory, StartFault
 from fleetvisor.server.tls_trial import try_held
 
+pytestmark = pytest.mark.slow
+
 NAMES = ("localhost", "127.0.0.1")
 
 

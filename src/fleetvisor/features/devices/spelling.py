@@ -29,7 +29,7 @@ _ROLLOUTS_MAX: Final = 1000
 _WARNINGS_MAX: Final = 3
 _REMEMBERED_S: Final = 5
 # What stands between brackets or quotes is a value; a key stands at the beginning, or behind a comma.
-_VALUES: Final = re.compile(r'\((?:"(?:\\.|[^"\\])*"|[^()"])*\)|"(?:\\.|[^"\\])*"')
+_VALUES: Final = re.compile(r'\((?:"(?:[^"\\]++|\\.)*+"|[^()"]++)*+\)|"(?:[^"\\]++|\\.)*+"')
 _KEYS: Final = re.compile(r"(?:^|,)[ \t\r\n!]*([A-Za-z0-9._/-]{1,63})")
 
 

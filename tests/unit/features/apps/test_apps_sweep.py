@@ -19,6 +19,8 @@ from fleetvisor.features.apps.sweep import sweep
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.reality import inline
 
+pytestmark = pytest.mark.slow
+
 A, B = b"one layer" * 9, b"another layer" * 9
 
 

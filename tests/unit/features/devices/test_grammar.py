@@ -93,6 +93,7 @@ def test_what_the_grammar_holds_is_read(text: str) -> None:
     assert read(text) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=1500, deadline=None)
 @given(st.one_of(st.lists(st.sampled_from(WORDS), max_size=14).map("".join), st.text(max_size=20)))
 @example("site in (a,b")

@@ -14,6 +14,8 @@ from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import Room
 
+pytestmark = pytest.mark.slow
+
 ACCOUNT = "AC" + "0" * 32
 DEVICE = "UV" + "1" * 32
 REMOVED = "UV" + "2" * 32

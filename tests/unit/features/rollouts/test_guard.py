@@ -186,12 +186,14 @@ def test_the_last_wave_waits_for_its_last_device_although_it_is_proven():
     assert decide(Evidence(500, 0, 0), rested, guard(0.02)).code == "proven"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.10])
 def test_a_release_whose_rate_is_the_limit_is_stopped_no_oftener_than_the_confidence_says(rate):
     """Looked at after every report at first, then after every tenth: 300 releases of 400 devices each."""
     assert share_decided(rate, rate, "stop") <= 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.02, 0.05, 0.10])
 def test_a_release_that_fails_oftener_is_released_by_proof_no_oftener_than_the_confidence_says(rate):
     assert share_decided(rate * 1.01, rate, "release") <= 0.05
