@@ -117,3 +117,17 @@ def test_no_file_names_a_registry_host_or_a_path_of_one_machine():
         } and hosts.search(path.read_text(errors="replace")):
             found.append(str(path.relative_to(ROOT)))
     assert not found, f"these name a package registry's host: {found}"
+
+
+def test_a_docstring_begins_with_the_verb_of_the_field():
+    """A function returns, it does not give or tell; what speaks to a person, a server or a listener may tell."""
+    spoken = {"cli", "bus/bus.py", "agent/core.py", "db/postgres_statements.py"}
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{node.lineno} {node.name}"
+        for path in MODULES
+        if not str(path.relative_to(SOURCE)).startswith(tuple(spoken))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (ast.get_docstring(node) or "").partition(" ")[0] in {"Give", "Gives", "Tell", "Tells"}
+    ]
+    assert not wrong, f"begin with Return, Raise, Store, …: {wrong}"

@@ -23,11 +23,11 @@ class RealClock:
     """The machine's clock."""
 
     def now(self) -> Millis:
-        """Give the time of day in milliseconds since the epoch."""
+        """Return the time of day in milliseconds since the epoch."""
         return Millis(time.time_ns() // 1_000_000)
 
     def monotonic(self) -> float:
-        """Give seconds that never go back."""
+        """Return seconds that never go back."""
         return time.monotonic()
 
     async def sleep(self, delay_s: float) -> None:
@@ -35,7 +35,7 @@ class RealClock:
         await asyncio.sleep(delay_s)
 
     def timeout(self, delay_s: float | None) -> asyncio.Timeout:
-        """Give ``asyncio.timeout``."""
+        """Return ``asyncio.timeout``."""
         return asyncio.timeout(delay_s)
 
 
@@ -43,11 +43,11 @@ class RealEntropy:
     """The operating system's random bytes."""
 
     def token(self, size: int) -> bytes:
-        """Give ``size`` bytes fit for secrets."""
+        """Return ``size`` bytes fit for secrets."""
         return secrets.token_bytes(size)
 
     def fraction(self) -> float:
-        """Give a number in [0, 1) for jitter."""
+        """Return a number in [0, 1) for jitter."""
         return random.random()
 
 

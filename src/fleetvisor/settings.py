@@ -166,7 +166,7 @@ class Settings(BaseSettings):
 
     @property
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        """Give the networks of trusted proxies."""
+        """Return the networks of trusted proxies."""
         return tuple(ip_network(text) for text in self.trusted_proxy)
 
     @field_validator("host")
@@ -193,25 +193,25 @@ class Settings(BaseSettings):
 
     @property
     def public_host(self) -> str:
-        """Give the host of the public URL, without brackets."""
+        """Return the host of the public URL, without brackets."""
         return urlsplit(self.base_url(0)).hostname or self.host
 
     def base_url(self, port: int) -> str:
-        """Give the URL that the world calls, for a server listening on ``port``."""
+        """Return the URL that the world calls, for a server listening on ``port``."""
         return self.public_url or url_of("localhost" if self.listens_on_all else self.host, port)
 
     def local_url(self, port: int) -> str:
-        """Give the URL by which programs on this machine call."""
+        """Return the URL by which programs on this machine call."""
         return url_of("127.0.0.1" if self.listens_on_all else self.host, port)
 
     def certificate_names(self) -> tuple[str, ...]:
-        """Give the names that the server's certificate must have, each once: the public one first."""
+        """Return the names that the server's certificate must have, each once: the public one first."""
         own = () if self.listens_on_all else (self.host,)
         names = (self.public_host, *own, "localhost", "127.0.0.1")
         return tuple(dict.fromkeys(name.rstrip(".").lower() for name in names))
 
     def warnings(self, port: int) -> list[str]:
-        """Give what an operator should know before clients meet it, each a sentence with what to do."""
+        """Return what an operator should know before clients meet it, each a sentence with what to do."""
         found: list[str] = []
         if self.listens_on_all and self.public_url is None:
             url = url_of("HOST", port)
@@ -242,13 +242,13 @@ def _check_host(host: str) -> str:
 
 
 def url_of(host: str, port: int | None) -> str:
-    """Give ``https://host[:port]``, with brackets around an IPv6 address."""
+    """Return ``https://host[:port]``, with brackets around an IPv6 address."""
     url = f"https://[{host}]" if ":" in host else f"https://{host}"
     return url if port is None else f"{url}:{port}"
 
 
 def host_that_twilio_node_calls(host: str) -> str:
-    """Give the host that twilio-node (seen in 5.7.1) calls when it is told to call ``host``.
+    """Return the host that twilio-node (seen in 5.7.1) calls when it is told to call ``host``.
 
     It reads every name as ``product[.edge].region.domain.tld``: what stands before the first occurrence of the last
     two labels must be at most three labels, and of two labels in all it makes four.
@@ -259,7 +259,7 @@ def host_that_twilio_node_calls(host: str) -> str:
 
 
 def variable_of(name: str) -> str:
-    """Give the variable of the environment that a setting may come from."""
+    """Return the variable of the environment that a setting may come from."""
     return _PREFIX + name.upper()
 
 
@@ -272,7 +272,7 @@ def check_variables(environ: Mapping[str, str] = os.environ) -> None:
 
 
 def limits_from(environ: Mapping[str, str] = os.environ) -> Limits:
-    """Give the limits with what the environment changes. Raises ``ValueError`` for an unknown name or no number."""
+    """Return the limits with what the environment changes. Raises ``ValueError`` for an unknown name or no number."""
     names = {field.name for field in fields(Limits)}
     changed: dict[str, int] = {}
     for variable, text in environ.items():

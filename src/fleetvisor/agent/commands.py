@@ -146,12 +146,12 @@ class Failure:
 
     @property
     def refused(self) -> bool:
-        """Tell whether the server understood and says no, so that the same request would fail again."""
+        """Return whether the server understood and says no, so that the same request would fail again."""
         return self.status is not None and 400 <= self.status < 500 and self.status not in {401, 403, 408, 425, 429}
 
     @property
     def unproven(self) -> bool:
-        """Tell whether the server does not accept who we are."""
+        """Return whether the server does not accept who we are."""
         return self.status in {401, 403}
 
 

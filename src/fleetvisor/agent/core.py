@@ -101,17 +101,17 @@ class Core:
 
     @property
     def state(self) -> State:
-        """Give the durable state as this core knows it."""
+        """Return the durable state as this core knows it."""
         return self._talk.state
 
     @property
     def desired(self) -> Desired | None:
-        """Give the desired state that was last fetched in this run."""
+        """Return the desired state that was last fetched in this run."""
         return self._talk.desired
 
     @property
     def view(self) -> View:
-        """Give what the agent is at."""
+        """Return what the agent is at."""
         image, desired = self._talk.state.running, self._talk.desired
         logging = desired is not None and desired.logging.enabled
         return View(self._phase, None if image is None else image.manifest, *self._bytes, logging)
@@ -309,11 +309,11 @@ class Core:
 
 
 def _identity(app: DesiredApp) -> str:
-    """Give what tells an app from another in the journal: its manifest's hash, or its file's."""
+    """Return what tells an app from another in the journal: its manifest's hash, or its file's."""
     return app.manifest or app.layers[0].sha256
 
 
 def _names(desired: Desired, download: Download) -> bool:
-    """Tell whether the desired state still asks for this download."""
+    """Return whether the desired state still asks for this download."""
     app = desired.app
     return app is not None and (app.update, app.manifest) == (download.number, download.image.manifest)

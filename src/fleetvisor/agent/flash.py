@@ -34,16 +34,16 @@ class Flash(Protocol):
 
     @property
     def sector_bytes(self) -> int:
-        """Give the size of what is erased at once."""
+        """Return the size of what is erased at once."""
         ...
 
     @property
     def unit_bytes(self) -> int:
-        """Give the size of what is programmed at once."""
+        """Return the size of what is programmed at once."""
         ...
 
     def read(self, start: int, size: int) -> bytes:
-        """Give ``size`` bytes from ``start``."""
+        """Return ``size`` bytes from ``start``."""
         ...
 
     def write(self, start: int, data: bytes) -> None:
@@ -85,16 +85,16 @@ class MemoryFlash:
 
     @property
     def sector_bytes(self) -> int:
-        """Give the size of what is erased at once."""
+        """Return the size of what is erased at once."""
         return self._sector_bytes
 
     @property
     def unit_bytes(self) -> int:
-        """Give the size of what is programmed at once."""
+        """Return the size of what is programmed at once."""
         return self._unit_bytes
 
     def read(self, start: int, size: int) -> bytes:
-        """Give ``size`` bytes from ``start``."""
+        """Return ``size`` bytes from ``start``."""
         if start < 0 or start + size > self.size_bytes:
             raise FlashFault(f"a read of {size} bytes at {start:#x} leaves the flash")
         parts: list[bytes] = []
@@ -196,16 +196,16 @@ class FileFlash:
 
     @property
     def sector_bytes(self) -> int:
-        """Give the size of what is erased at once."""
+        """Return the size of what is erased at once."""
         return self._sector_bytes
 
     @property
     def unit_bytes(self) -> int:
-        """Give the size of what is programmed at once."""
+        """Return the size of what is programmed at once."""
         return self._unit_bytes
 
     def read(self, start: int, size: int) -> bytes:
-        """Give ``size`` bytes from ``start``."""
+        """Return ``size`` bytes from ``start``."""
         if start < 0 or start + size > self.size_bytes:
             raise FlashFault(f"a read of {size} bytes at {start:#x} leaves the flash")
         return os.pread(self._file, size, start).translate(_INVERT)

@@ -43,7 +43,7 @@ class Journal:
 
     @property
     def empty(self) -> bool:
-        """Tell whether no journal was ever completed here: a factory-fresh device."""
+        """Return whether no journal was ever completed here: a factory-fresh device."""
         return not self._generation
 
     def append(self, payload: bytes, snapshot: Callable[[], bytes]) -> None:
@@ -98,7 +98,7 @@ class Journal:
         return _HEADER.pack(_MAGIC, generation, crc).ljust(self._header_bytes, b"\xff")
 
     def _newest(self) -> tuple[int, int]:
-        """Give the half in force and its generation; generation 0 when there is none."""
+        """Return the half in force and its generation; generation 0 when there is none."""
         found = (1, 0)
         for half in (0, 1):
             header = self._flash.read(self._base(half), self._header_bytes)
@@ -118,7 +118,7 @@ class Journal:
 
 
 def _payload_at(data: bytes, place: int) -> bytes | None:
-    """Give the payload of the whole record at ``place``, or ``None`` if there is none."""
+    """Return the payload of the whole record at ``place``, or ``None`` if there is none."""
     if place + _LENGTH.size > len(data):
         return None
     (length,) = _LENGTH.unpack_from(data, place)

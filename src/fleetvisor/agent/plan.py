@@ -40,20 +40,20 @@ class Geometry:
 
     @property
     def slot_bytes(self) -> int:
-        """Give the size of one slot."""
+        """Return the size of one slot."""
         return self.internal_bytes + self.external_bytes
 
     @property
     def flash_bytes(self) -> int:
-        """Give the size of all the flash."""
+        """Return the size of all the flash."""
         return 2 * self.journal_bytes + 2 * self.slot_bytes
 
     def slot_start(self, slot: int) -> int:
-        """Give the address at which a slot starts."""
+        """Return the address at which a slot starts."""
         return 2 * self.journal_bytes + slot * self.slot_bytes
 
     def place(self, layer: FlashLayer) -> int:
-        """Give where in the slot a layer's region starts."""
+        """Return where in the slot a layer's region starts."""
         return layer.region_start + (self.internal_bytes if layer.region == "external" else 0)
 
 
@@ -107,14 +107,14 @@ class Plan:
         self.bytes_total = sum(layer.size_bytes for layer in layers)
 
     def bytes_done(self, done: int) -> int:
-        """Give how many of the layers' bytes lie in the first ``done`` sectors."""
+        """Return how many of the layers' bytes lie in the first ``done`` sectors."""
         if done >= self.sectors:
             return self.bytes_total
         limit = self._find(done)[1] * self._sector_bytes
         return sum(max(0, min(end, limit) - start) for start, end, _ in self._contents)
 
     def block(self, done: int, block_bytes: int) -> Block:
-        """Give what comes after the first ``done`` sectors.
+        """Return what comes after the first ``done`` sectors.
 
         At most ``block_bytes`` (but one sector at least) of neighbouring sectors with content, or all the
         neighbouring sectors that only need to be erased.

@@ -43,7 +43,7 @@ class Slots:
             self.keep(Snapshot(self.state))
 
     def keep(self, record: Record) -> State:
-        """Make ``record`` durable; give the state after it. The state moves only when the record is written."""
+        """Make ``record`` durable; return the state after it. The state moves only when the record is written."""
         after = states.apply(self.state, record)
         self._journal.append(states.encode(record), lambda: states.encode(Snapshot(after)))
         self.state = after
@@ -69,7 +69,7 @@ class Slots:
             self._flash.write(start, content.ljust(-(-len(content) // unit) * unit, b"\xff"))
 
     def verify(self, layers: Sequence[FlashLayer]) -> bool:
-        """Tell whether the inactive slot, as read back, holds these layers: both hashes of each.
+        """Return whether the inactive slot, as read back, holds these layers: both hashes of each.
 
         ``sha256`` is over the layer's bytes; ``measurement`` over its whole region, padded with 0xff.
         """
@@ -86,7 +86,7 @@ class Slots:
         return content == layer.sha256 and hashed.hexdigest() == layer.measurement
 
     def read(self, slot: int, layer: FlashLayer) -> bytes:
-        """Give a layer's whole region as the slot holds it."""
+        """Return a layer's whole region as the slot holds it."""
         return self._flash.read(self._geometry.slot_start(slot) + self._geometry.place(layer), layer.region_size)
 
 

@@ -70,19 +70,19 @@ class State(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def active(self) -> int | None:
-        """Give the slot that runs since the last boot; ``None``: no app does."""
+        """Return the slot that runs since the last boot; ``None``: no app does."""
         if self.trial is not None and self.trial.booted:
             return self.trial.slot
         return self.confirmed
 
     @property
     def running(self) -> Image | None:
-        """Give what runs since the last boot."""
+        """Return what runs since the last boot."""
         return None if self.active is None else self.slots[self.active]
 
     @property
     def inactive(self) -> int:
-        """Give the slot that a download may fill."""
+        """Return the slot that a download may fill."""
         return 0 if self.confirmed is None else 1 - self.confirmed
 
 
@@ -186,7 +186,7 @@ def decode(data: bytes) -> Record:
 
 
 def apply(state: State, record: Record) -> State:
-    """Give the state after ``record``. Raises ``Forbidden`` when the state does not allow it."""
+    """Return the state after ``record``. Raises ``Forbidden`` when the state does not allow it."""
     change = msgspec.structs.replace
     match record:
         case Snapshot():

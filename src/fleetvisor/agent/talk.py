@@ -151,7 +151,7 @@ class Talk:
         yield Wait(self._backoff(failure, attempts))
 
     def take_news(self) -> bool:
-        """Tell whether the desired state came anew since this was last asked."""
+        """Return whether the desired state came anew since this was last asked."""
         news, self.news = self.news, False
         return news
 

@@ -30,7 +30,7 @@ class Pool:
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Give the pool."""
+        """Return the pool."""
         return self
 
     async def __aexit__(
@@ -40,7 +40,7 @@ class Pool:
         await self._open.aclose()
 
     def connect(self) -> httpx.AsyncBaseTransport:
-        """Give a connection of its own, which is opened when it is first used."""
+        """Return a connection of its own, which is opened when it is first used."""
         connection = self._connect()
         self._open.push_async_callback(connection.aclose)
         return connection

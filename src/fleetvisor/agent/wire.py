@@ -70,7 +70,7 @@ class Transport(Protocol):
 
 
 def render(command: Poll | Fetch | FetchManifest | Tell) -> Request:
-    """Give the HTTP request of a command."""
+    """Return the HTTP request of a command."""
     match command:
         case Poll(etag, wait_s):
             headers: dict[str, str] = {}
@@ -92,7 +92,7 @@ def render(command: Poll | Fetch | FetchManifest | Tell) -> Request:
 
 
 def parse(command: Poll | Fetch | FetchManifest | Tell, response: Response) -> Event:
-    """Give what an answer means for the command that asked."""
+    """Return what an answer means for the command that asked."""
     status = response.status
     try:
         match command:
@@ -128,6 +128,6 @@ def _part(response: Response, start: int, end: int) -> Event:
 
 
 def _retry_after(response: Response) -> int | None:
-    """Give ``Retry-After`` in seconds; its date form, which our servers never send, counts as absent."""
+    """Return ``Retry-After`` in seconds; its date form, which our servers never send, counts as absent."""
     text = response.headers.get("retry-after", "").strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

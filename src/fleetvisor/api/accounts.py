@@ -24,7 +24,7 @@ class AccountHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         name = Param(
             "FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64, blank=True
         )

@@ -29,7 +29,7 @@ class AppHandlers:
         self._offload = offload
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags = ("MicrovisorV1App",)
         one = "/v1/Apps/{Sid}"
         return [

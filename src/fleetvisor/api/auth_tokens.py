@@ -24,7 +24,7 @@ class AuthTokenHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags, errors = ("Accounts",), (400, 401, 403, 404, 409, 413, 415, 429)
         return [
             Route(

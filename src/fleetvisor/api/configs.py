@@ -58,7 +58,7 @@ class ConfigHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the twenty operations."""
+        """Return the twenty operations."""
         return [route for kind in _KINDS for route in self._routes(kind)]
 
     def _routes(self, kind: _Kind) -> list[Route]:
@@ -91,7 +91,7 @@ class ConfigHandlers:
         ]  # fmt: skip
 
     async def _owner(self, call: Call, kind: _Kind) -> tuple[Owner, tuple[str, ...]]:
-        """Give whose values the path names, and the path's remaining variable parts."""
+        """Return whose values the path names, and the path's remaining variable parts."""
         account_sid = call.caller.account_sid
         if not kind.of_device:
             return Owner(account_sid), call.args

@@ -41,7 +41,7 @@ class CredentialHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags = ("Identity",)
         many = "/v1/Devices/{DeviceSid}/Credentials"
         return [
@@ -50,7 +50,7 @@ class CredentialHandlers:
                 "credentials", extension=True, tags=tags,
             ),
             Route(
-                "POST", many, "CreateDeviceCredential", "Give a Device a new token, or a public key.", self._create,
+                "POST", many, "CreateDeviceCredential", "Make a token for a Device, or add a public key.", self._create,
                 NewCredentialShape, status=201, params=_PARAMS, errors=(400, 401, 403, 404, 409, 413, 415, 429),
                 extension=True, tags=tags, admin=True,
             ),

@@ -101,7 +101,7 @@ class DeviceHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags = ("MicrovisorV1Device",)
         one = "/v1/Devices/{Sid}"
         return [

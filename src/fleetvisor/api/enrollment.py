@@ -72,7 +72,7 @@ class EnrollmentHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags = ("Identity",)
         many, one, gateway = "/v1/EnrollmentTokens", "/v1/EnrollmentTokens/{Sid}", "/v1/GatewayToken"
         return [
@@ -109,7 +109,7 @@ class EnrollmentHandlers:
                 tags=tags, admin=True,
             ),
             Route(
-                "GET", gateway, "FetchGatewayToken", "Tell whether there is a gateway token, and who waits.",
+                "GET", gateway, "FetchGatewayToken", "Fetch whether there is a gateway token, and who waits.",
                 self._state, GatewayTokenShape, errors=(401, 429), extension=True, tags=tags,
             ),
             Route(

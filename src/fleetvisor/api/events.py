@@ -39,7 +39,7 @@ class EventHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operation."""
+        """Return the operation."""
         return [
             Route(
                 "GET", "/v1/Events", "ListEvent", "Retrieve what happened, newest first.", self._list, EventShape,

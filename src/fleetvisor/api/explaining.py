@@ -19,16 +19,16 @@ class ExplainingHandlers:
         self._devices = devices
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags = ("MicrovisorV1Device",)
         of = "/v1/Devices/{DeviceSid}"
         return [
             Route(
-                "GET", f"{of}/Explain", "ExplainDevice", "Tell why a Device runs what it runs, and what it waits for.",
+                "GET", f"{of}/Explain", "ExplainDevice", "Explain what a Device runs, why, and what it waits for.",
                 self._explain, ExplanationShape, extension=True, tags=tags,
             ),
             Route(
-                "GET", f"{of}/Penalties", "FetchDevicePenalties", "Tell which Apps a Device failed.", self._list,
+                "GET", f"{of}/Penalties", "FetchDevicePenalties", "List the Apps that a Device failed.", self._list,
                 PenaltiesShape, extension=True, tags=tags,
             ),
             Route(

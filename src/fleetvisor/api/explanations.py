@@ -81,13 +81,13 @@ CAUSES: Final[dict[int, tuple[str, ...]]] = {
 
 
 def kinds() -> list[type[Problem]]:
-    """Give every kind of problem that is published, by code."""
+    """Return every kind of problem that is published, by code."""
     found = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Problem)]
     return sorted((kind for kind in found if kind is not Problem), key=lambda kind: (kind.code, kind.__name__))
 
 
 def message_of(kind: type[Problem]) -> str:
-    """Give a kind's message as an answer carries it."""
+    """Return a kind's message as an answer carries it."""
     return (kind.__doc__ or "").strip().removesuffix(".")
 
 

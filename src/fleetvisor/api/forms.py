@@ -14,7 +14,7 @@ _DIGITS_MAX: Final = 12
 
 
 def find_text(form: Fields, name: str) -> str | None:
-    """Give a parameter; ``None`` when it is absent. Raises ``Invalid`` when it is repeated."""
+    """Return a parameter; ``None`` when it is absent. Raises ``Invalid`` when it is repeated."""
     values = form.get(name)
     if values is None:
         return None
@@ -24,12 +24,12 @@ def find_text(form: Fields, name: str) -> str | None:
 
 
 def all_texts(form: Fields, name: str) -> tuple[str, ...]:
-    """Give every value of a parameter that may be repeated, in order."""
+    """Return every value of a parameter that may be repeated, in order."""
     return tuple(form.get(name) or ())
 
 
 def find_number(form: Fields, name: str, default: int) -> int:
-    """Give a whole number, not below 0; ``default`` when it is absent. Raises ``Invalid``."""
+    """Return a whole number, not below 0; ``default`` when it is absent. Raises ``Invalid``."""
     text = find_text(form, name)
     if text is None:
         return default
@@ -41,7 +41,7 @@ def find_number(form: Fields, name: str, default: int) -> int:
 
 
 def get_text(form: Fields, name: str) -> str:
-    """Give a parameter that must be there. Raises ``Invalid``."""
+    """Return a parameter that must be there. Raises ``Invalid``."""
     value = find_text(form, name)
     if value is None:
         raise Invalid(f"{name} is missing; parameter names are case-sensitive.")
@@ -49,7 +49,7 @@ def get_text(form: Fields, name: str) -> str:
 
 
 def find_flag(form: Fields, name: str) -> bool | None:
-    """Give a boolean parameter: ``true`` or ``false`` in any case. Raises ``Invalid``."""
+    """Return a boolean parameter: ``true`` or ``false`` in any case. Raises ``Invalid``."""
     value = find_text(form, name)
     if value is None:
         return None

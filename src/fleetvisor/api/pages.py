@@ -83,7 +83,7 @@ class Pages:
         return pages
 
     def has(self, path: str) -> bool:
-        """Tell whether there is a page at ``path``."""
+        """Return whether there is a page at ``path``."""
         return path == "/healthz" or path in self._pages
 
     async def get(self, path: str) -> Answer:

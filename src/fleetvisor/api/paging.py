@@ -100,13 +100,13 @@ def _url(start: str, index: int, cursor: Cursor | None, name: ListName) -> str |
 
 
 def render_token(cursor: Cursor, name: ListName) -> str:
-    """Give the token of a place in a list."""
+    """Return the token of a place in a list."""
     raw = msgspec.json.encode([_identity(name), name.owner, cursor.forward, *cursor.key])
     return urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def _identity(name: ListName) -> str:
-    """Give what a token says of its list: a filter by its digest, because a long one would not fit."""
+    """Return what a token says of its list: a filter by its digest, because a long one would not fit."""
     return f"{name.path}?{sha256(name.filter.encode()).hexdigest()[:32]}" if name.filter else name.path
 
 

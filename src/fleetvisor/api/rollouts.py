@@ -91,7 +91,7 @@ class RolloutHandlers:
         self._urls = urls
 
     def routes(self) -> list[Route]:
-        """Give the operations."""
+        """Return the operations."""
         tags = ("Rollouts",)
         many, one = "/v1/Rollouts", "/v1/Rollouts/{Sid}"
         of = "/v1/Rollouts/{RolloutSid}"
@@ -115,7 +115,7 @@ class RolloutHandlers:
                 errors=(401, 404, 409, 429), extension=True, tags=tags,
             ),
             Route(
-                "GET", f"{of}/Plan", "FetchRolloutPlan", "Tell what a Rollout would do if it began now.", self._plan,
+                "GET", f"{of}/Plan", "FetchRolloutPlan", "Show what a Rollout would do if it began now.", self._plan,
                 PlanShape, params=_PLAN, errors=(400, 401, 404, 429, 503), extension=True, tags=tags, scans=True,
             ),
             Route(

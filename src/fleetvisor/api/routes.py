@@ -81,7 +81,7 @@ class Route:
 
     @property
     def role(self) -> Role:
-        """Give the least role of an API key that may call it."""
+        """Return the least role of an API key that may call it."""
         if self.admin:
             return "admin"
         return "viewer" if self.method == "GET" else "operator"
@@ -102,7 +102,7 @@ class Routes:
         self.resources = frozenset(names) - {"v1"}
 
     def find(self, parts: tuple[str, ...]) -> tuple[dict[str, Route], tuple[str, ...]] | None:
-        """Give the operations of a path's segments by method, and its variable parts; ``None`` for no such path."""
+        """Return the operations of a path's segments by method, and its variable parts; ``None`` for no such path."""
         shape = tuple("*" if place in _VARIABLE_PLACES else part for place, part in enumerate(parts))
         found = self._by_shape.get(shape) or self._by_shape.get(parts)
         if found is None:

@@ -57,7 +57,7 @@ class _Parts:
         self._header_value = b""
 
     def upload(self) -> Upload:
-        """Give what the fields say of the file; an empty one says nothing. Raises ``Invalid``."""
+        """Return what the fields say of the file; an empty one says nothing. Raises ``Invalid``."""
         fields = self._fields
         asked = fields.get("Kind") or None
         kind: Kind | None = next((known for known in KINDS if known == asked), None)
@@ -134,7 +134,7 @@ class _Parts:
         self.ended = True
 
     def callbacks(self) -> dict[str, object]:
-        """Give the callbacks by the parser's names."""
+        """Return the callbacks by the parser's names."""
         names = (
             "on_part_begin",
             "on_header_field",

@@ -129,11 +129,11 @@ class Blobs:
         await self._writing(lambda: self._delete(name))
 
     async def exists(self, name: str) -> bool:
-        """Tell whether there is a blob of this name."""
+        """Return whether there is a blob of this name."""
         return await self._offload((self._directory / name).exists)
 
     def clear_leftovers(self, before: Millis | None = None) -> int:
-        """Remove what writes that never ended left behind; give how many. Called at start, before any put.
+        """Remove what writes that never ended left behind; return how many. Called at start, before any put.
 
         Where other nodes share the directory, ``before`` spares what was written later: it may be a put under way.
         """
@@ -238,5 +238,5 @@ class Blobs:
 
 
 def _reason(error: Exception) -> str:
-    """Give obstore's sentence without the dump of its own structures below it."""
+    """Return obstore's sentence without the dump of its own structures below it."""
     return str(error).split("\n", 1)[0]

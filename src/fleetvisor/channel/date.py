@@ -20,7 +20,7 @@ class DateHeader:
         self._header: Header = (b"date", formatdate(0, usegmt=True).encode())
 
     def at(self, now: Millis) -> Header:
-        """Give the header for ``now``."""
+        """Return the header for ``now``."""
         second = now // 1000
         if second != self._second:
             self._header = (b"date", formatdate(second, usegmt=True).encode())

@@ -307,7 +307,7 @@ class Ddi:
         return by_gateway.device
 
     async def _place(self, request: Request, identity: DeviceIdentity) -> _Place:
-        """Tell what a path names. Raises ``Unauthenticated`` when it is not the device that was proven."""
+        """Return what a path names. Raises ``Unauthenticated`` when it is not the device that was proven."""
         tenant, _, _, controller, *rest = request.segments()
         is_default = tenant.upper() == _DEFAULT
         account_sid = await self._tenant(tenant)
@@ -323,7 +323,7 @@ class Ddi:
 
 
 def is_ddi(scope: Scope) -> bool:
-    """Tell whether a request is one of DDI's: its second and third segments say so."""
+    """Return whether a request is one of DDI's: its second and third segments say so."""
     parts = scope.get("raw_path", b"").partition(b"?")[0].split(b"/", 5)
     return len(parts) >= 5 and parts[2] == b"controller" and parts[3] == b"v1"
 

@@ -14,7 +14,7 @@ from fleetvisor.web.urls import Urls
 
 
 def faulty(error: Exception, urls: Urls) -> Handler:
-    """Give a handler that ends as the hot path did: the edge renders problems in one place."""
+    """Return a handler that ends as the hot path did: the edge renders problems in one place."""
 
     async def handle(request: Request) -> Answer:
         if isinstance(error, OutsideContent):
@@ -26,7 +26,7 @@ def faulty(error: Exception, urls: Urls) -> Handler:
 
 
 def dated(send: Send, date: DateHeader, clock: Clock) -> Send:
-    """Give ``send`` with a ``Date`` on the answer: a device without a clock gets one."""
+    """Return ``send`` with a ``Date`` on the answer: a device without a clock gets one."""
 
     async def send_dated(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -37,5 +37,5 @@ def dated(send: Send, date: DateHeader, clock: Clock) -> Send:
 
 
 def no_method(allowed: tuple[str, ...]) -> MethodNotAllowed:
-    """Give the refusal of a method that a path does not have."""
+    """Return the refusal of a method that a path does not have."""
     return MethodNotAllowed(f"This path has {', '.join(allowed)}.", allowed=allowed)

@@ -39,14 +39,14 @@ class LayerCache:
         return self._bytes
 
     def find(self, layer: LayerBlob) -> bytes | None:
-        """Give the whole layer if it is in memory."""
+        """Return the whole layer if it is in memory."""
         data = self._kept.get(layer.blob)
         if data is not None:
             self._kept.move_to_end(layer.blob)
         return data
 
     async def load(self, layer: LayerBlob) -> bytes | None:
-        """Give the whole layer, read now if need be; ``None`` when there is no room for it."""
+        """Return the whole layer, read now if need be; ``None`` when there is no room for it."""
         while True:
             data = self.find(layer)
             if data is not None:
@@ -57,7 +57,7 @@ class LayerCache:
             await asyncio.shield(read)
 
     async def chunks(self, layer: LayerBlob, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Give the bytes from ``start`` to before ``end``, in pieces, from memory or as they are read.
+        """Return the bytes from ``start`` to before ``end``, in pieces, from memory or as they are read.
 
         Copies: the HTTP server takes a memoryview byte by byte, at ten times the cost.
         """

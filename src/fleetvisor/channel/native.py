@@ -141,7 +141,7 @@ class Native:
         return json_answer(answer, 201 if enrolled.new else 200, headers=(NO_STORE,))
 
     async def authenticate(self, request: Request) -> DeviceIdentity:
-        """Give the device that a request's token proves, and note that it was there.
+        """Return the device that a request's token proves, and note that it was there.
 
         Raises ``Unauthenticated``, ``AccessDenied``, ``RateLimited``.
         """
@@ -194,7 +194,7 @@ class Native:
                 return why, answer
 
     def _parting(self) -> tuple[Header, ...]:
-        """Give the headers with which a server that stops sends a device away, each for another while."""
+        """Return the headers with which a server that stops sends a device away, each for another while."""
         retry_s = 1 + int(self._entropy.fraction() * _RETRY_AFTER_MAX_S)
         return ((b"retry-after", str(retry_s).encode()), _CLOSE)
 

@@ -34,7 +34,7 @@ class Bulk:
 
     @property
     def met(self) -> int:
-        """Give how many devices there were."""
+        """Return how many devices there were."""
         return self.changed + self.unchanged + len(self.refused)
 
     def run(self, devices: Iterable[Device], total: int, change: Callable[[Device], bool]) -> None:

@@ -71,7 +71,7 @@ def set_config(
     file: FromFile = None,
     device: OfDevice = None,
 ) -> None:
-    """Give a config its value, whether it exists already or not."""
+    """Set a config, whether it exists already or not."""
     if (value is None) == (file is None):
         raise Usage("Give either a VALUE or --file.", "See: fleetvisor configs set --help")
     text = value if value is not None else read_value(file or "-")
@@ -88,7 +88,7 @@ def set_secret(
     file: FromFile = None,
     device: OfDevice = None,
 ) -> None:
-    """Give a secret its value, whether it exists already or not.
+    """Set a secret, whether it exists already or not.
 
     The value is asked for without showing it, or read from --file, or from stdin with -.
     """

@@ -48,7 +48,7 @@ def rotate(
         ),
     ] = None,
 ) -> None:
-    """Give a device a new token, shown this once. Its older tokens end after the overlap; keys stay."""
+    """Make a new token for a device, shown this once. Its older tokens end after the overlap; keys stay."""
     session.out.record(session.identity.add_token(device, parse_seconds(overlap, "--overlap")).document)
     session.out.note("\nThe token is shown this once: keep it where only its device can read it.")
 

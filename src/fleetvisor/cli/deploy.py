@@ -45,7 +45,7 @@ class Watch:
 
     @property
     def open(self) -> list[str]:
-        """Give the SIDs of those that are not through."""
+        """Return the SIDs of those that are not through."""
         return [sid for sid in self.devices if sid not in self.outcomes]
 
     def take(self, device: Device) -> Outcome:
@@ -78,7 +78,7 @@ def judge(device: Device, app: App) -> Outcome:
 
 
 def _on_trial(device: Device, app: App) -> bool:
-    """Tell whether a device that runs ``app`` has yet to confirm it: it may still go back to what it ran."""
+    """Return whether a device that runs ``app`` has yet to confirm it: it may still go back to what it ran."""
     update = device.update
     return update is not None and update.app_sid == app.sid and update.state in OPEN
 
@@ -107,7 +107,7 @@ def deploy(
         typer.Option("--timeout", min=0, metavar="S", help="With --wait: give up after S seconds.", show_default=False),
     ] = None,
 ) -> None:
-    """Give devices an app to run: those named, and those that -l selects.
+    """Set the app that devices should run: those named, and those that -l selects.
 
     With -l each device is targeted as the list is walked. One that has this target already is passed over, so run it
     again after an interruption; one that may not have the app is told of at the end, and the exit status is 1.

@@ -85,7 +85,7 @@ class AppNames:
         self._known: dict[str, str] = {}
 
     def __getitem__(self, sid: str | None) -> str | None:
-        """Give the unique name of the app ``sid``, or its SID where it has none or is gone."""
+        """Return the unique name of the app ``sid``, or its SID where it has none or is gone."""
         if sid is None:
             return None
         if sid not in self._known:
@@ -299,12 +299,12 @@ def count_for_change(session: Session, selector: str) -> int:
 
 
 def is_blank(selector: str | None) -> bool:
-    """Tell whether a selector was given that says nothing: in a script, a variable that is not set."""
+    """Return whether a selector was given that says nothing: in a script, a variable that is not set."""
     return selector is not None and not selector.strip()
 
 
 def _labelled(device: Device, changes: list[str]) -> bool:
-    """Tell whether a device's labels are as the changes would make them."""
+    """Return whether a device's labels are as the changes would make them."""
     for change in changes:
         key, equals, value = change.partition("=")
         if (device.labels.get(key) != value) if equals else (key[:-1] in device.labels):

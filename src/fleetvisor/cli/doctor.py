@@ -182,7 +182,7 @@ def judge_name(host: str, resolves: bool) -> Check:
 
 
 def is_rewritten(host: str) -> bool:
-    """Tell whether twilio-node would call another host: it doubles two labels and drops some of more than five."""
+    """Return whether twilio-node would call another host: it doubles two labels and drops some of more than five."""
     try:
         ip_address(host)
     except ValueError:
@@ -283,7 +283,7 @@ def _loopback(host: str) -> bool:
 
 
 def locked(path: Path) -> bool:
-    """Tell whether a server holds the lock, by trying to share it for a moment."""
+    """Return whether a server holds the lock, by trying to share it for a moment."""
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:

@@ -21,7 +21,7 @@ def env(session: Session) -> None:
 
 
 def variables_of(server: Server) -> dict[str, str]:
-    """Give the variables; those of the CA are absent when the system's own authorities judge the certificate."""
+    """Return the variables; those of the CA are absent when the system's own authorities judge the certificate."""
     variables = {
         "FLEETVISOR_URL": server.base_url,
         "FLEETVISOR_ACCOUNT_SID": server.account_sid,

@@ -13,7 +13,7 @@ from fleetvisor.cli.options import Session
 
 
 def explain(session: Session, device: Ref) -> None:
-    """Tell why a device runs what it runs and not something else, and what it waits for."""
+    """Explain why a device runs what it runs and not something else, and what it waits for."""
     found = session.explanations.explain(device)
     if session.out.json:
         session.out.record(found.document)

@@ -170,14 +170,14 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _first(error: Exception) -> Exception:
-    """Give the first error of a group, such as of a swarm's tasks; any other as it is."""
+    """Return the first error of a group, such as of a swarm's tasks; any other as it is."""
     while isinstance(error, ExceptionGroup):
         error = cast("ExceptionGroup[Exception]", error).exceptions[0]
     return error
 
 
 def _known(error: Exception) -> Failure | None:
-    """Give the failure that an error means; ``None`` for one that is a fault of this program."""
+    """Return the failure that an error means; ``None`` for one that is a fault of this program."""
     match error:
         case Failure():
             return error

@@ -142,7 +142,7 @@ class Session:
 
     @property
     def http(self) -> "Http":
-        """Give the connection to the server."""
+        """Return the connection to the server."""
         if self._http is None:
             import stamina.instrumentation
 
@@ -155,27 +155,27 @@ class Session:
 
     @functools.cached_property
     def client(self) -> Client:
-        """Give the API."""
+        """Return the API."""
         return Client(self.http)
 
     @functools.cached_property
     def operators(self) -> Operators:
-        """Give the part of the API that is about operators."""
+        """Return the part of the API that is about operators."""
         return Operators(self.http)
 
     @functools.cached_property
     def identity(self) -> Identity:
-        """Give the part of the API that is about what proves devices."""
+        """Return the part of the API that is about what proves devices."""
         return Identity(self.http)
 
     @functools.cached_property
     def explanations(self) -> Explanations:
-        """Give the part of the API that explains devices."""
+        """Return the part of the API that explains devices."""
         return Explanations(self.http)
 
     @functools.cached_property
     def rollouts(self) -> Rollouts:
-        """Give the part of the API that is about rollouts."""
+        """Return the part of the API that is about rollouts."""
         return Rollouts(self.http)
 
     def close(self) -> None:
@@ -213,7 +213,7 @@ def command(app: typer.Typer, name: str, **extra: Any) -> Callable[[Command[P]],
 
 
 def _paragraphs(text: str) -> str:
-    """Give a docstring with each paragraph on one line, for a terminal of any width to wrap."""
+    """Return a docstring with each paragraph on one line, for a terminal of any width to wrap."""
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 

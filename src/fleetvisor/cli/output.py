@@ -49,7 +49,7 @@ STYLES: Final = {
 
 
 def clean(text: str) -> str:
-    r"""Give ``text`` with every character that could steer a terminal written as an escape, such as ``\x1b``."""
+    r"""Return ``text`` with every character that could steer a terminal written as an escape, such as ``\x1b``."""
     if text.isprintable():
         return text
     return "".join(
@@ -58,7 +58,7 @@ def clean(text: str) -> str:
 
 
 def lines(text: str) -> str:
-    """Give ``text`` as ``clean`` does, but with its line ends: for messages, which may have several lines."""
+    """Return ``text`` as ``clean`` does, but with its line ends: for messages, which may have several lines."""
     return "\n".join(clean(line) for line in text.split("\n"))
 
 
@@ -67,7 +67,7 @@ def _escaped(character: str) -> str:
 
 
 def cell(value: object) -> Text:
-    """Give what a table shows of a value: no markup is read from it, and states have their colour."""
+    """Return what a table shows of a value: no markup is read from it, and states have their colour."""
     match value:
         case None | "":
             return Text("-", style="dim")
@@ -146,7 +146,7 @@ class Output:
         self.stderr.print(Text("Warning: ", style="yellow").append(lines(text), style="default"), soft_wrap=True)
 
     def problem(self, detail: str, hint: str | None, **more: object) -> None:
-        """Tell what went wrong and what to do: as text, or with ``--json`` as one JSON object."""
+        """Print what went wrong and what to do: as text, or with ``--json`` as one JSON object."""
         if self.json:
             sys.stderr.write(msgspec.json.encode({"error": detail, "hint": hint, **more}).decode() + "\n")
             return
@@ -158,12 +158,12 @@ class Output:
 
     @property
     def lively(self) -> bool:
-        """Tell whether something that moves may be shown: a person watches stderr and did not ask for quiet."""
+        """Return whether something that moves may be shown: a person watches stderr and did not ask for quiet."""
         return self.stderr.is_terminal and not self.quiet
 
     @contextmanager
     def upload(self, file: Path) -> Generator[Heard]:
-        """Show how much of ``file`` is sent; give the function to tell it to."""
+        """Show how much of ``file`` is sent; return the function to tell it to."""
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
         with Progress(*columns, console=self.stderr, disable=not self.lively, transient=True) as progress:
             task = progress.add_task(f"Uploading {clean(file.name)}", total=file.stat().st_size)
@@ -171,7 +171,7 @@ class Output:
 
     @contextmanager
     def counter(self, what: str, total: int) -> Generator[Heard]:
-        """Show how many of ``total`` are done; give the function to tell it to."""
+        """Show how many of ``total`` are done; return the function to tell it to."""
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
         shown = self.lively and total > 1
         with Progress(*columns, console=self.stderr, disable=not shown, transient=True) as progress:
@@ -180,7 +180,7 @@ class Output:
 
 
 def _writable(document: str) -> str:
-    """Give a JSON document that stdout's encoding can write: with escapes of JSON's own, where it lacks characters."""
+    """Return a JSON document that stdout's encoding can write: with JSON's escapes where it lacks characters."""
     try:
         document.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
     except UnicodeEncodeError:
@@ -207,7 +207,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, object]]:
-    """Give the fields of nested objects with dotted names."""
+    """Return the fields of nested objects with dotted names."""
     for name, value in fields.items():
         match value:
             case dict():

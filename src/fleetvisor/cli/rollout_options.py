@@ -134,7 +134,7 @@ def wanted_of(
     starts_per_minute: int | None,
     known_since: str | None,
 ) -> Wanted:
-    """Give what the options say, in the words of the API. Raises ``Usage`` for what is no duration."""
+    """Return what the options say, in the words of the API. Raises ``Usage`` for what is no duration."""
     return Wanted(
         name=name,
         waves=waves,

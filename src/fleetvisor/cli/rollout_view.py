@@ -78,7 +78,7 @@ def waiting(rollout: Rollout) -> str | None:
 
 
 def standing(rollout: Rollout) -> Decision | None:
-    """Give the last decision while it says something: nothing holds or waits for a soak once an operator aborted."""
+    """Return the last decision while it says something: nothing holds or waits for a soak once an operator aborted."""
     return None if rollout.state == "aborted" else rollout.decision
 
 
@@ -97,7 +97,7 @@ def selection(rollout: Rollout) -> str:
 
 
 def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
-    """Give what is worth reading of a rollout, without its waves, for ``Output.record``."""
+    """Return what is worth reading of a rollout, without its waves, for ``Output.record``."""
     told: dict[str, Any] = {
         "sid": rollout.sid,
         "name": rollout.friendly_name,
@@ -132,7 +132,7 @@ def guarding(guard: Guard) -> str:
 
 
 def wave_rows(rollout: Rollout) -> list[tuple[object, ...]]:
-    """Give the rows of the table of waves, under ``WAVE_COLUMNS``."""
+    """Return the rows of the table of waves, under ``WAVE_COLUMNS``."""
     return [
         (
             wave.position,

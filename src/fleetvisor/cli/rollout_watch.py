@@ -38,7 +38,7 @@ def watch(session: Session, rollout: Rollout, timeout_s: float | None) -> None:
 
 
 def app_name(session: Session, rollout: Rollout) -> str | None:
-    """Give what people call the app of a rollout; nobody is asked where it is not to be read by eyes."""
+    """Return what people call the app of a rollout; nobody is asked where it is not to be read by eyes."""
     return None if session.out.json else AppNames(session.client)[rollout.app_sid]
 
 
@@ -72,12 +72,12 @@ def conclude(rollout: Rollout) -> None:
 
 
 def change(rollout: Rollout) -> tuple[object, ...]:
-    """Give what must differ for a rollout to be worth a line of its own."""
+    """Return what must differ for a rollout to be worth a line of its own."""
     return (rollout.state, rollout.wave, None if rollout.decision is None else rollout.decision.number)
 
 
 def _follow(session: Session, rollout: Rollout, timeout_s: float | None, show: Show) -> Rollout:
-    """Ask until the rollout has ended or the time is over; give what it is then."""
+    """Ask until the rollout has ended or the time is over; return what it is then."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     heard = time.monotonic()
     show(rollout)

@@ -180,7 +180,7 @@ def plan(
         typer.Option("--sample", min=0, metavar="N", help="Name N devices of each wave.", show_default=False),
     ] = None,
 ) -> None:
-    """Tell what a rollout would do if it began now: the devices of each wave, and those left out, with the reason."""
+    """Show what a rollout would do if it began now: the devices of each wave, and those left out, with the reason."""
     found = session.rollouts.plan(rollout, sample)
     if session.out.json:
         session.out.record(found.document)

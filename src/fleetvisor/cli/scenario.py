@@ -84,7 +84,7 @@ class _Tale:
             raise Failure(f"Not every device took {self._v1.name}: {first.counts}.")
 
     def release(self) -> Rollout:
-        """Release the second version in waves; give the rollout once its guard has stopped it."""
+        """Release the second version in waves; return the rollout once its guard has stopped it."""
         story = self._story
         self._say(
             f"All {story.devices:,} devices run {self._v1.name} after {self._spent_s:.0f} s. Now {self._v2.name}, which"
@@ -95,7 +95,7 @@ class _Tale:
         return self._watch(self._rollouts.start(draft.sid), story.release_s, "stopped")
 
     def explain(self, bad: Rollout) -> int:
-        """Say why the guard stopped it and what it came to; give how many devices that are."""
+        """Say why the guard stopped it and what it came to; return how many devices that are."""
         story = self._story
         decision = self._rollouts.decisions(bad.sid)[0]
         members = self._rollouts.members(bad.sid)
@@ -120,7 +120,7 @@ class _Tale:
         return back
 
     def conclude(self, bad: Rollout, back: Rollout, touched: int) -> str:
-        """Write what came of it, as data; give the sentence to end with."""
+        """Write what came of it, as data; return the sentence to end with."""
         story, out, spent_s = self._story, self._stage.out, self._spent_s
         decision = self._rollouts.decisions(bad.sid)[0]
         curl = curl_line(self._stage.server, f"/v1/Rollouts/{bad.sid}")
@@ -195,7 +195,7 @@ class _Tale:
             time.sleep(_LOOK_S)
 
     def _one_failed(self, bad: Rollout, members: list[Member]) -> list[str]:
-        """Give what the server says of a device that failed; demand that it names the failure and the rollout."""
+        """Check what the server says of a device that failed: it names the failure and the rollout."""
         failed = next((member for member in members if member.state == "failed"), None)
         if failed is None:
             raise Failure("The guard stopped it, but no device failed.")

@@ -45,7 +45,7 @@ class Wave(msgspec.Struct, kw_only=True):
 
     @property
     def said(self) -> str:
-        """Give the counts that are not 0, for people."""
+        """Return the counts that are not 0, for people."""
         return _counts(self.counts) or "nothing offered"
 
 
@@ -127,12 +127,12 @@ class Rollouts:
         return read(self._http.get(f"/v1/Rollouts/{sid}/Plan", {"Sample": 1}), Plan)
 
     def decisions(self, sid: str) -> Sequence[Decision]:
-        """Give what was decided, newest first."""
+        """Return what was decided, newest first."""
         items = self._http.pages(f"/v1/Rollouts/{sid}/Decisions", "decisions", 100)
         return [msgspec.json.decode(item, type=Decision) for item in items]
 
     def members(self, sid: str) -> list[Member]:
-        """Give what became of each device."""
+        """Return what became of each device."""
         return list(walk(self._http, f"/v1/Rollouts/{sid}/Devices", "rollout_devices", Member))
 
 

@@ -77,7 +77,7 @@ def rotate(
 
 
 def fault_code(data: Path | None) -> ExitCode:
-    """Give the exit status of a rotation that could not start: a conflict while a server holds the directory."""
+    """Return the exit status of a rotation that could not start: a conflict while a server holds the directory."""
     from fleetvisor.cli.doctor import locked
 
     return ExitCode.CONFLICT if data is not None and locked(data / "lock") else ExitCode.FAILED

@@ -207,7 +207,7 @@ def program() -> str:
 
 
 def how_to_call(started: "Started") -> list[str]:
-    """Give the lines that say how to call a server."""
+    """Return the lines that say how to call a server."""
     lines = [f"Fleetvisor serves {started.base_url}", f"  data directory: {started.data.root}"]
     if started.authority is not None:
         lines += [f"  CA certificate: {started.data.ca_file}", f"  its SHA-256:    {started.authority.fingerprint}"]

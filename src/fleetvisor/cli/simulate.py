@@ -144,7 +144,7 @@ def simulate(
 def _faults(
     session: Session, rates: tuple[float, float, float], revert_after_s: float, app: str | None, seed: int
 ) -> "Faults | None":
-    """Give the faults that were asked for; ``None``: none were."""
+    """Return the faults that were asked for; ``None``: none were."""
     from fleetvisor.sim.faults import Faults
 
     if sum(rates) > 1:
@@ -158,7 +158,7 @@ def _faults(
 
 
 def swarm_url(server: Server) -> str:
-    """Give the address for the devices: the local one, unless only its public name is in the certificate."""
+    """Return the address for the devices: the local one, unless only its public name is in the certificate."""
     return server.base_url if server.ca_file is None else server.call_url
 
 

@@ -28,7 +28,7 @@ STOP_S: Final = 12.0
 
 @contextmanager
 def serving(data: Path, out: Output, *options: str) -> Generator[Server]:
-    """Run a server on ``data`` and a free port, with further ``options``; give it once it is ready, and stop it."""
+    """Run a server on ``data`` and a free port, with further ``options``; return it once it is ready, and stop it."""
     command = [sys.executable, "-m", "fleetvisor.cli.main", "serve", "--data", str(data), "--port", "0", *options]
     log = data.parent / "server.log"
     with log.open("wb") as sink:

@@ -60,7 +60,7 @@ def open_stage(stack: ExitStack, out: Output, firmware: Path | None) -> Stage:
 
 
 def shipped_firmware() -> Path:
-    """Give the folder of the two firmwares that come with the program."""
+    """Return the folder of the two firmwares that come with the program."""
     return _SHIPPED if _SHIPPED.is_dir() else _CHECKOUT
 
 
@@ -123,7 +123,7 @@ def swarm(
 
 
 def curl_line(server: Server, path: str = "/v1/Devices") -> str:
-    """Give the command line with which a person asks the API for ``path``."""
+    """Return the command line with which a person asks the API for ``path``."""
     ca_file = variables_of(server).get("FLEETVISOR_CA_FILE")
     trust = f"--cacert {shlex.quote(ca_file)} " if ca_file else ""
     return f"curl {trust}-u {server.account_sid}:{server.auth_token} {server.base_url}{path}"

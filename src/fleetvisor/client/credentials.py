@@ -51,12 +51,12 @@ class Server:
 
     @property
     def call_url(self) -> str:
-        """Give the address to call: the local one where it is known."""
+        """Return the address to call: the local one where it is known."""
         return self.local_url or self.base_url
 
     @property
     def host(self) -> str:
-        """Give the host name, or address without brackets, that the certificate must be for."""
+        """Return the host name, or address without brackets, that the certificate must be for."""
         return urlsplit(self.base_url).hostname or ""
 
     def tls(self) -> "ssl.SSLContext":
@@ -133,7 +133,7 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Server | None:
 
 
 def find(data: Path | None, environ: Mapping[str, str] = os.environ) -> Server:
-    """Give the server that ``data`` names, else the one of the environment. Raises ``NoServer`` when neither does."""
+    """Return the server that ``data`` names, else the one of the environment. Raises ``NoServer`` when neither does."""
     if data is not None:
         return from_directory(data)
     server = from_environment(environ)
@@ -147,7 +147,7 @@ def find(data: Path | None, environ: Mapping[str, str] = os.environ) -> Server:
 
 
 def checked_url(url: str, source: str) -> str:
-    """Give ``url`` when it is ``https://host[:port]`` and nothing more; raise ``NoServer`` otherwise."""
+    """Return ``url`` when it is ``https://host[:port]`` and nothing more; raise ``NoServer`` otherwise."""
     hint = "It must be https://host or https://host:port, without a path and without a final slash."
     try:
         parts = urlsplit(url)

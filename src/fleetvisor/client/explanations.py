@@ -70,7 +70,7 @@ class Explanations:
         self._http = http
 
     def explain(self, device: str) -> Explanation:
-        """Tell why a device runs what it runs."""
+        """Return why a device runs what it runs."""
         return read(self._http.get(f"{device_path(device)}/Explain"), Explanation)
 
     def updates(self, device: str) -> Iterator[Update]:
@@ -78,7 +78,7 @@ class Explanations:
         return walk(self._http, f"{device_path(device)}/Updates", "updates", Update)
 
     def penalties(self, device: str) -> Penalties:
-        """Tell which apps a device failed."""
+        """Return which apps a device failed."""
         return read(self._http.get(f"{device_path(device)}/Penalties"), Penalties)
 
     def lift(self, device: str, app_sid: str) -> None:

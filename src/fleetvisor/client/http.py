@@ -93,7 +93,7 @@ class Http:
         )
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return itself."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -109,7 +109,7 @@ class Http:
         return self.answer(path, params).content
 
     def answer(self, path: str, params: Mapping[str, str | int] | None = None) -> httpx.Response:
-        """GET ``path`` as ``get`` does, and give the whole answer, headers included."""
+        """GET ``path`` as ``get`` does, and return the whole answer, headers included."""
         for attempt in stamina.retry_context(
             on=_worth_another_try,
             attempts=self._attempts,

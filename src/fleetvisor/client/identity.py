@@ -93,7 +93,7 @@ class Identity:
         return walk(self._http, _credentials(device), "credentials", Credential)
 
     def add_token(self, device: str, overlap_s: int | None = None) -> Credential:
-        """Give a device a new token, which the answer holds; its older ones go on for ``overlap_s``."""
+        """Make a new token for a device, which the answer holds; its older ones go on for ``overlap_s``."""
         form = make_form(Type="token", Overlap=None if overlap_s is None else str(overlap_s))
         return read(self._http.post(_credentials(device), form), Credential)
 

@@ -25,11 +25,11 @@ class Resource(msgspec.Struct, kw_only=True, dict=True):
 
     @property
     def document(self) -> bytes:
-        """Give the JSON as the server sent it."""
+        """Return the JSON as the server sent it."""
         return vars(self)["document"]
 
     def fields(self) -> dict[str, Any]:
-        """Give all fields of the JSON, those without a type here too."""
+        """Return all fields of the JSON, those without a type here too."""
         return msgspec.json.decode(self.document, type=dict[str, Any])
 
 
@@ -81,7 +81,7 @@ class Device(Resource, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Give what people call it: its unique name, else its SID."""
+        """Return what people call it: its unique name, else its SID."""
         return self.unique_name or self.sid
 
 
@@ -114,7 +114,7 @@ class App(Resource, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Give what people call it: its unique name, else its SID."""
+        """Return what people call it: its unique name, else its SID."""
         return self.unique_name or self.sid
 
 
@@ -287,7 +287,7 @@ class Client:
         return read(self._http.get(f"{_store(store, device)}/{segment(key)}"), Entry)
 
     def set_entry(self, store: str, key: str, value: str, device: str | None = None) -> Entry:
-        """Give a key its value, whether it exists already or not."""
+        """Set a key's value, whether it exists already or not."""
         base = _store(store, device)
         for last in (False, True):
             try:
@@ -348,7 +348,7 @@ def read(raw: bytes, kind: type[R]) -> R:
 
 
 def make_form(**parameters: str | Sequence[str] | None) -> "Form":
-    """Give the parameters that are not ``None``."""
+    """Return the parameters that are not ``None``."""
     return {name: value for name, value in parameters.items() if value is not None}
 
 
@@ -357,7 +357,7 @@ def _flag(value: bool | None) -> str | None:
 
 
 def device_path(ref: str) -> str:
-    """Give the path of a device, by SID or unique name."""
+    """Return the path of a device, by SID or unique name."""
     return f"/v1/Devices/{segment(ref)}"
 
 

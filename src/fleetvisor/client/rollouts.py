@@ -114,7 +114,7 @@ class Rollout(Resource, kw_only=True):
 
     @property
     def name(self) -> str:
-        """Give what people call it: its name, else its SID."""
+        """Return what people call it: its name, else its SID."""
         return self.friendly_name or self.sid
 
 

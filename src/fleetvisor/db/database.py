@@ -71,15 +71,15 @@ class Tx(Protocol):
     """One transaction, as a write body sees it."""
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
-        """Run a statement that returns rows; give the first as ``row``, or ``None``. All rows are consumed."""
+        """Run a statement that returns rows; return the first as ``row``, or ``None``. All rows are consumed."""
         ...
 
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
-        """Run a statement that returns rows; give them all."""
+        """Run a statement that returns rows; return them all."""
         ...
 
     async def run(self, sql: str, params: Params) -> int:
-        """Run a statement; give the number of rows it changed."""
+        """Run a statement; return the number of rows it changed."""
         ...
 
     async def read_many(self, row: type[R], sql: str, keys: Sequence[str], params: Params | None = None) -> list[R]:
@@ -87,7 +87,7 @@ class Tx(Protocol):
         ...
 
     async def write_many(self, sql: str, rows: Sequence[Params]) -> int:
-        """Run one INSERT, UPDATE or DELETE for each of ``rows`` (all with the same keys); give the changes in all."""
+        """Run one INSERT, UPDATE or DELETE for each of ``rows`` (all with the same keys); return the changes in all."""
         ...
 
 

@@ -46,7 +46,7 @@ def in_order(found: list[Migration]) -> tuple[Migration, ...]:
 
 
 def pending(present: int) -> tuple[Migration, ...]:
-    """Give what a database with schema version ``present`` still needs. Raises ``DatabaseFault`` for a newer one."""
+    """Return what a database with schema version ``present`` still needs. Raises ``DatabaseFault`` for a newer one."""
     known = migrations()
     if present > len(known):
         raise DatabaseFault(

@@ -62,7 +62,7 @@ def to_postgres(statement: str) -> str:
 
 
 def numbered(sql: str) -> tuple[str, tuple[str, ...]]:
-    """Give the text with ``$1``, ``$2``, … for its ``:name`` parameters, and the names in that order.
+    """Return the text with ``$1``, ``$2``, … for its ``:name`` parameters, and the names in that order.
 
     A name used twice has one number: PostgreSQL then infers one type for it.
     """

@@ -71,7 +71,7 @@ class _Session(asyncpg.Connection):
         self._well = True
 
     def get_reset_query(self) -> str:
-        """Give what the pool runs when the connection comes back."""
+        """Return what the pool runs when the connection comes back."""
         well, self._well = self._well, False
         return "" if well else cast("Any", super()).get_reset_query()
 

@@ -86,7 +86,7 @@ class Texts:
         self._plans: StatementCache[rows.Plan] = StatementCache()
 
     def respell(self, sql: str) -> tuple[str, tuple[str, ...]]:
-        """Give the text with ``$n`` and the names in that order; a name used twice has one number."""
+        """Return the text with ``$n`` and the names in that order; a name used twice has one number."""
         known = self._known.get(sql)
         if known is None:
             text, names = numbered(sql)
@@ -94,7 +94,7 @@ class Texts:
         return known
 
     def find(self, sql: str, row: type) -> rows.Plan | None:
-        """Give the function that makes a ``row``, once it was made."""
+        """Return the function that makes a ``row``, once it was made."""
         return self._plans.get((sql, row))
 
     def learn(self, sql: str, row: type[msgspec.Struct], columns: Sequence[str]) -> rows.Plan:
@@ -120,17 +120,17 @@ class PostgresTx:
         self.changed = False
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
-        """Run a statement that returns rows; give the first."""
+        """Run a statement that returns rows; return the first."""
         found = await self.all(row, sql, params)
         return found[0] if found else None
 
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
-        """Run a statement that returns rows; give them all."""
+        """Run a statement that returns rows; return them all."""
         text, names = self._texts.respell(sql)
         return await self._fetch(row, text, [params[name] for name in names])
 
     async def run(self, sql: str, params: Params) -> int:
-        """Run a statement; give the number of rows it changed."""
+        """Run a statement; return the number of rows it changed."""
         text, names = self._texts.respell(sql)
         with _lost():
             status: str = await self._connection.execute(text, *[params[name] for name in names])

@@ -16,7 +16,7 @@ Plan = Callable[[Sequence[Any]], Any]
 
 
 def plan(row: type[R], columns: Sequence[str]) -> Callable[[Sequence[Any]], R]:
-    """Give the function that makes a ``row`` of a result's row.
+    """Return the function that makes a ``row`` of a result's row.
 
     Raises ``TypeError`` when the result's columns are not the fields of ``row``, in their order.
     """

@@ -222,7 +222,7 @@ class MemoryDatabase:
 
 @functools.cache
 def _blank() -> apsw.Connection:
-    """Give an empty database with the present schema, made once: copying it costs a fifth of making another."""
+    """Return an empty database with the present schema, made once: copying it costs a fifth of making another."""
     connection = connect(":memory:", writer=False)
     migrate(connection)
     return connection
@@ -234,5 +234,5 @@ async def open_sqlite(path: Path, *, vfs: str | None = None) -> SqliteDatabase:
 
 
 def memory() -> MemoryDatabase:
-    """Give a new database in memory."""
+    """Return a new database in memory."""
     return MemoryDatabase()

@@ -132,7 +132,7 @@ class Statements:
         self._plans: StatementCache[rows.Plan] = StatementCache()
 
     def all(self, row: type[R], sql: str, params: Params) -> list[R]:
-        """Run a statement that returns rows; give them all."""
+        """Run a statement that returns rows; return them all."""
         make = self._plans.get((sql, row))
         if make is None:
             return self._first(row, sql, params)
@@ -157,12 +157,12 @@ class Statements:
         return [make(values) for values in found]
 
     def one(self, row: type[R], sql: str, params: Params) -> R | None:
-        """Run a statement that returns rows; give the first."""
+        """Run a statement that returns rows; return the first."""
         found = self.all(row, sql, params)
         return found[0] if found else None
 
     def run(self, sql: str, params: Params) -> int:
-        """Run a statement; give the number of rows it changed."""
+        """Run a statement; return the number of rows it changed."""
         before = self.connection.total_changes()
         drain(self.connection, sql, params)
         # changes() still tells of the statement before when this one changed nothing.
@@ -176,15 +176,15 @@ class SqliteTx:
         self._statements = statements
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
-        """Run a statement that returns rows; give the first."""
+        """Run a statement that returns rows; return the first."""
         return self._statements.one(row, sql, params)
 
     async def all(self, row: type[R], sql: str, params: Params) -> list[R]:
-        """Run a statement that returns rows; give them all."""
+        """Run a statement that returns rows; return them all."""
         return self._statements.all(row, sql, params)
 
     async def run(self, sql: str, params: Params) -> int:
-        """Run a statement; give the number of rows it changed."""
+        """Run a statement; return the number of rows it changed."""
         return self._statements.run(sql, params)
 
     async def read_many(self, row: type[R], sql: str, keys: Sequence[str], params: Params | None = None) -> list[R]:

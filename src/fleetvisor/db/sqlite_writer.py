@@ -38,7 +38,7 @@ class Job:
         self.error: BaseException | None = None
 
     def answer(self) -> None:
-        """Give the caller its result or error; one that went away gets nothing."""
+        """Hand the caller its result or error; one that went away gets nothing."""
         if self.future.cancelled():
             return
         if isinstance(self.error, StopIteration):  # no future takes one

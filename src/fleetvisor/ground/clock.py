@@ -23,11 +23,11 @@ class Clock(Protocol):
     """What time it is, and how to wait."""
 
     def now(self) -> Millis:
-        """Give the time of day, in milliseconds since the epoch (UTC)."""
+        """Return the time of day, in milliseconds since the epoch (UTC)."""
         ...
 
     def monotonic(self) -> float:
-        """Give seconds that never go back, from an arbitrary start."""
+        """Return seconds that never go back, from an arbitrary start."""
         ...
 
     async def sleep(self, delay_s: float) -> None:
@@ -35,7 +35,7 @@ class Clock(Protocol):
         ...
 
     def timeout(self, delay_s: float | None) -> AbstractAsyncContextManager[object]:
-        """Give a context that raises ``TimeoutError`` after ``delay_s`` seconds (``None``: never)."""
+        """Return a context that raises ``TimeoutError`` after ``delay_s`` seconds (``None``: never)."""
         ...
 
 
@@ -43,16 +43,16 @@ class Entropy(Protocol):
     """Where random bytes come from."""
 
     def token(self, size: int) -> bytes:
-        """Give ``size`` random bytes, unpredictable in production and seeded in the simulator."""
+        """Return ``size`` random bytes, unpredictable in production and seeded in the simulator."""
         ...
 
     def fraction(self) -> float:
-        """Give a number in [0, 1), for jitter; never for secrets."""
+        """Return a number in [0, 1), for jitter; never for secrets."""
         ...
 
 
 def later(now: Millis, delay_s: float) -> Millis:
-    """Give the time ``delay_s`` seconds after ``now``."""
+    """Return the time ``delay_s`` seconds after ``now``."""
     return Millis(now + round(delay_s * 1000))
 
 

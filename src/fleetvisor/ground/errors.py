@@ -23,7 +23,7 @@ class Problem(Exception):
 
     @property
     def message(self) -> str:
-        """Give the default message of this kind of problem."""
+        """Return the default message of this kind of problem."""
         return (type(self).__doc__ or "").strip()
 
 

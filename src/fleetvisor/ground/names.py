@@ -86,7 +86,7 @@ def check_key(text: str, chars_max: int) -> str:
 
 
 def check_value(text: str, chars_max: int) -> str:
-    """Give ``text`` back when it may be a config or secret value (empty is fine). Raises ``Invalid``."""
+    """Return ``text`` when it may be a config or secret value (empty is fine). Raises ``Invalid``."""
     if len(text) > chars_max:
         raise Invalid(f"Value has {len(text)} characters; {chars_max} are the most.")
     if not is_text(text):
@@ -95,17 +95,17 @@ def check_value(text: str, chars_max: int) -> str:
 
 
 def has_control(text: str) -> bool:
-    """Tell whether ``text`` holds a control character (Unicode's Cc, NUL among them) or a lone surrogate (Cs)."""
+    """Return whether ``text`` holds a control character (Unicode's Cc, NUL among them) or a lone surrogate (Cs)."""
     return not text.isprintable() and any(category(char) in {"Cc", "Cs"} for char in text)
 
 
 def is_text(text: str) -> bool:
-    """Tell whether both database engines can store ``text``: no NUL, no lone surrogate."""
+    """Return whether both database engines can store ``text``: no NUL, no lone surrogate."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def check_label(what: str, text: str, chars_max: int) -> str:
-    """Give back a version or hardware class that may be one. Raises ``Invalid``."""
+    """Return a version or hardware class that may be one. Raises ``Invalid``."""
     if not 0 < len(text) <= chars_max or not text.isprintable():
         raise Invalid(f"{what} must have 1 to {chars_max} printable characters.")
     return text

@@ -21,7 +21,7 @@ _SID: Final = re.compile(r"[A-Z]{2}[0-9a-fA-F]{32}")
 
 
 def is_sid(text: str, prefix: str | None = None) -> bool:
-    """Tell whether ``text`` has the form of a SID (of the kind ``prefix``, such as ``UV``)."""
+    """Return whether ``text`` has the form of a SID (of the kind ``prefix``, such as ``UV``)."""
     if _SID.fullmatch(text) is None:
         return False
     return prefix is None or text.startswith(prefix)

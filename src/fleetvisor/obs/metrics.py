@@ -27,7 +27,7 @@ Readings = Callable[[], Mapping[str, float]]
 
 
 def route_of(path: str, resources: frozenset[str]) -> str:
-    """Give the bounded name of the route that a path belongs to, such as ``v1/Devices/Configs``.
+    """Return the bounded name of the route that a path belongs to, such as ``v1/Devices/Configs``.
 
     ``resources`` are the names of the API's resources, such as ``Devices``.
     """
@@ -85,7 +85,7 @@ class Metrics:
         self.registry.register(_Watched(collect))
 
     def serve(self, port: int) -> Callable[[], None]:
-        """Serve the metrics on 127.0.0.1; give what stops it. Raises ``OSError``."""
+        """Serve the metrics on 127.0.0.1; return what stops it. Raises ``OSError``."""
         server, thread = start_http_server(port, "127.0.0.1", self.registry)
 
         def stop() -> None:

@@ -29,17 +29,17 @@ class Authority:
 
     @property
     def certificate(self) -> x509.Certificate:
-        """Give the certificate, parsed."""
+        """Return the certificate, parsed."""
         return x509.load_pem_x509_certificate(self.pem)
 
     @property
     def fingerprint(self) -> str:
-        """Give the SHA-256 of the certificate as people compare it: upper-case pairs with colons."""
+        """Return the SHA-256 of the certificate as people compare it: upper-case pairs with colons."""
         return self.certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
 
 def moment(now: Millis) -> datetime:
-    """Give a time as the X.509 library takes it."""
+    """Return a time as the X.509 library takes it."""
     return datetime.fromtimestamp(now / 1000, UTC).replace(microsecond=0)
 
 
@@ -86,7 +86,7 @@ def why_not_valid(certificate: x509.Certificate, now: Millis) -> str | None:
 
 
 def render_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Give a private key as PKCS#8 PEM, unencrypted: who calls seals it or writes it 0600."""
+    """Return a private key as PKCS#8 PEM, unencrypted: who calls seals it or writes it 0600."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -21,7 +21,7 @@ def new_hex_token(entropy: Entropy) -> str:
 
 
 def token_hash(token: str) -> bytes:
-    """Give what is kept of a token: its SHA-256, 32 bytes."""
+    """Return what is kept of a token: its SHA-256, 32 bytes."""
     return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -53,7 +53,7 @@ class Seal:
 
     @property
     def ids(self) -> frozenset[str]:
-        """Give the ids of the keys at hand, as hex."""
+        """Return the ids of the keys at hand, as hex."""
         return frozenset(self._ciphers)
 
     def seal(self, plain: bytes, context: bytes) -> bytes:
@@ -76,12 +76,12 @@ class Seal:
 
 
 def key_id(key: bytes) -> str:
-    """Give the id of a key: the first 8 bytes of its SHA-256, as hex."""
+    """Return the id of a key: the first 8 bytes of its SHA-256, as hex."""
     return sha256(b"fleetvisor seal\0" + key).digest()[:_ID_BYTES].hex()
 
 
 def key_id_of(sealed: bytes) -> str:
-    """Give the id of the key that sealed a value. Raises ``SealFault`` for what is no sealed value."""
+    """Return the id of the key that sealed a value. Raises ``SealFault`` for what is no sealed value."""
     if sealed[:1] != _VERSION or len(sealed) < len(_VERSION) + _ID_BYTES + _NONCE_BYTES + 16:
         raise SealFault("This is not a sealed value.")
     return sealed[1 : 1 + _ID_BYTES].hex()

@@ -69,7 +69,7 @@ def issue(authority: Authority, names: Sequence[str], now: Millis) -> Serving:
 
 
 def must_renew(serving: Serving, authority: Authority, names: Sequence[str], now: Millis) -> bool:
-    """Tell whether a certificate must be issued anew.
+    """Return whether a certificate must be issued anew.
 
     It must when it cannot be read, is for another key, of another CA, not for exactly these names, begins only later
     (the clock was wrong when it was issued), or has under a third of its life left.
@@ -107,7 +107,7 @@ def is_as_issued(pem: bytes) -> bool:
 
 
 def days_left(pem: bytes, now: Millis) -> float:
-    """Give for how many days a certificate is still valid."""
+    """Return how many days a certificate is still valid."""
     return (x509.load_pem_x509_certificate(pem).not_valid_after_utc - moment(now)) / timedelta(days=1)
 
 

@@ -104,7 +104,7 @@ def parse(source: BinaryIO, spool: Path, limits: Limits) -> ParsedBundle:
 
 
 def _named_entries(entries: tuple[zipread.Entry, ...]) -> Mapping[str, zipread.Entry]:
-    """Give the entries by name; only ``manifest`` and 64 lower-case hex digits are names in a bundle."""
+    """Return the entries by name; only ``manifest`` and 64 lower-case hex digits are names in a bundle."""
     named: dict[str, zipread.Entry] = {}
     for entry in entries:
         name = entry.name

@@ -153,7 +153,7 @@ def parse_confirmation(raw: bytes) -> Confirmation:
 
 
 def parse_number(text: str) -> int | None:
-    """Give an action's number; ``None`` for what cannot be one (its text has 1 to 10 digits and fits 31 bits)."""
+    """Return an action's number; ``None`` for what cannot be one (its text has 1 to 10 digits and fits 31 bits)."""
     if not (text.isascii() and text.isdigit()) or len(text) > 10 or text[0] == "0":
         return None
     number = int(text)

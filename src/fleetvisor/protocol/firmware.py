@@ -102,7 +102,7 @@ def flatten(elf: bytes, *, start: int = 0, size: int = ROM_BYTES) -> bytes:
 
 
 def _segments(elf: bytes) -> list[_Segment]:
-    """Give the loadable segments that bring bytes (``.bss`` brings none), cut to what is content.
+    """Return the loadable segments that bring bytes (``.bss`` brings none), cut to what is content.
 
     A linker may let a segment begin at the file's own header, to save a page. Where there are sections, a segment is
     cut to those that are loaded; where they were stripped, to what header and program headers leave.
@@ -139,7 +139,7 @@ def _segments(elf: bytes) -> list[_Segment]:
 
 
 def _contents(elf: bytes, sections: int, count: int) -> list[tuple[int, int]]:
-    """Give where in the file the sections lie that bring bytes into memory: apart from one another, in order."""
+    """Return where in the file the sections lie that bring bytes into memory: apart from one another, in order."""
     found: list[tuple[int, int]] = []
     for place in range(count):
         _, kind, flags, _, offset, size, *_ = _SECTION.unpack_from(elf, sections + place * _SECTION.size)

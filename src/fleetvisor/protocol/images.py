@@ -46,7 +46,7 @@ class ParsedImage:
 
 
 def recognise(file: Path) -> Kind | None:
-    """Tell a file's kind by its content; ``None`` when it is none that has a name here."""
+    """Return a file's kind by its content; ``None`` when it is none that has a name here."""
     with file.open("rb") as source:
         head = source.read(6)
         if head[:4] in ZIP_MAGICS:

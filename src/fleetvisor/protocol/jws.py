@@ -148,7 +148,7 @@ def _decoded(part: str) -> bytes:
 
 
 def parse_public_key(text: str) -> bytes:
-    """Give the uncompressed point of a P-256 public key: PEM, or the 65 bytes as base64, base64url or hex.
+    """Return the uncompressed point of a P-256 public key: PEM, or the 65 bytes as base64, base64url or hex.
 
     Raises ``Invalid``.
     """
@@ -170,5 +170,5 @@ def _base64(text: str) -> bytes:
 
 
 def fingerprint(key_point: bytes) -> str:
-    """Give what names a key: the SHA-256 of its uncompressed point, in lower-case hex."""
+    """Return what names a key: the SHA-256 of its uncompressed point, in lower-case hex."""
     return hashlib.sha256(key_point).hexdigest()

@@ -43,12 +43,12 @@ class ErrorCode(IntEnum):
 
 
 def is_open(state: State) -> bool:
-    """Tell whether an update in ``state`` can still change."""
+    """Return whether an update in ``state`` can still change."""
     return state in OPEN
 
 
 def may_follow(old: State, new: State) -> bool:
-    """Tell whether a report may move an update from ``old`` to ``new``.
+    """Return whether a report may move an update from ``old`` to ``new``.
 
     Forward along pending, downloading, installing, testing, succeeded, skipping steps or not; from any open
     state to failed, canceled or superseded. Staying is not moving.

@@ -41,7 +41,7 @@ class LayerReference:
 
     @property
     def region_end(self) -> int:
-        """Give the offset of the first byte behind the region."""
+        """Return the offset of the first byte behind the region."""
         return self.region_start + self.region_size
 
 
@@ -73,7 +73,7 @@ class Manifest:
 
     @property
     def signed(self) -> bool:
-        """Tell whether there is a signature (whose, and whether it is good, is not known here)."""
+        """Return whether there is a signature (whose, and whether it is good, is not known here)."""
         return bool(self.signature)
 
 

@@ -14,7 +14,7 @@ class Sha256(Protocol):
     """A running SHA-256, as ``hashlib`` makes it."""
 
     def copy(self) -> Self:
-        """Give a hash that goes on from the same bytes."""
+        """Return a hash that goes on from the same bytes."""
         ...
 
     def update(self, data: bytes, /) -> None:
@@ -22,12 +22,12 @@ class Sha256(Protocol):
         ...
 
     def hexdigest(self) -> str:
-        """Give the hash of all bytes so far."""
+        """Return the hash of all bytes so far."""
         ...
 
 
 def measure(content: Sha256, size_bytes: int, region_size: int) -> str:
-    """Give the hex measurement of a region whose first ``size_bytes`` went into ``content``, which stays as it is."""
+    """Return the hex measurement of a region whose first ``size_bytes`` went into ``content``, which stays as it is."""
     measured = content.copy()
     left = region_size - size_bytes
     while left > 0:

@@ -57,7 +57,7 @@ class DesiredApp(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def flash_layers(app: DesiredApp) -> tuple[FlashLayer, ...] | None:
-    """Give the layers of a bundle; ``None`` when the app is a file for another kind of installer."""
+    """Return the layers of a bundle; ``None`` when the app is a file for another kind of installer."""
     found: list[FlashLayer] = []
     for layer in app.layers:
         if layer.measurement is None or layer.region is None or layer.region_start is None or layer.region_size is None:

@@ -52,7 +52,7 @@ class Bundle:
 
 
 def is_rauc(source: BinaryIO, size: int) -> bool:
-    """Tell whether the file ends as a RAUC bundle does: a CMS structure, signed or enveloped, and its size."""
+    """Return whether the file ends as a RAUC bundle does: a CMS structure, signed or enveloped, and its size."""
     length = _signature_bytes(source, size)
     if length is None:
         return False
@@ -147,7 +147,7 @@ def _unstated(raw: bytes, opened: _Element, what: str, budget: list[int]) -> _El
 
 
 def _signed(raw: bytes) -> tuple[int | None, bytes | None]:
-    """Give whether there are signers, and the content that is signed; no first one when it is encrypted."""
+    """Return whether there are signers, and the content that is signed; no first one when it is encrypted."""
     budget = [_PIECES_MAX]
     outer = _expect(raw, 0, len(raw), (_SEQUENCE,), "the structure", budget)
     if outer.after != len(raw):
@@ -180,7 +180,7 @@ def _expect(raw: bytes, at: int, end: int, tags: tuple[int, ...], what: str, bud
 
 
 def _content(raw: bytes, within: _Element, budget: list[int]) -> bytes | None:
-    """Give the signed bytes, ``None`` when they are detached."""
+    """Return the signed bytes, ``None`` when they are detached."""
     kind = _expect(raw, within.start, within.end, (0x06,), "the kind of the signed content", budget)
     if kind.after >= within.end:
         return None

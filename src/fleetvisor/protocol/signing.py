@@ -26,7 +26,7 @@ _UNCOMPRESSED: Final = 0x04
 
 
 def is_point(data: bytes) -> bool:
-    """Tell whether ``data`` is a point of P-256 in the uncompressed form: 65 bytes, first ``04``, on the curve."""
+    """Return whether ``data`` is a point of P-256 in the uncompressed form: 65 bytes, first ``04``, on the curve."""
     if len(data) != POINT_BYTES or data[0] != _UNCOMPRESSED:
         return False
     try:
@@ -37,19 +37,19 @@ def is_point(data: bytes) -> bool:
 
 
 def is_signature(data: bytes) -> bool:
-    """Tell whether ``data`` has a signature's form: 64 bytes, ``0 < r < n`` and ``0 < s < n``. Proves nothing."""
+    """Return whether ``data`` has a signature's form: 64 bytes, ``0 < r < n`` and ``0 < s < n``. Proves nothing."""
     if len(data) != SIGNATURE_BYTES:
         return False
     return all(0 < int.from_bytes(half) < ORDER for half in (data[:_HALF], data[_HALF:]))
 
 
 def point(key: ec.EllipticCurvePublicKey) -> bytes:
-    """Give the uncompressed point of ``key``: 65 bytes, as manifests hold debug keys."""
+    """Return the uncompressed point of ``key``: 65 bytes, as manifests hold debug keys."""
     return key.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
 
 
 def key_id(key: ec.EllipticCurvePublicKey) -> int:
-    """Give the 64-bit id by which a manifest names its signer."""
+    """Return the 64-bit id by which a manifest names its signer."""
     return int.from_bytes(hashlib.sha256(b"\0\0" + point(key)).digest()[:8])
 
 
@@ -61,7 +61,7 @@ def sign(key: ec.EllipticCurvePrivateKey, body: bytes) -> bytes:
 
 
 def verify(key: ec.EllipticCurvePublicKey, body: bytes, signature: bytes) -> bool:
-    """Tell whether ``signature`` is ``key``'s over the manifest's ``body``."""
+    """Return whether ``signature`` is ``key``'s over the manifest's ``body``."""
     if not is_signature(signature):
         return False
     der = encode_dss_signature(int.from_bytes(signature[:_HALF]), int.from_bytes(signature[_HALF:]))

@@ -155,7 +155,7 @@ def _of_json(text: str) -> object:
 
 
 def _is_encrypted(raw: bytes) -> bool:
-    """Tell whether these are the bytes of a cipher: of those, 60 in 100 are no ASCII text; of a text, few are."""
+    """Return whether these are the bytes of a cipher: of those, 60 in 100 are no ASCII text; of a text, few are."""
     if raw.startswith(_SALTED):
         return True
     strange = len(raw.translate(None, _ASCII_TEXT))
@@ -163,7 +163,7 @@ def _is_encrypted(raw: bytes) -> bool:
 
 
 def _stated_hashes(software: dict[str, Any]) -> dict[str, set[str]]:
-    """Give each ``filename`` with every ``sha256`` beside one, wherever boards and modes nest them."""
+    """Return each ``filename`` with every ``sha256`` beside one, wherever boards and modes nest them."""
     found: dict[str, set[str]] = {}
     ahead: list[tuple[object, int]] = [(software, 0)]
     for _ in range(libconfig.VALUES_MAX):

@@ -67,7 +67,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """Give the entry as messages name it."""
+        """Return the entry as messages name it."""
         return label(self.name)
 
 
@@ -132,7 +132,7 @@ def read_entries(source: BinaryIO, *, entries_max: int) -> tuple[Entry, ...]:
 
 
 def inflate(source: BinaryIO, entry: Entry, budget: Budget) -> Iterator[bytes]:
-    """Give the entry's content in blocks of at most 64 KiB, charging ``budget`` for each before it is given.
+    """Return the entry's content in blocks of at most 64 KiB, charging ``budget`` for each before it is given.
 
     Ends normally only if size and CRC-32 are as the headers say and the packed bytes are used up exactly; else
     raises ``Invalid``. Never makes more than one block beyond what the header or the budget allows.
@@ -156,7 +156,7 @@ def inflate(source: BinaryIO, entry: Entry, budget: Budget) -> Iterator[bytes]:
 
 
 def _read_end(source: BinaryIO, size: int, entries_max: int) -> tuple[int, int, int]:
-    """Find the end record; give the number of entries, and where the directory starts and how long it is."""
+    """Find the end record; return the number of entries, and where the directory starts and how long it is."""
     tail_start = max(0, size - _END.size - _COMMENT_BYTES_MAX)
     tail = _read(source, tail_start, size - tail_start)
     at = _find_end(tail)
@@ -318,13 +318,13 @@ def _check_extra(name: bytes, extra: bytes) -> None:
 
 
 def _blocks(source: BinaryIO, entry: Entry) -> Iterator[bytes]:
-    """Give the packed bytes of an entry."""
+    """Return the packed bytes of an entry."""
     for at in range(0, entry.packed_bytes, BLOCK_BYTES):
         yield _read(source, entry.data_start + at, min(BLOCK_BYTES, entry.packed_bytes - at))
 
 
 def _inflated(source: BinaryIO, entry: Entry) -> Iterator[bytes]:
-    """Give what the packed bytes of an entry inflate to; they must be one deflate stream, whole and alone."""
+    """Return what the packed bytes of an entry inflate to; they must be one deflate stream, whole and alone."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     for packed in _blocks(source, entry):
         if inflater.eof:
@@ -335,7 +335,7 @@ def _inflated(source: BinaryIO, entry: Entry) -> Iterator[bytes]:
 
 
 def _drained(inflater: _Inflater, packed: bytes, entry: Entry) -> Iterator[bytes]:
-    """Give what one piece of packed bytes inflates to, in blocks.
+    """Return what one piece of packed bytes inflates to, in blocks.
 
     Each round takes input or gives output, or the stream is damaged. When a stream ends, the inflater leaves what is
     behind its end in ``unconsumed_tail`` or in ``unused_data``, by how full the block was; neither is input any more.

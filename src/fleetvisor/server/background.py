@@ -97,7 +97,7 @@ def _tell(job: Job, failures: int, failed: Callable[[str], None], error: BaseExc
 
 
 def pause_after(failures: int, period_s: float) -> float:
-    """Give the pause before the next run: the period, doubled for each failure in a row, within bounds.
+    """Return the pause before the next run: the period, doubled for each failure in a row, within bounds.
 
     A frequent job is tried again at least every ten periods: the other nodes' changes must not wait for minutes
     once the database is back.
@@ -128,7 +128,7 @@ class Tail:
         bus.alone = False
 
     async def read(self) -> int:
-        """Read on from the last place, and ring; give how many events there were."""
+        """Read on from the last place, and ring; return how many events there were."""
         started = self._clock.monotonic()
         count = 0
         async for found in self._log.pages():

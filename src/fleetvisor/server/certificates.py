@@ -30,15 +30,15 @@ class Certificate(Protocol):
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Give the files of the certificate chain and of the key."""
+        """Return the files of the certificate chain and of the key."""
         ...
 
     def refresh(self) -> bool:
-        """Renew what is due; tell whether ``files`` hold something new since the last call."""
+        """Renew what is due; return whether ``files`` hold something new since the last call."""
         ...
 
     def days_left(self) -> float:
-        """Give for how many days the certificate is still good."""
+        """Return how many days the certificate is still good."""
         ...
 
 
@@ -55,7 +55,7 @@ class OwnCertificate:
 
     @property
     def files(self) -> tuple[Path, Path]:
-        """Give the one file of both."""
+        """Return the one file of both."""
         if self._path is None:
             raise AssertionError("refresh comes first")
         return self._path, self._path
@@ -70,7 +70,7 @@ class OwnCertificate:
         return first or issued
 
     def days_left(self) -> float:
-        """Give the days until the certificate ends."""
+        """Return the days until the certificate ends."""
         return days_left(self.files[0].read_bytes(), self._clock.now())
 
 
@@ -146,7 +146,7 @@ class GivenCertificate:
             raise StartFault(f"--tls-cert {cert} begins only on {begins}: set this machine's clock, or give another.")
 
     def days_left(self) -> float:
-        """Give the days until the certificate ends."""
+        """Return the days until the certificate ends."""
         if self._served is None:
             raise AssertionError("refresh comes first")
         return days_left(self._served[0], self._clock.now())

@@ -181,7 +181,7 @@ class DataDirectory:
         self._lock = descriptor
 
     def release(self) -> None:
-        """Give the lock back."""
+        """Release the lock."""
         if self._root_lock is not None:
             os.close(self._root_lock)
             self._root_lock = None
@@ -199,7 +199,7 @@ class DataDirectory:
                 path.unlink(missing_ok=True)
 
     def seal_keys(self) -> list[Path]:
-        """Give the sealing keys' files, the one with the highest number first."""
+        """Return the sealing keys' files, the one with the highest number first."""
         found = [(int(match[1]), path) for path in self.keys.iterdir() if (match := _SEAL_NAME.fullmatch(path.name))]
         return [path for _, path in sorted(found, reverse=True)]
 
@@ -248,7 +248,7 @@ class DataDirectory:
         return self.ca_file
 
     def serving(self, authority: Authority, names: tuple[str, ...], clock: Clock) -> tuple[Path, bool]:
-        """Give the file of the server's certificate and key, and whether it was issued anew because that was due."""
+        """Return the file of the server's certificate and key, and whether it was issued anew because that was due."""
         path = self.tls / "server.key"
         if path.exists():
             pem = path.read_bytes()

@@ -113,7 +113,7 @@ class Gate:
             message["headers"] = (*message["headers"], (b"connection", b"close"))
 
     def release(self) -> None:
-        """Give back the descriptors that were kept in reserve, for whatever the end of the process needs."""
+        """Return the descriptors that were kept in reserve, for whatever the end of the process needs."""
         descriptors.set_soft_limit(self.shares.hard)
 
 

@@ -44,7 +44,7 @@ Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def resolve(host: str) -> str:
-    """Give the address to bind for a host name, IPv4 before IPv6. Raises ``StartFault``."""
+    """Return the address to bind for a host name, IPv4 before IPv6. Raises ``StartFault``."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -107,7 +107,7 @@ class Doors:
             task.add_done_callback(self._leaving.discard)
 
     async def close(self, drain_s: float) -> bool:
-        """Accept nothing more, let answers under way end, for at most ``drain_s`` seconds; tell whether all did."""
+        """Accept nothing more, let answers under way end, for at most ``drain_s`` seconds; return whether all did."""
         leaving = set(self._leaving)
         if self._listener is not None:
             leaving.add(asyncio.create_task(self._listener.stop(), name="listener"))
@@ -125,7 +125,7 @@ class Doors:
             self._taken.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Give the port back; harmless when it is given back already."""
+        """Free the port; harmless when it is free already."""
         if self._taken is not None:
             self._taken.close()
 

@@ -126,7 +126,7 @@ class Parsers:
         return worker
 
     async def _ask(self, worker: Process, line: bytes, time_s: float) -> Outcome | None:
-        """Give a worker's answer, or ``None`` when it ended without one. A worker that answered is kept."""
+        """Return a worker's answer, or ``None`` when it ended without one. A worker that answered is kept."""
         answer = b""
         try:
             async with asyncio.timeout(time_s):

@@ -69,7 +69,7 @@ async def rotate_shared(url: str, files: tuple[Path, ...], *, clock: Clock, entr
 
 
 async def reseal(db: Database, seal: Seal, *, clock: Clock, entropy: Entropy) -> int:
-    """Seal everything with the first key of ``seal``, and forget the others; give how many values moved.
+    """Seal everything with the first key of ``seal``, and forget the others; return how many values moved.
 
     Raises ``StartFault`` when the database needs a key that ``seal`` does not have.
     """

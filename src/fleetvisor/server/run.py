@@ -263,7 +263,7 @@ class _Process:
         return seal
 
     async def _authority(self, db: Database, seal: Seal) -> Authority | None:
-        """Give the local CA, or ``None`` when the operator has a certificate of his own."""
+        """Return the local CA, or ``None`` when the operator has a certificate of his own."""
         if self._settings.tls_cert is not None:
             return None
         if self._settings.database is None:
@@ -274,7 +274,7 @@ class _Process:
         return authority
 
     def _certificate(self, authority: Authority | None) -> Certificate:
-        """Give the certificate, ready to serve with."""
+        """Return the certificate, ready to serve with."""
         if self._named.certificate is not None:
             return self._named.certificate
         if authority is None:
@@ -380,7 +380,7 @@ class _Process:
 
     @staticmethod
     async def _close(world: World) -> bool:
-        """Close the world; tell whether it closed in time."""
+        """Close the world; return whether it closed in time."""
         try:
             async with asyncio.timeout(DRAIN_S):
                 await world.close()

@@ -33,7 +33,7 @@ class _Kept(msgspec.Struct, frozen=True):
 
 
 async def named_seal_keys(db: Database) -> list[str]:
-    """Give the ids of the sealing keys that values in the database may need."""
+    """Return the ids of the sealing keys that values in the database may need."""
     return [row.seal_key_id for row in await db.all(_Named, _NAMED, {})]
 
 
@@ -51,7 +51,7 @@ async def check_seal_keys(db: Database, seal: Seal, clock: Clock) -> None:
 
 
 def missing_key(key: str) -> StartFault:
-    """Give the refusal for a sealing key that the database names and no file holds."""
+    """Return the refusal for a sealing key that the database names and no file holds."""
     return StartFault(
         f"The database holds secrets sealed with the key {key}, and none of the key files is that key. Put it back"
         " into DIR/keys as seal-<number>.key, or name it with --seal-key-file: without it they are lost."
@@ -100,7 +100,7 @@ def _opened(kept: _Kept, seal: Seal) -> Authority:
 
 
 async def reseal_authority(db: Database, seal: Seal) -> int:
-    """Seal the shared CA anew if an older key sealed it; give how many there were (0 or 1)."""
+    """Seal the shared CA anew if an older key sealed it; return how many there were (0 or 1)."""
     kept = await db.one(_Kept, _KEPT, {"name": _CA})
     if kept is None or key_id_of(kept.value) == seal.active_id:
         return 0

@@ -91,7 +91,7 @@ class Telemetry:
 
 
 def _rollouts(waiting: Mapping[str, int]) -> dict[str, float]:
-    """Give a number for everything that a rollout under way may wait for, so that no series ever ends."""
+    """Return a number for everything that a rollout under way may wait for, so that no series ever ends."""
     return {code: waiting.get(code, 0) for code in CODES if code != "start"}
 
 

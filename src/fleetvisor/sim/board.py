@@ -59,12 +59,12 @@ class Board:
 
     @property
     def sid(self) -> str:
-        """Give the device's SID."""
+        """Return the device's SID."""
         return self.history.device_sid
 
     @property
     def state(self) -> State | None:
-        """Give the durable state, read from the flash."""
+        """Return the durable state, read from the flash."""
         return read_state(self.flash, SMALL)
 
     def expect_trouble(self, operations_between_cuts: float, outage_every_s: float) -> None:

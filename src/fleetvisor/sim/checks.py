@@ -97,7 +97,7 @@ class History:
 
 
 def read_state(flash: MemoryFlash, geometry: Geometry) -> State | None:
-    """Give the durable state of a device that is off; ``None`` when it has never completed a boot."""
+    """Return the durable state of a device that is off; ``None`` when it has never completed a boot."""
     if Journal(flash, start=0, half_bytes=geometry.journal_bytes).empty:
         return None
     return Slots(flash, geometry, SeededEntropy("checks")).state

@@ -43,7 +43,7 @@ class Faults:
     revert_after_s: float = 5.0
 
     def fate(self, device_sid: str, manifest: str) -> Fate:
-        """Tell what becomes of a device with an app."""
+        """Return what becomes of a device with an app."""
         if self.manifest not in {None, manifest}:
             return "well"
         digest = sha256(f"{self.seed} {device_sid} {manifest}".encode()).digest()
@@ -79,11 +79,11 @@ class FaultyDevice:
 
     @property
     def silent_view(self) -> View:
-        """Give what there is to see of the device once it is silent."""
+        """Return what there is to see of the device once it is silent."""
         return View("silent", self._runs, 0, 0, logging=False)
 
     def self_test(self, manifest: str) -> bool:
-        """Tell whether an app passes its self-test."""
+        """Return whether an app passes its self-test."""
         return self._fate(manifest) != "fail"
 
     async def exchange(self, request: Request) -> Response:

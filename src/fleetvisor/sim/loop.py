@@ -56,7 +56,7 @@ class VirtualLoop(base_events.BaseEventLoop):
         self._clock_resolution = 1e-9
 
     def time(self) -> float:
-        """Give virtual seconds since the start."""
+        """Return virtual seconds since the start."""
         return self._selector.now_s
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> "asyncio.Future[T]":  # noqa: ANN401, ARG002
@@ -79,11 +79,11 @@ class VirtualClock:
     """The clock port on the running ``VirtualLoop``."""
 
     def now(self) -> Millis:
-        """Give the time of day, which starts at 2026-01-01."""
+        """Return the time of day, which starts at 2026-01-01."""
         return Millis(EPOCH_MS + round(self.monotonic() * 1000))
 
     def monotonic(self) -> float:
-        """Give virtual seconds since the world's start."""
+        """Return virtual seconds since the world's start."""
         return asyncio.get_running_loop().time()
 
     async def sleep(self, delay_s: float) -> None:
@@ -91,7 +91,7 @@ class VirtualClock:
         await asyncio.sleep(delay_s)
 
     def timeout(self, delay_s: float | None) -> asyncio.Timeout:
-        """Give ``asyncio.timeout``, which the loop's virtual time drives."""
+        """Return ``asyncio.timeout``, which the loop's virtual time drives."""
         return asyncio.timeout(delay_s)
 
 
@@ -103,11 +103,11 @@ class SeededEntropy:
         self.random = random.Random("/".join(str(part) for part in seed))
 
     def token(self, size: int) -> bytes:
-        """Give ``size`` bytes."""
+        """Return ``size`` bytes."""
         return self.random.randbytes(size)
 
     def fraction(self) -> float:
-        """Give a number in [0, 1)."""
+        """Return a number in [0, 1)."""
         return self.random.random()
 
 

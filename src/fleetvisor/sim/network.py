@@ -56,7 +56,7 @@ class Network:
 
     @property
     def trace(self) -> str:
-        """Give a digest of every request and answer so far, and of when they were."""
+        """Return a digest of every request and answer so far, and of when they were."""
         return self._trace.hexdigest()
 
     async def call(self, request: Request, headers: Mapping[str, str], gone: asyncio.Event) -> Response:

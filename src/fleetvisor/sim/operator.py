@@ -53,7 +53,7 @@ class Firmware:
 
 
 def make_bundle(name: str, entropy: SeededEntropy, *, politeness_s: int = 0) -> tuple[bytes, str, tuple[Part, ...]]:
-    """Make a small bundle of two or three layers at uneven offsets; give it, its manifest's hash and its parts."""
+    """Make a small bundle of two or three layers at uneven offsets; return it, its manifest's hash and its parts."""
     chance = entropy.random
     layout = [("internal", 0, chance.randrange(100, 700), 700), ("internal", 700, chance.randrange(1, 300), 324)]
     if chance.random() < 0.7:
@@ -71,7 +71,7 @@ def make_bundle(name: str, entropy: SeededEntropy, *, politeness_s: int = 0) -> 
 
 
 def hash_of(raw_manifest: bytes) -> str:
-    """Give an app's identity: the hex SHA-256 of its manifest entry."""
+    """Return an app's identity: the hex SHA-256 of its manifest entry."""
     import hashlib
 
     return hashlib.sha256(raw_manifest).hexdigest()
@@ -144,5 +144,5 @@ class Operator:
         await self.call("POST", f"/v1/Devices/{device_sid}", form)
 
     async def device(self, device_sid: str) -> dict[str, Any]:
-        """Give a device as the API shows it."""
+        """Return a device as the API shows it."""
         return await self.call("GET", f"/v1/Devices/{device_sid}")

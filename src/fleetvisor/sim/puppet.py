@@ -71,7 +71,7 @@ class Puppet:
         raise NotImplementedError
 
     def _take(self, number: int, app: str) -> State:
-        """Go on with an update to ``app``; give how far it is now."""
+        """Go on with an update to ``app``; return how far it is now."""
         step = self._steps.get(number, 0)
         self._steps[number] = step + 1
         if step < len(_STEPS) and self._chance.random() < self.habits.dawdles:

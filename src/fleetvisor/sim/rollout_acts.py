@@ -128,7 +128,7 @@ async def _draft(world: Stage, form: dict[str, str], *, start: bool) -> None:
 
 
 def _moment(world: Stage, after_s: int) -> str:
-    """Give a time of day, some seconds from now, as the API takes it."""
+    """Return a time of day, some seconds from now, as the API takes it."""
     return f"{datetime.fromtimestamp(world.clock.now() // 1000 + after_s, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
@@ -172,7 +172,7 @@ async def _target(world: Stage, sid: str, firmware: Firmware | None) -> None:
 
 
 async def bring_to_an_end(world: Stage) -> bool:
-    """Let go on what waits for an operator, and remove drafts; tell whether anything is still under way.
+    """Let go on what waits for an operator, and remove drafts; return whether anything is still under way.
 
     Devices that nobody has, because an answer was lost, are removed; those that were shut out may come back.
     """

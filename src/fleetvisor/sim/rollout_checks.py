@@ -191,7 +191,7 @@ class Ledger:
         await self._find(_AT_THE_END)
 
     async def unfinished(self) -> list[str]:
-        """Give the rollouts that may still do something."""
+        """Return the rollouts that may still do something."""
         return [row.what for row in await self._db.all(_What, _UNFINISHED, {})]
 
     async def tally(self) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:

@@ -165,7 +165,7 @@ class RolloutWorld:
             server.begin_shutdown()
 
     def _watch(self, job: Job, storage: Storage) -> Callable[[], Awaitable[None]]:
-        """Give the job; it may only fail because its node is dead, and does nothing then."""
+        """Return the job; it may only fail because its node is dead, and does nothing then."""
 
         async def run() -> None:
             try:
@@ -212,7 +212,7 @@ class RolloutWorld:
 
     @property
     def habits(self) -> Habits:
-        """Give what the devices of this world are like in the storm."""
+        """Return what the devices of this world are like in the storm."""
         chance = SeededEntropy(self.recipe.seed, "habits").random
         fails = chance.choice([0.0, 0.05, 0.2, 0.5])
         dawdles, stops, reverts = chance.random() * 0.7, chance.random() * 0.3, chance.random() * 0.1

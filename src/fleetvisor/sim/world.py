@@ -156,7 +156,7 @@ class World:
 
     @property
     def result(self) -> Result:
-        """Give what the world came to so far."""
+        """Return what the world came to so far."""
         boots = sum(board.boots for board in self.boards)
         operations = tuple(board.operations for board in self.boards)
         return Result(self.network.trace, tuple(self.story), boots, operations)

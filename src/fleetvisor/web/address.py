@@ -35,7 +35,7 @@ class Addresses:
         self._proxies = tuple(proxies)
 
     def of(self, scope: Scope) -> str:
-        """Give the client's address, as text; ``unknown`` where nothing tells it.
+        """Return the client's address, as text; ``unknown`` where nothing tells it.
 
         Raises ``Invalid`` for a header of a trusted proxy that came twice, contradicts the other, or cannot be read.
         """
@@ -54,7 +54,7 @@ class Addresses:
         return found.pop() if found else peer
 
     def _client(self, hops: list[str], peer: str) -> str:
-        """Give the last hop that is no proxy of ours; when all are, the first."""
+        """Return the last hop that is no proxy of ours; when all are, the first."""
         for hop in reversed(hops):
             if not self.trusts(hop):
                 return hop
@@ -92,7 +92,7 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _hops(name: bytes, value: str) -> list[str]:
-    """Give the hops that a header names, the client's first."""
+    """Return the hops that a header names, the client's first."""
     texts = _forwarded(value) if name == b"forwarded" else [hop.strip() for hop in value.split(",", _HOPS_MAX)]
     if len(texts) > _HOPS_MAX:
         raise Invalid(f"{name.decode()} names more than {_HOPS_MAX} hops.")
@@ -100,7 +100,7 @@ def _hops(name: bytes, value: str) -> list[str]:
 
 
 def _forwarded(value: str) -> list[str]:
-    """Give each element's ``for``; an element without one is a hop that nobody knows."""
+    """Return each element's ``for``; an element without one is a hop that nobody knows."""
     texts: list[str] = []
     for element in _split(value, ","):
         matches = [match for pair in _split(element, ";") if (match := _FOR.fullmatch(pair))]

@@ -29,7 +29,7 @@ class Basic(NamedTuple):
 
 
 def parse_basic(header: bytes | None) -> Basic:
-    """Give user name and password. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
+    """Return user name and password. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
     encoded = _of_scheme(header, b"basic", "Send HTTP Basic credentials.")
     try:
         text = b64decode(encoded, validate=True).decode("utf-8")
@@ -42,7 +42,7 @@ def parse_basic(header: bytes | None) -> Basic:
 
 
 def parse_bearer(header: bytes | None) -> str:
-    """Give the bearer token. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
+    """Return the bearer token. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
     token = _of_scheme(header, b"bearer", "Send the device token as Authorization: Bearer.")
     if not token.isascii():
         raise Unauthenticated("The bearer token is not ASCII.")
@@ -50,7 +50,7 @@ def parse_bearer(header: bytes | None) -> str:
 
 
 def parse_target_token(header: bytes | None) -> str:
-    """Give the device token of a DDI request. Raises as ``parse_bearer`` does."""
+    """Return the device token of a DDI request. Raises as ``parse_bearer`` does."""
     token = _of_scheme(header, b"targettoken", "Send the device token as Authorization: TargetToken.")
     if not token.isascii():
         raise Unauthenticated("The device token is not ASCII.")
@@ -58,7 +58,7 @@ def parse_target_token(header: bytes | None) -> str:
 
 
 def parse_gateway_token(header: bytes | None) -> str | None:
-    """Give the gateway token of a DDI request; ``None`` when it is of another scheme. Raises ``Unauthenticated``."""
+    """Return the gateway token of a DDI request; ``None`` when it is of another scheme. Raises ``Unauthenticated``."""
     if header is None or header[:_GATEWAY_CHARS].lower() != b"gatewaytoken ":
         return None
     token = header[_GATEWAY_CHARS:].strip()

@@ -24,7 +24,7 @@ class Range(NamedTuple):
 
 
 def matches(if_none_match: bytes | None, etag: bytes) -> bool:
-    """Tell whether ``If-None-Match`` names ``etag`` (with its quotes): weakly, one, a list, or ``*``.
+    """Return whether ``If-None-Match`` names ``etag`` (with its quotes): weakly, one, a list, or ``*``.
 
     What is no such list matches nothing: the answer is then whole, never wrongly empty.
     """
@@ -47,7 +47,7 @@ def matches(if_none_match: bytes | None, etag: bytes) -> bool:
 
 
 def parse_range(header: bytes | None, size: int) -> Range | None:
-    """Give the one range that ``Range`` asks of ``size`` bytes; ``None`` to answer with the whole.
+    """Return the one range that ``Range`` asks of ``size`` bytes; ``None`` to answer with the whole.
 
     Another unit, several ranges and what is no range are ignored, as the RFC says. Raises
     ``RangeNotSatisfiable`` for one that lies outside.
@@ -75,7 +75,7 @@ def parse_range(header: bytes | None, size: int) -> Range | None:
 
 
 def range_applies(if_range: bytes | None, etag: bytes) -> bool:
-    """Tell whether ``If-Range`` lets a range be served: absent, or the same tag, compared strongly."""
+    """Return whether ``If-Range`` lets a range be served: absent, or the same tag, compared strongly."""
     if if_range is None:
         return True
     return if_range.strip() == etag and not etag.startswith(b"W/")

@@ -59,7 +59,7 @@ class Guard:
         self._writes.take(device_sid, "A Device")
 
     def judge(self, request: Request, problem: Problem) -> Problem:
-        """Give what a refused request is answered with: ``problem``, or 429 when too many proofs failed."""
+        """Return what a refused request is answered with: ``problem``, or 429 when too many proofs failed."""
         if problem.status not in {401, 403, 429}:
             return problem
         address = address_of(request.scope)
@@ -86,12 +86,12 @@ class Guard:
 
 
 def address_of(scope: Scope) -> str:
-    """Give the client's address, as ``Guard.admit`` noted it."""
+    """Return the client's address, as ``Guard.admit`` noted it."""
     return scope.get(ADDRESS, "")
 
 
 def _claimed(request: Request, problem: Problem) -> str:
-    """Give whom a request claims to be; a token that claims nothing is known by its hash."""
+    """Return whom a request claims to be; a token that claims nothing is known by its hash."""
     if isinstance(problem, Unauthenticated) and problem.identity is not None:
         return problem.identity
     authorization = request.header(b"authorization") if "headers" in request.scope else None

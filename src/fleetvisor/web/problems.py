@@ -74,7 +74,7 @@ def render_problem(problem: Problem, urls: Urls, *, path: str = "", headers: tup
 
 
 def _message_of(problem: Problem, path: str) -> str:
-    """Give the kind of problem and what happened: Twilio's libraries and CLI show the message, and never the detail."""
+    """Return the kind of problem and what happened: Twilio's libraries and CLI show the message, never the detail."""
     if isinstance(problem, NotFound) and path:
         return f"The requested resource {path[:_PATH_CHARS_MAX]} was not found"
     kind = problem.message.removesuffix(".")
@@ -84,7 +84,7 @@ def _message_of(problem: Problem, path: str) -> str:
 
 
 def problem_of(error: Exception) -> Problem:
-    """Give the problem that the caller is told about for ``error``."""
+    """Return the problem that the caller is told about for ``error``."""
     if isinstance(error, Problem):
         return error
     if isinstance(error, DatabaseUnfit | BlobsUnfit):
@@ -175,5 +175,5 @@ class Edge:
 
 
 def _shown(request: Request) -> str:
-    """Give the path as it may stand in a message: percent-encoded, as it came."""
+    """Return the path as it may stand in a message: percent-encoded, as it came."""
     return request.raw_path[: 2 * _PATH_CHARS_MAX].decode("ascii", "replace")

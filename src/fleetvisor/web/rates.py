@@ -37,11 +37,11 @@ class Windows:
         self._rows: dict[str | bytes, tuple[float, int]] = {}
 
     def __len__(self) -> int:
-        """Give how many counts are kept."""
+        """Return how many counts are kept."""
         return len(self._rows)
 
     def count(self, key: str | bytes) -> tuple[int, int]:
-        """Count one more; give how many there were in this minute, and how many seconds of it are left."""
+        """Count one more; return how many there were in this minute, and how many seconds of it are left."""
         now = self._clock.monotonic()
         began, count = self._rows.get(key, (now, 0))
         if now - began >= _WINDOW_S:
@@ -72,7 +72,7 @@ class Buckets:
         self._rows: dict[str, tuple[float, float]] = {}
 
     def __len__(self) -> int:
-        """Give how many buckets are kept."""
+        """Return how many buckets are kept."""
         return len(self._rows)
 
     def take(self, key: str, what: str) -> None:

@@ -55,29 +55,29 @@ class Request:
 
     @property
     def raw_path(self) -> bytes:
-        """Give the path as it came, percent-encoded, without the query."""
+        """Return the path as it came, percent-encoded, without the query."""
         raw: bytes | None = self.scope.get("raw_path")
         return raw.partition(b"?")[0] if raw is not None else self.scope["path"].encode()
 
     def segments(self) -> tuple[str, ...]:
-        """Give the path's segments, each decoded once; ``/`` is ``("",)``. Raises ``Invalid`` for what is no text."""
+        """Return the path's segments, each decoded once; ``/`` is ``("",)``. Raises ``Invalid`` for what is no text."""
         raw = self.raw_path[1:]
         if b"%" not in raw and raw.isascii() and b"\0" not in raw:
             return tuple(raw.decode("ascii").split("/"))
         return tuple(_text(unquote_to_bytes(part), "The path") for part in raw.split(b"/"))
 
     def header(self, name: bytes) -> bytes | None:
-        """Give a header's value by its lower-case name; a header that came twice is joined with a comma."""
+        """Return a header's value by its lower-case name; a header that came twice is joined with a comma."""
         found = [value for key, value in self.scope["headers"] if key == name]
         return b", ".join(found) if found else None
 
     def query(self) -> Fields:
-        """Give the query's parameters. Raises ``Invalid`` for what is no text."""
+        """Return the query's parameters. Raises ``Invalid`` for what is no text."""
         raw: bytes = self.scope["query_string"]
         return parse_fields(raw, "The query") if raw else {}
 
     def content_length(self) -> int | None:
-        """Give the length that the body is said to have; ``None`` when nothing is said. Raises ``Invalid``."""
+        """Return the length that the body is said to have; ``None`` when nothing is said. Raises ``Invalid``."""
         raw = self.header(b"content-length")
         if raw is None:
             return None
@@ -88,7 +88,7 @@ class Request:
     async def chunks(
         self, bytes_max: int, *, what: str = "The body", time_s: float | None = None
     ) -> AsyncIterator[bytes]:
-        """Give the body piece by piece, at most ``bytes_max`` bytes of it in at most ``time_s`` seconds.
+        """Return the body piece by piece, at most ``bytes_max`` bytes of it in at most ``time_s`` seconds.
 
         Raises ``TooLarge`` (at once, when the length says so), ``Unavailable`` when the time is over,
         ``Disconnected``, and what ``prove_again`` raises.
@@ -143,12 +143,12 @@ class Request:
             return
 
     async def body(self, bytes_max: int) -> bytes:
-        """Give the whole body. Raises as ``chunks`` does."""
+        """Return the whole body. Raises as ``chunks`` does."""
         pieces = [chunk async for chunk in self.chunks(bytes_max)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     async def form(self, bytes_max: int) -> Fields:
-        """Give the parameters of an urlencoded body; no body at all is no parameters. May be asked for again.
+        """Return the parameters of an urlencoded body; no body at all is no parameters. May be asked for again.
 
         Raises ``UnsupportedMediaType`` for a body of another type, ``Invalid`` for what is no text.
         """

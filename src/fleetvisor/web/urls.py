@@ -26,43 +26,43 @@ class Urls:
         self._errors = f"{self.base}/docs/errors/"
 
     def more_info(self, code: int) -> str:
-        """Give the page that explains an error code."""
+        """Return the page that explains an error code."""
         return self._errors + str(code)
 
     def device(self, device_sid: str) -> str:
-        """Give a device's URL."""
+        """Return a device's URL."""
         return f"{self.devices}/{device_sid}"
 
     def device_configs(self, device_sid: str) -> str:
-        """Give the URL of a device's configs."""
+        """Return the URL of a device's configs."""
         return f"{self.devices}/{device_sid}/Configs"
 
     def device_secrets(self, device_sid: str) -> str:
-        """Give the URL of a device's secrets."""
+        """Return the URL of a device's secrets."""
         return f"{self.devices}/{device_sid}/Secrets"
 
     def device_updates(self, device_sid: str) -> str:
-        """Give the URL of a device's updates."""
+        """Return the URL of a device's updates."""
         return f"{self.devices}/{device_sid}/Updates"
 
     def update(self, device_sid: str, number: int) -> str:
-        """Give the URL of one update of a device."""
+        """Return the URL of one update of a device."""
         return f"{self.devices}/{device_sid}/Updates/{number}"
 
     def app(self, app_sid: str) -> str:
-        """Give an app's URL."""
+        """Return an app's URL."""
         return f"{self.apps}/{app_sid}"
 
     def app_manifest(self, app_sid: str) -> str:
-        """Give the URL of an app's manifest."""
+        """Return the URL of an app's manifest."""
         return f"{self.apps}/{app_sid}/Manifest"
 
     def rollout(self, rollout_sid: str) -> str:
-        """Give the URL of a rollout."""
+        """Return the URL of a rollout."""
         return f"{self.base}/v1/Rollouts/{segment(rollout_sid)}"
 
     def key(self, key_sid: str) -> str:
-        """Give an API key's URL."""
+        """Return an API key's URL."""
         return f"{self.keys}/{key_sid}"
 
 

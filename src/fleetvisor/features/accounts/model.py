@@ -26,11 +26,11 @@ class Caller(msgspec.Struct, frozen=True):
 
     @property
     def sid(self) -> str:
-        """Give what proved it: the key's SID, else the account's."""
+        """Return what proved it: the key's SID, else the account's."""
         return self.key_sid or self.account_sid
 
     def may(self, role: Role) -> bool:
-        """Tell whether it has this role, or one above it."""
+        """Return whether it has this role, or one above it."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 

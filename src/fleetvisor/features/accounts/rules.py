@@ -13,13 +13,13 @@ _NOBODY: Final = bytes(32)
 
 
 def proves(password: str, expected: bytes | None) -> bool:
-    """Tell whether ``password`` is the one whose SHA-256 is ``expected``; ``None`` costs the same and is false."""
+    """Return whether ``password`` is the one whose SHA-256 is ``expected``; ``None`` costs the same and is false."""
     matches = same(token_hash(password), expected if expected is not None else _NOBODY)
     return matches and expected is not None
 
 
 def check_friendly_name(text: str) -> str:
-    """Give ``text`` back when it may name an API key (empty is fine). Raises ``Invalid``."""
+    """Return ``text`` when it may name an API key (empty is fine). Raises ``Invalid``."""
     if len(text) > FRIENDLY_NAME_CHARS_MAX:
         raise Invalid(f"FriendlyName has {len(text)} characters; {FRIENDLY_NAME_CHARS_MAX} are the most.")
     if has_control(text):
@@ -28,7 +28,7 @@ def check_friendly_name(text: str) -> str:
 
 
 def check_role(text: str) -> Role:
-    """Give ``text`` back when it names a role. Raises ``Invalid``."""
+    """Return ``text`` when it names a role. Raises ``Invalid``."""
     for role in ROLES:
         if text == role:
             return role
@@ -56,5 +56,5 @@ def check_child(maker: Caller, role: Role, expires: Millis | None, *, bounded: b
 
 
 def auth_token_context(account_sid: str) -> bytes:
-    """Give what a sealed Auth Token is bound to."""
+    """Return what a sealed Auth Token is bound to."""
     return f"auth-token\0{account_sid}".encode()

@@ -43,7 +43,7 @@ class Accounts:
         self._proven: Kept[tuple[str, bytes], Caller] = Kept(bus, PROVEN_ACCOUNTS, _bells_of, wide_of=_account_of)
 
     async def ensure_first(self) -> NewAccount:
-        """Give the first account with its Auth Token, and make it if there is none; safe on two nodes at once."""
+        """Return the first account with its Auth Token, and make it if there is none; safe on two nodes at once."""
         present = await store.find_first(self._db)
         if present is None:
             made = await self._make("", first=True)
@@ -57,7 +57,7 @@ class Accounts:
         return NewAccount(present.account_sid, token, present.date_created)
 
     async def find_first(self) -> AccountSid | None:
-        """Give the first account's SID, which never changes; ``None`` before it is made."""
+        """Return the first account's SID, which never changes; ``None`` before it is made."""
         if self._first is None:
             row = await store.find_first(self._db)
             self._first = None if row is None else row.account_sid
@@ -96,7 +96,7 @@ class Accounts:
         return NewAccount(account_sid, token, now, friendly_name) if await self._db.write(body) else None
 
     async def authenticate(self, username: str, password: str) -> Caller:
-        """Give whom a user name (``AC…`` or ``SK…``) and password prove. Raises ``Unauthenticated``.
+        """Return whom a user name (``AC…`` or ``SK…``) and password prove. Raises ``Unauthenticated``.
 
         Answered from memory, by the password's SHA-256, while the bus is fresh. Otherwise one look-up and two
         comparisons, whether the name exists or not.
@@ -134,7 +134,7 @@ class Accounts:
         raise Unauthenticated(identity=username)
 
     async def flush(self) -> int:
-        """Write which keys were used; give how many."""
+        """Write which keys were used; return how many."""
         return await self._use.flush()
 
     async def create_key(self, maker: Caller, wanted: WantedKey) -> NewKey:
@@ -173,14 +173,14 @@ class Accounts:
         return NewKey(key, secret)
 
     async def get_key(self, account_sid: AccountSid, key_sid: str) -> Key:
-        """Give an API key. Raises ``NotFound``."""
+        """Return an API key. Raises ``NotFound``."""
         key = await store.find_key(self._db, account_sid, normalize(key_sid))
         if key is None:
             raise NotFound("No Key matches the given SID.")
         return key
 
     async def list_keys(self, account_sid: AccountSid, page: PageRequest) -> Page[Key]:
-        """Give a page of the account's API keys, newest first."""
+        """Return a page of the account's API keys, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward
@@ -213,7 +213,7 @@ class Accounts:
         self._bus.ring(await self._db.write(body))
 
     async def reseal(self, batch: int = 100) -> int:
-        """Seal anew, in chunks, every Auth Token that an older key sealed; give how many."""
+        """Seal anew, in chunks, every Auth Token that an older key sealed; return how many."""
         done = 0
         after = ""
         while rows := await store.page_sealed(self._db, after, batch):

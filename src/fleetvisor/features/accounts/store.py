@@ -184,7 +184,7 @@ async def reseal(tx: Tx, row: AccountRow, sealed: bytes, secondary: bytes | None
 
 
 async def set_secondary(tx: Tx, account_sid: AccountSid, token_hash: bytes, sealed: bytes, now: Millis) -> bool:
-    """Give an account its second Auth Token; false when it has one."""
+    """Store an account's second Auth Token; false when it has one."""
     sql = """UPDATE accounts SET secondary_hash = :hash, secondary_sealed = :sealed, date_secondary = :now
         WHERE account_sid = :account_sid AND secondary_hash IS NULL"""
     return await tx.run(sql, {"account_sid": account_sid, "hash": token_hash, "sealed": sealed, "now": now}) == 1

@@ -27,7 +27,7 @@ class KeyUse:
             self._noted[key_sid] = now
 
     async def flush(self) -> int:
-        """Write what was noted, in one transaction; give how many keys. What fails is kept for the next round."""
+        """Write what was noted, in one transaction; return how many keys. What fails is kept for the next round."""
         noted, self._noted = self._noted, {}
         if not noted:
             return 0

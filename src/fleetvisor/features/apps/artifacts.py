@@ -45,7 +45,7 @@ class Artifacts:
         self._busy: dict[str, asyncio.Lock] = {}
 
     async def list(self, account_sid: AccountSid, app_sid: AppSid) -> tuple[AppFile, ...]:
-        """Give an app's files, in the order of its layers. Raises ``NotFound`` for an app that is not the account's."""
+        """Return an app's files, in the order of its layers. Raises ``NotFound`` for another account's."""
         layers = await self._apps.layers(account_sid, app_sid)
         if not layers:
             raise NotFound("No App of this account has this SID.")

@@ -37,7 +37,7 @@ def check_upload(upload: Upload, limits: Limits) -> None:
 
 
 def check_kind(found: Kind | None, asked: Kind | None) -> Kind:
-    """Give the kind that a file is taken as. Raises ``Invalid``."""
+    """Return the kind that a file is taken as. Raises ``Invalid``."""
     if asked == "raw":
         return "raw"
     if found is None:
@@ -81,7 +81,7 @@ def blob_name(digest: str, generation: str) -> str:
 
 
 def app_of(parsed: ParsedBundle, upload: Upload, birth: Birth) -> App:
-    """Give the app that a bundle becomes; its size is what a device downloads, layer by layer."""
+    """Return the app that a bundle becomes; its size is what a device downloads, layer by layer."""
     return App(
         app_sid=birth.app_sid,
         account_sid=birth.account_sid,
@@ -99,7 +99,7 @@ def app_of(parsed: ParsedBundle, upload: Upload, birth: Birth) -> App:
 
 
 def app_of_image(parsed: ParsedImage, upload: Upload, birth: Birth) -> App:
-    """Give the app that another firmware file becomes. What the file states holds, whatever the uploader says."""
+    """Return the app that another firmware file becomes. What the file states holds, whatever the uploader says."""
     stated = parsed.stated
     return App(
         app_sid=birth.app_sid,
@@ -121,7 +121,7 @@ def app_of_image(parsed: ParsedImage, upload: Upload, birth: Birth) -> App:
 
 
 def content_of(layer: ParsedLayer) -> Content:
-    """Give what is kept of a bundle's layer, and where its bytes lie in the spool."""
+    """Return what is kept of a bundle's layer, and where its bytes lie in the spool."""
     kept = AppLayer(
         digest=layer.digest,
         size_bytes=layer.size_bytes,
@@ -134,6 +134,6 @@ def content_of(layer: ParsedLayer) -> Content:
 
 
 def content_of_image(parsed: ParsedImage, path: Path) -> Content:
-    """Give the one layer of a firmware file: the file."""
+    """Return the one layer of a firmware file: the file."""
     layer = AppLayer(parsed.sha256, parsed.size_bytes, None, None, None, None, parsed.sha1, parsed.md5)
     return Content(layer, path)

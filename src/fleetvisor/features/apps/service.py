@@ -91,14 +91,14 @@ class Apps:
         raise Unavailable("The App's layers were removed again and again while it was made.", retry_after_s=1)
 
     async def get(self, account_sid: AccountSid, ref: str) -> App:
-        """Give an app by SID or unique name. Raises ``NotFound``."""
+        """Return an app by SID or unique name. Raises ``NotFound``."""
         app = await store.find_in(self._db, account_sid, ref)
         if app is None:
             raise _missing()
         return app
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[App]:
-        """Give a page of the account's apps, newest first."""
+        """Return a page of the account's apps, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward
@@ -106,7 +106,7 @@ class Apps:
         return page_of(rows, page, lambda app: (app.date_created, app.app_sid))
 
     async def manifest(self, account_sid: AccountSid, ref: str) -> Manifest:
-        """Give an app's manifest as it was uploaded. Raises ``NotFound``."""
+        """Return an app's manifest as it was uploaded. Raises ``NotFound``."""
         app = await self.get(account_sid, ref)
         manifest = await store.find_manifest(self._db, account_sid, app.app_sid)
         if manifest is None:
@@ -114,16 +114,16 @@ class Apps:
         return manifest
 
     async def find_manifest(self, account_sid: AccountSid, manifest_hash: str) -> bytes | None:
-        """Give a manifest by its SHA-256 (hex), if an app of the account has it."""
+        """Return a manifest by its SHA-256 (hex), if an app of the account has it."""
         found = await store.find_manifest_by_hash(self._db, account_sid, manifest_hash)
         return found.manifest if found else None
 
     async def find_layer(self, account_sid: AccountSid, digest: str) -> LayerBlob | None:
-        """Tell where a layer's bytes lie, if an app of the account has it."""
+        """Return where a layer's bytes lie, if an app of the account has it."""
         return await store.find_layer(self._db, account_sid, digest)
 
     async def layers(self, account_sid: AccountSid, app_sid: AppSid) -> tuple[AppLayer, ...]:
-        """Give the layers of an app of the account in manifest order, from memory; empty when there is none."""
+        """Return the layers of an app of the account in manifest order, from memory; empty when there is none."""
         place = (account_sid, app_sid)
         known = self._layers.get(place)
         if known is None:
@@ -155,7 +155,7 @@ class Apps:
         self._bus.ring((account_sid, app_sid))
 
     async def _store_layers(self, contents: tuple[Content, ...]) -> dict[str, str]:
-        """Put each distinct layer where its row says; give the blob names by digest.
+        """Put each distinct layer where its row says; return the blob names by digest.
 
         Also one that is stored: what is there is proved, and replaced if it is not what it should be.
         """
@@ -187,7 +187,7 @@ def _contents(parsed: Parsed, file: Path) -> tuple[Content, ...]:
 
 
 def _renewal(content: Content, generation: str, now: Millis) -> Body[store.LayerRow]:
-    """Give the body that makes or renews the row of one layer; a row that is made names bytes never named before."""
+    """Return the body that makes or renews the row of one layer; a row that is made names bytes never named before."""
 
     async def body(tx: Tx) -> store.LayerRow:
         return await store.renew(tx, content, rules.blob_name(content.layer.digest, generation), now)
@@ -196,7 +196,7 @@ def _renewal(content: Content, generation: str, now: Millis) -> Body[store.Layer
 
 
 def _insertion(making: _Making, apps_max: int) -> Body[bool]:
-    """Give the body that makes the app, its layers and their uses, and its event; false when a layer's row is gone."""
+    """Return the body that makes an app, its layers, uses and event; it returns false where a layer's row is gone."""
     app, manifest, layers, placed = making
 
     async def body(tx: Tx) -> bool:

@@ -173,7 +173,7 @@ async def layers(db: Database, account_sid: AccountSid, app_sid: AppSid) -> list
 
 
 async def renew(tx: Tx, content: Content, blob: str, now: Millis) -> LayerRow:
-    """Make the layer's row, named ``blob``, or renew the grace of the one that is there; give the row."""
+    """Make the layer's row, named ``blob``, or renew the grace of the one that is there; return the row."""
     params = {
         "digest": content.layer.digest,
         "blob": blob,
@@ -202,7 +202,7 @@ async def insert(tx: Tx, app: App, manifest: bytes) -> bool:
 
 
 async def has_layer(tx: Tx, digest: str, blob: str) -> bool:
-    """Tell whether a layer's row is still the one that was renewed."""
+    """Return whether a layer's row is still the one that was renewed."""
     sql = "SELECT digest FROM layers WHERE digest = :digest AND blob = :blob"
     return await tx.one(_Digest, sql, {"digest": digest, "blob": blob}) is not None
 

@@ -24,7 +24,7 @@ _log = structlog.get_logger()
 
 
 async def sweep(db: Database, blobs: Blobs, clock: Clock, limits: Limits) -> int:
-    """Remove what is over; give how many rows and blobs went. What cannot be removed now is tried at the next call."""
+    """Remove what is over; return how many rows and blobs went. The next call tries again what cannot be removed."""
     now = clock.now()
     before = later(now, -limits.layer_grace_s)
     gone = 0

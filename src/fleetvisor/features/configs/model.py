@@ -23,7 +23,7 @@ class Owner(msgspec.Struct, frozen=True):
 
     @property
     def sid(self) -> str:
-        """Give the SID that the rows carry."""
+        """Return the SID that the rows carry."""
         return self.device_sid or self.account_sid
 
 

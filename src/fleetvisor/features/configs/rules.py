@@ -7,12 +7,12 @@ from fleetvisor.protocol.native import FetchItem, FetchResult
 
 
 def context(account_sid: str, owner_sid: str, key: str) -> bytes:
-    """Give what a sealed secret is bound to: moved to another account, owner or key, it does not open."""
+    """Return what a sealed secret is bound to: moved to another account, owner or key, it does not open."""
     return f"secret\0{account_sid}\0{owner_sid}\0{key}".encode()
 
 
 def place(item: FetchItem, owner: Owner) -> tuple[str, str, str]:
-    """Give the owner SID, store and key that an item of a device's request names."""
+    """Return the owner SID, store and key that an item of a device's request names."""
     sid = owner.account_sid if item.scope == "account" else owner.sid
     return (sid, Store(item.store).value, item.key)
 

@@ -57,14 +57,14 @@ class Configs:
         return await self._db.write(body)
 
     async def get(self, owner: Owner, kind: Store, key: str) -> Entry:
-        """Give a key; a secret's value never. Raises ``NotFound``."""
+        """Return a key; a secret's value never. Raises ``NotFound``."""
         entry = await store.find(self._db, owner, kind, key)
         if entry is None:
             raise _missing(kind)
         return entry
 
     async def list(self, owner: Owner, kind: Store, page: PageRequest) -> Page[Entry]:
-        """Give a page of an owner's keys, in ascending order."""
+        """Return a page of an owner's keys, in ascending order."""
         cursor = page.cursor
         key = str(cursor.key[0]) if cursor else None
         before = cursor is not None and not cursor.forward
@@ -142,7 +142,7 @@ class Configs:
         await self._db.write(body)
 
     async def reseal(self, batch: int = 100) -> int:
-        """Seal anew, in chunks, every secret that an older key sealed; give how many."""
+        """Seal anew, in chunks, every secret that an older key sealed; return how many."""
         done = 0
         after = ("", "")
         while rows := await store.sealed_page(self._db, after, batch):

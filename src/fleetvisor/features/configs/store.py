@@ -78,7 +78,7 @@ def _where(owner: Owner, store: Store) -> dict[str, str | int | bytes | None]:
 
 
 async def owner_exists(tx: Tx, owner: Owner) -> bool:
-    """Tell whether the owner is there: an account that called always is, a device must be the account's."""
+    """Return whether the owner is there: an account that called always is, a device must be the account's."""
     if owner.device_sid is None:
         return True
     params = {"device_sid": owner.device_sid, "account_sid": owner.account_sid}

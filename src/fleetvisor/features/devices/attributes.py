@@ -54,7 +54,7 @@ class Attributes:
         self._bus = bus
 
     async def get(self, account_sid: AccountSid, device_sid: DeviceSid) -> AttributeSet:
-        """Give what a device of the account said of itself; nothing, when it never did."""
+        """Return what a device of the account said of itself; nothing, when it never did."""
         keys = {"account_sid": account_sid, "device_sid": device_sid}
         sql = """SELECT t.key, t.value FROM device_attributes t JOIN devices d ON d.device_sid = t.device_sid
             WHERE d.account_sid = :account_sid AND d.device_sid = :device_sid ORDER BY t.key"""

@@ -89,7 +89,7 @@ async def counts(db: Database, selection: Selection, by: str | None) -> Counts:
 
 
 def grouped_all(by: str) -> str:
-    """Give the groups of all devices: those that an index holds, and the rest."""
+    """Return the groups of all devices: those that an index holds, and the rest."""
     kept = _KEPT.get(by, _KEPT_LABEL)
     rest = "CAST(NULL AS TEXT)" if kept.rest is None else f"'{kept.rest}'"
     return f"""(WITH kept AS MATERIALIZED ({kept.sql})

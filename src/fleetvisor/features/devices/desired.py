@@ -76,14 +76,14 @@ class DesiredCache:
         self._answers: Kept[str, DesiredAnswer] = Kept(bus, DESIRED_ANSWERS, size_of=lambda answer: len(answer.body))
 
     def find(self, device_sid: str) -> DesiredAnswer | None:
-        """Give the answer from memory; ``None`` when it is not there, over, or not to be trusted now."""
+        """Return the answer from memory; ``None`` when it is not there, over, or not to be trusted now."""
         answer = self._answers.find(device_sid)
         if answer is None or (answer.deadline is not None and answer.deadline <= self._clock.now()):
             return None
         return answer
 
     async def get(self, identity: DeviceIdentity) -> DesiredAnswer:
-        """Give the answer, from memory or the database: to a device that waits, that there is nothing to do.
+        """Return the answer, from memory or the database: to a device that waits, that there is nothing to do.
 
         Raises ``Unauthenticated`` for a device that is gone.
         """

@@ -32,7 +32,7 @@ class _Labels(msgspec.Struct, frozen=True):
 
 
 def parse(texts: Iterable[str], limits: Limits) -> dict[str, str | None]:
-    """Give the changes by key, ``None`` to remove. Raises ``Invalid`` with the rule that a text breaks."""
+    """Return the changes by key, ``None`` to remove. Raises ``Invalid`` with the rule that a text breaks."""
     changes: dict[str, str | None] = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -71,12 +71,12 @@ def check(key: str, value: str, limits: Limits) -> None:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a label may have this key."""
+    """Return whether a label may have this key."""
     return _KEY.fullmatch(text) is not None and text not in RESERVED_LABELS
 
 
 def merged(present: Mapping[str, str], changes: Mapping[str, str | None], limits: Limits) -> dict[str, str]:
-    """Give the labels after the changes, in the order of their keys. Raises ``Invalid`` when they are too many."""
+    """Return the labels after the changes, in the order of their keys. Raises ``Invalid`` when they are too many."""
     both = {**present, **changes}
     after = {key: value for key, value in sorted(both.items()) if value is not None}
     if len(after) > limits.labels_max:
@@ -108,7 +108,7 @@ async def change(
 
 
 async def store(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, labels: Mapping[str, str]) -> None:
-    """Give a device exactly these labels."""
+    """Set a device's labels to exactly these."""
     keys = {"account_sid": account_sid, "device_sid": device_sid}
     sql = "UPDATE devices SET labels = :labels WHERE account_sid = :account_sid AND device_sid = :device_sid"
     await tx.run(sql, {**keys, "labels": encode(labels)})

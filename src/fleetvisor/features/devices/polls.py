@@ -68,7 +68,7 @@ class Polls:
         )
 
     def find(self, device_sid: str, path: bytes) -> PollAnswer | None:
-        """Give the answer from memory; ``None`` when it is not there, of another path, or not to be trusted now."""
+        """Return the answer from memory; ``None`` when it is not there, of another path, or not to be trusted now."""
         answer = self._answers.find(device_sid)
         return answer if answer is not None and answer.path == path else None
 
@@ -110,5 +110,5 @@ class Polls:
 
 
 def _tag(row: _Row) -> str:
-    """Give a short text that changes with what is offered: some clients compare the link, not what it leads to."""
+    """Return a short text that changes with what is offered: some clients compare the link, not what it leads to."""
     return sha256(f"{row.app_sid} {row.mode}".encode()).hexdigest()[:8]

@@ -70,7 +70,7 @@ class Presence:
         self._fetches.note(device_sid, digest, now)
 
     async def flush(self) -> int:
-        """Write what was noted, in one transaction; give the number of devices. What fails is kept for the next."""
+        """Write what was noted, in one transaction; return the number of devices. What fails is kept for the next."""
         seen, fetched, downloads = self._seen, self._fetched, self._fetches.take()
         if not seen and not fetched and not downloads:
             return 0

@@ -32,12 +32,12 @@ def check_change(change: DeviceChange, limits: Limits) -> None:
 
 
 def is_empty(change: DeviceChange) -> bool:
-    """Tell whether a change asks for nothing."""
+    """Return whether a change asks for nothing."""
     return change == DeviceChange()
 
 
 def check_own_sid(text: str) -> DeviceSid:
-    """Give the SID of a board that already has one, in lower case after its two letters. Raises ``Invalid``."""
+    """Return the SID of a board that already has one, in lower case after its two letters. Raises ``Invalid``."""
     if not is_sid(text, "UV"):
         raise Invalid("Sid must be UV and 32 hexadecimal digits.")
     return DeviceSid(normalize(text))

@@ -80,12 +80,12 @@ class Selection(msgspec.Struct, frozen=True):
 
     @property
     def driver(self) -> str:
-        """Give the rows along which to look."""
+        """Return the rows along which to look."""
         return self.drivers[0]
 
     @property
     def terms(self) -> dict[str, str | int]:
-        """Give the parameters of the condition alone."""
+        """Return the parameters of the condition alone."""
         return {name: value for name, value in self.params.items() if not name.startswith("driver")}
 
 
@@ -124,7 +124,7 @@ def compile_terms(account_sid: AccountSid, terms: Sequence[Term], now: Millis) -
 
 
 def _named_driver(term: Term, params: dict[str, str | int]) -> str:
-    """Give the devices of the SIDs or names that a term lists.
+    """Return the devices of the SIDs or names that a term lists.
 
     Without statistics SQLite would rather walk the index by age than look up a list: a join in this order leaves no
     choice.
@@ -137,7 +137,7 @@ def _named_driver(term: Term, params: dict[str, str | int]) -> str:
 
 
 def _driver(term: Term, place: int, params: dict[str, str | int]) -> str | None:
-    """Give the rows that have the one value that a term demands, if there is an index of them."""
+    """Return the rows that have the one value that a term demands, if there is an index of them."""
     value = term.values[0]
     if term.key == "access":
         return _ACCESS_DRIVERS.get(value)
@@ -194,7 +194,7 @@ def _canonical(key: str, value: str) -> str:
 
 
 def joins(*texts: str) -> str:
-    """Give the joins to a device ``d`` that pieces of SQL need: of assignments ``a``, presence ``p``, updates ``u``."""
+    """Return the joins to a device ``d`` that SQL needs: of assignments ``a``, presence ``p``, updates ``u``."""
     used = set(re.findall(r"\b([apu])\.", " ".join(texts)))
     if "u" in used:
         used.add("a")
@@ -251,7 +251,7 @@ def _key(device: Device) -> tuple[str | int, ...]:
 
 
 def _beside(place: _Place | None, *, forward: bool) -> tuple[str, str, dict[str, str | int]]:
-    """Give the condition of what lies beside a place, the order, and the parameters."""
+    """Return the condition of what lies beside a place, the order, and the parameters."""
     sign, order = ("<", "DESC") if forward else (">", "ASC")
     if place is None:
         return "", order, {}
@@ -262,7 +262,7 @@ def _beside(place: _Place | None, *, forward: bool) -> tuple[str, str, dict[str,
 async def _piece(
     db: Database, selection: Selection, place: _Place | None, size: int, wanted: int, *, forward: bool
 ) -> tuple[list[_Met], _Place | None]:
-    """Give up to ``wanted`` devices selected among the next ``size``, and the last of these, if there are so many.
+    """Return up to ``wanted`` devices selected among the next ``size``, and the last of these, if there are so many.
 
     Read in one statement: a device that comes to the driver's rows or leaves them meanwhile moves no other one.
     """
@@ -304,7 +304,7 @@ async def walk(db: Database, selection: Selection, after: tuple[int, str] | None
 
 
 async def selects(db: Database, selection: Selection, device_sid: str) -> bool:
-    """Tell whether one device is selected."""
+    """Return whether one device is selected."""
     sql = f"""SELECT d.date_created, d.device_sid FROM devices d {joins(selection.where)}
         WHERE d.device_sid = :the_device AND d.account_sid = :account_sid AND {selection.where}"""
     return await db.one(_Place, sql, {**selection.terms, "the_device": device_sid}) is not None

@@ -49,7 +49,7 @@ class Term(msgspec.Struct, frozen=True):
 
     @property
     def only(self) -> str | None:
-        """Give the one value that it demands; ``None`` when it demands no single one."""
+        """Return the one value that it demands; ``None`` when it demands no single one."""
         return self.values[0] if self.operator == "in" and len(self.values) == 1 else None
 
 
@@ -113,14 +113,14 @@ def _is_everything(text: str) -> bool:
 
 
 def apps_named(text: str) -> list[tuple[slice, str]]:
-    """Give what a selector that was parsed names as apps, and where in its text."""
+    """Return what a selector that was parsed names as apps, and where in its text."""
     terms = [] if _is_everything(text) else grammar.read(text)
     values = (value for term in terms if term.key in {"app", "target"} for value in term.values)
     return [(slice(value.start, value.end), value.text) for value in values]
 
 
 def duration_ms(text: str) -> int:
-    """Give the milliseconds of a duration that was parsed, such as ``5m``."""
+    """Return the milliseconds of a duration that was parsed, such as ``5m``."""
     seconds = _seconds(text)
     if seconds is None:
         raise AssertionError(f"{text!r} was parsed as a duration")

@@ -90,7 +90,7 @@ class Devices:
         return NewDevice(await self._db.write(body), token)
 
     async def get(self, account_sid: AccountSid, ref: str) -> Device:
-        """Give a device by SID or unique name. Raises ``NotFound``.
+        """Return a device by SID or unique name. Raises ``NotFound``.
 
         By SID it is answered from memory until the device's bell rings or it is seen again, where one process makes
         every change: who watches a device again and again does not load the database.
@@ -109,7 +109,7 @@ class Devices:
         self._rows.drop(frozenset(sids))
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[Device]:
-        """Give a page of the account's devices, newest first."""
+        """Return a page of the account's devices, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward
@@ -118,7 +118,7 @@ class Devices:
         return page_of(rows, page, lambda device: (device.date_created, device.device_sid))
 
     async def select(self, account_sid: AccountSid, selector: str, page: PageRequest) -> Page[Device]:
-        """Give a page of the devices that a selector selects, newest first; it may be short. Raises ``Invalid``."""
+        """Return a page of the devices that a selector selects, newest first; it may be short. Raises ``Invalid``."""
         now = self._clock.now()
         selection = await self.compile(account_sid, selector)
         return await selections.page(self._db, selection, now, page, self._limits)
@@ -143,7 +143,7 @@ class Devices:
         return (*said, *await self._spelling.warnings_by(account_sid, by))
 
     async def pin(self, account_sid: AccountSid, selector: str) -> str:
-        """Give a selector that will always mean what it means now: each app by its SID. Raises ``Invalid``.
+        """Return a selector that will always mean what it means now: each app by its SID. Raises ``Invalid``.
 
         A label that nothing of the account has is refused, unless it is written as ``label.key``.
         An app may be removed while devices report it, and another one be given its name.
@@ -163,7 +163,7 @@ class Devices:
         return msgspec.structs.replace(term, values=tuple(values))
 
     async def _app_sid(self, account_sid: AccountSid, ref: str) -> str:
-        """Give the SID that a selector means; one is taken as it is: devices may report an app that was removed."""
+        """Return the SID that a selector means; one is taken as it is: devices may report an app that was removed."""
         if is_sid(ref, "KA"):
             return normalize(ref)
         app = await apps_store.find_in(self._db, account_sid, ref)
@@ -172,15 +172,15 @@ class Devices:
         return app.app_sid
 
     async def identify(self, account_sid: AccountSid, ref: str) -> DeviceIdentity:
-        """Give the identity of the device that ``ref`` names. Raises ``NotFound``."""
+        """Return the identity of the device that ``ref`` names. Raises ``NotFound``."""
         return DeviceIdentity(await self.resolve(account_sid, ref), account_sid)
 
     async def resolve(self, account_sid: AccountSid, ref: str) -> DeviceSid:
-        """Give the SID of the device that ``ref`` (a SID or unique name) names. Raises ``NotFound``."""
+        """Return the SID of the device that ``ref`` (a SID or unique name) names. Raises ``NotFound``."""
         return await self._resolve(self._db, account_sid, ref)
 
     async def answers_to(self, identity: DeviceIdentity, controller: str) -> bool:
-        """Tell whether a board that is proven to be this device may ask by ``controller``.
+        """Return whether a board that is proven to be this device may ask by ``controller``.
 
         By its SID, by its controller id, or by its name where that is no other device's controller id.
         """
@@ -211,7 +211,7 @@ class Devices:
     async def update(
         self, account_sid: AccountSid, ref: str, change: DeviceChange, *, by_admin: bool = False
     ) -> Device:
-        """Apply one change, all or nothing, and give the device as it is then.
+        """Apply one change, all or nothing, and return the device as it is then.
 
         ``by_admin``: an admin makes it, so that a device that waited and is let in may fetch the account's Secrets.
 

@@ -53,5 +53,5 @@ def budget_of(limits: Limits) -> Budget:
 
 
 def current() -> Actor:
-    """Give who acts."""
+    """Return who acts."""
     return _actor.get()

@@ -23,7 +23,7 @@ class EventLog:
         self._limits = limits
 
     async def list(self, account_sid: AccountSid, wanted: Filter, page: PageRequest) -> Page[Listed]:
-        """Give a page of the account's events, newest first."""
+        """Return a page of the account's events, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), int(cursor.key[1]))
         newer = cursor is not None and not cursor.forward

@@ -50,7 +50,7 @@ class BatchRow(msgspec.Struct, frozen=True):
 
     @property
     def key_hash(self) -> str | None:
-        """Give the key's fingerprint."""
+        """Return the key's fingerprint."""
         return None if self.point is None else jws.fingerprint(self.point)
 
 
@@ -74,11 +74,11 @@ class Faults:
         return self._count
 
     def __bool__(self) -> bool:
-        """Tell whether something is wrong."""
+        """Return whether something is wrong."""
         return self._count > 0
 
     def __str__(self) -> str:
-        """Give the first of them, and how many there are beyond."""
+        """Return the first of them, and how many there are beyond."""
         more = self._count - len(self._told)
         return "; ".join(self._told) + (f"; and {more} more" if more else "") + ("." if self._told else "")
 
@@ -174,7 +174,7 @@ def _check_text(file: BinaryIO) -> None:
 
 
 def _lines(file: BinaryIO, lines_max: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Give each line's cells by column, and its number. Raises ``Invalid``."""
+    """Return each line's cells by column, and its number. Raises ``Invalid``."""
     _check_text(file)
     decoded = io.TextIOWrapper(file, encoding="utf-8-sig", newline=None)
     try:

@@ -35,7 +35,7 @@ class Credentials:
         self._bus = bus
 
     async def list(self, device: DeviceIdentity) -> list[Credential]:
-        """Give what proves a device, tokens first, the oldest first."""
+        """Return what proves a device, tokens first, the oldest first."""
         return await _read(self._db, device, self._clock.now())
 
     async def add_token(self, device: DeviceIdentity, overlap_s: int) -> NewCredential:
@@ -95,7 +95,7 @@ class Credentials:
         self._bus.ring((device.device_sid,))
 
     async def list_refused(self, account_sid: AccountSid, page: PageRequest) -> Page[rows.RefusedKey]:
-        """Give a page of the account's refused keys, newest first."""
+        """Return a page of the account's refused keys, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward

@@ -100,14 +100,14 @@ class Enrollment:
         return NewEnrollmentToken(token, f"{TOKEN_PREFIX}{token.token_sid[2:]}_{secret}")
 
     async def get(self, account_sid: AccountSid, token_sid: str) -> EnrollmentToken:
-        """Give an enrolment token. Raises ``NotFound``."""
+        """Return an enrolment token. Raises ``NotFound``."""
         found = await store.find_grant(self._db, account_sid, EnrollmentTokenSid(normalize(token_sid)))
         if found is None:
             raise _missing()
         return found
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[EnrollmentToken]:
-        """Give a page of the account's enrolment tokens, newest first."""
+        """Return a page of the account's enrolment tokens, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward

@@ -50,7 +50,7 @@ class Gateway:
         self._proven: Kept[bytes, GatewayIdentity] = Kept(bus, GATEWAY_DEVICES, _bells_of, wide_of=_account_of)
 
     async def enable(self, account_sid: AccountSid) -> tuple[str, Millis]:
-        """Make the account's gateway token, in place of the one there was; give it, shown this once."""
+        """Make the account's gateway token, in place of the one there was; return it, shown this once."""
         token, now = new_token(self._entropy, TOKEN_PREFIX), self._clock.now()
 
         async def body(tx: Tx) -> None:
@@ -78,12 +78,12 @@ class Gateway:
         self._bus.ring((account_sid,))
 
     async def state(self, account_sid: AccountSid) -> GatewayState:
-        """Tell whether the account has a gateway token, and how many devices wait."""
+        """Return whether the account has a gateway token, and how many devices wait."""
         found = await store.find_gateway(self._db, account_sid)
         return GatewayState(found.date_created if found else None, await store.count_waiting(self._db, account_sid))
 
     async def authenticate(self, token: str, account_sid: AccountSid | None, controller: str) -> GatewayIdentity:
-        """Give the device ``controller`` of the account whose gateway token this is; a new one is made, and waits.
+        """Return the device ``controller`` of the account whose gateway token this is; a new one is made, and waits.
 
         Raises ``Unauthenticated``, and ``AccessDenied`` when too many wait already.
         """

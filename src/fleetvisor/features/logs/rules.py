@@ -4,5 +4,5 @@ from fleetvisor.ground.clock import Millis
 
 
 def judge(expires: Millis | None, now: Millis) -> Millis | None:
-    """Give until when logging is on; ``None`` when it is off or over (reference, section 2.3)."""
+    """Return until when logging is on; ``None`` when it is off or over (reference, section 2.3)."""
     return expires if expires is not None and expires > now else None

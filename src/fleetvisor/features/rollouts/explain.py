@@ -156,7 +156,7 @@ class Explainer:
         return other if other != device.device_sid else None
 
     async def _provable(self, device: Device, now: Millis) -> bool:
-        """Tell whether anything proves the device: a token or a key of its own, or its account's gateway token."""
+        """Return whether anything proves the device: a token or a key of its own, or its account's gateway token."""
         sql = f"""SELECT device_sid FROM devices d
             WHERE device_sid = :device_sid AND account_sid = :account_sid AND {PROVABLE}"""
         keys = {"device_sid": device.device_sid, "account_sid": device.account_sid, "now": now}
@@ -165,7 +165,7 @@ class Explainer:
     async def _parts(
         self, device: Device, assignment: Assignment, penalties: Sequence[Penalty], now: Millis
     ) -> tuple[Part, ...]:
-        """Give the rollouts under way that select the device or came to it, and the one whose word its target is."""
+        """Return the rollouts under way that select the device or came to it, and the one whose word its target is."""
         instructed_by = assignment.rollout_sid
         rollouts = await store.unfinished_of(self._db, device.account_sid)
         if instructed_by is not None and all(each.rollout_sid != instructed_by for each in rollouts):
@@ -250,7 +250,7 @@ class Explainer:
         return await selection.selects(self._db, chosen, device.device_sid)
 
     async def _refused(self, device: Device, now: Millis) -> Millis | None:
-        """Give when the device's credentials were last refused, if that was since it was last let in."""
+        """Return when the device's credentials were last refused, if that was since it was last let in."""
         sql = """SELECT data, date_created FROM events
             WHERE account_sid = :account_sid AND type = 'request.denied' AND date_created >= :since
             ORDER BY date_created DESC, event_id DESC LIMIT :limit"""

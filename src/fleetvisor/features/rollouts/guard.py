@@ -40,12 +40,12 @@ class GuardSettings(msgspec.Struct, frozen=True):
 
     @property
     def limit(self) -> float:
-        """Give the highest failure rate that is acceptable."""
+        """Return the highest failure rate that is acceptable."""
         return self.limit_ppm / MILLION
 
     @property
     def confidence(self) -> float:
-        """Give how sure the bounds are."""
+        """Return how sure the bounds are."""
         return self.confidence_ppm / MILLION
 
 
@@ -64,12 +64,12 @@ class Evidence(msgspec.Struct, frozen=True):
 
     @property
     def total(self) -> int:
-        """Give how many were decided."""
+        """Return how many were decided."""
         return self.succeeded + self.failed + self.silent
 
     @property
     def bad(self) -> int:
-        """Give how many count as failed."""
+        """Return how many count as failed."""
         return self.failed + self.silent
 
 
@@ -106,7 +106,7 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def bounds(evidence: Evidence, confidence: float) -> Bounds:
-    """Give the bounds of the failure rate."""
+    """Return the bounds of the failure rate."""
     bad, total = evidence.bad, evidence.total
     if total == 0:
         return Bounds(0.0, 1.0)
@@ -115,7 +115,7 @@ def bounds(evidence: Evidence, confidence: float) -> Bounds:
 
 
 def _least(bad: int, total: int, threshold: float) -> float:
-    """Give the lowest rate that stays possible, from below: between 0, which is ruled out, and what was observed.
+    """Return the lowest rate that stays possible, from below: between 0, which is ruled out, and what was observed.
 
     The highest is one minus the lowest rate of successes: beside 1 there are no numbers to search among, as beside 0.
     """
@@ -151,7 +151,7 @@ def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> D
 
 
 def is_proven(evidence: Evidence, settings: GuardSettings) -> bool:
-    """Tell whether the failure rate is proven to be under the limit: the wave waits for its soak only."""
+    """Return whether the failure rate is proven to be under the limit: the wave waits for its soak only."""
     return _proves(evidence, bounds(evidence, settings.confidence), settings)
 
 

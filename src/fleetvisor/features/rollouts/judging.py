@@ -35,7 +35,7 @@ class Judgement(msgspec.Struct, frozen=True):
         return (self.offered, self.settled) != (self.wave.date_offered, self.wave.date_settled)
 
     def is_news(self, rollout: Rollout, ruling: Ruling | None) -> bool:
-        """Tell whether applying it would change anything. Of a wave not begun there is nothing to say but to stop."""
+        """Return whether applying it would change anything. Of a wave not begun there is nothing to say but to stop."""
         if not self.begun and not self.decision.stops:
             return False
         goes_on = rollout.state == "running" and (self.empty or self.decision.proceeds)
@@ -54,7 +54,7 @@ class Judgement(msgspec.Struct, frozen=True):
     async def apply(
         self, tx: Tx, rollout: Rollout, waves: tuple[Wave, ...], ruling: Ruling | None, now: Millis
     ) -> bool:
-        """Write what it says; tell whether the rollout took a step."""
+        """Write what it says; return whether the rollout took a step."""
         if self.moves_times:
             await store.set_wave(
                 tx, rollout.rollout_sid, rollout.wave, date_offered=self.offered, date_settled=self.settled

@@ -66,7 +66,7 @@ class Rollout(msgspec.Struct, frozen=True):
 
     @property
     def guard(self) -> GuardSettings:
-        """Give what its guard goes by."""
+        """Return what its guard goes by."""
         return GuardSettings(
             self.limit_ppm,
             self.confidence_ppm,

@@ -69,7 +69,7 @@ class _Seen(msgspec.Struct, frozen=True):
 
 
 def offer(rollout: Rollout, chunk: Chunk, limits: Limits, now: Millis) -> Callable[[Tx], Awaitable[Offered | None]]:
-    """Give the body that offers a chunk; it gives ``None`` when somebody else took a step meanwhile."""
+    """Return the body that offers a chunk; it gives ``None`` when somebody else took a step meanwhile."""
 
     async def body(tx: Tx) -> Offered | None:
         current = await store.find(tx, rollout.account_sid, rollout.rollout_sid)
@@ -140,7 +140,7 @@ async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
 def _sort(
     rollout: Rollout, chunk: Chunk, seen: _Seen, room: int | None, limits: Limits, now: Millis
 ) -> tuple[list[offers.Offer], list[Member], Spot | None]:
-    """Give who is taken, the rows of who is not, and after whom the room was used up (``None``: it was enough)."""
+    """Return who is taken, the rows of who is not, and after whom the room was used up (``None``: it was enough)."""
     taken: list[offers.Offer] = []
     rows: list[Member] = []
     before = _scan_spot(rollout)
@@ -166,7 +166,7 @@ def _scan_spot(rollout: Rollout) -> Spot | None:
 def _judge(
     rollout: Rollout, sid: DeviceSid, wave: int, seen: _Seen, limits: Limits, now: Millis
 ) -> offers.Offer | Member | None:
-    """Give what a device is offered, or the row that says why not; ``None``: it was come to before, or is gone."""
+    """Return what a device is offered, or the row that says why not; ``None``: it was come to before, or is gone."""
     known, assignment, device = seen.known.get(sid), seen.assignments.get(sid), seen.devices.get(sid)
     if assignment is None or device is None or (known is not None and known.state != "skipped"):
         return None

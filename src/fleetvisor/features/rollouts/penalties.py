@@ -33,7 +33,7 @@ class Penalties:
         self._limits = limits
 
     async def list(self, account_sid: AccountSid, device_sid: DeviceSid) -> list[Penalty]:
-        """Give the apps that there are that a device failed, the newest failure first; at most 1000."""
+        """Return the apps that there are that a device failed, the newest failure first; at most 1000."""
         sql = """SELECT f.device_sid, f.app_sid, f.failures, f.date_failed FROM app_failures f
             JOIN apps a ON a.app_sid = f.app_sid AND a.account_sid = f.account_sid
             WHERE f.device_sid = :device_sid AND f.account_sid = :account_sid

@@ -109,7 +109,7 @@ class Population:
             await self._clock.sleep(PAUSE_S)
 
     async def count(self, census: Census, pieces: int) -> bool:
-        """Go on with a census by at most so many pieces; tell whether it came to its end."""
+        """Go on with a census by at most so many pieces; return whether it came to its end."""
         for _ in range(pieces):
             census.add(await self.piece(census.rollout, census.spot))
             if census.ended:
@@ -123,5 +123,5 @@ class Population:
 
 
 def device_sids(spots: tuple[Spot, ...]) -> list[DeviceSid]:
-    """Give the SIDs of devices that a walk met."""
+    """Return the SIDs of devices that a walk met."""
     return [DeviceSid(spot.device_sid) for spot in spots]

@@ -79,7 +79,7 @@ class Facts(msgspec.Struct, frozen=True):
     left_out: str = ""
 
     def name(self, app_sid: str | None) -> str:
-        """Give the name by which people know an app."""
+        """Return the name by which people know an app."""
         return self.names.get(app_sid or "", app_sid or "nothing")
 
 
@@ -160,7 +160,7 @@ _OPEN: Final = {
 
 
 def explain(facts: Facts, now: Millis) -> tuple[Reason, ...]:
-    """Give the reasons, in the order in which a person asks: what runs, what should, how far, what is waited for."""
+    """Return the reasons, in the order in which a person asks: what runs, what should, how far, what is waited for."""
     return (
         _running(facts),
         *_identified(facts),

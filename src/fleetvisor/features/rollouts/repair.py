@@ -149,7 +149,7 @@ def retry(
 async def _sort(
     tx: Tx, rollout: Rollout, device_sids: Sequence[DeviceSid], room: int | None, limits: Limits, now: Millis
 ) -> tuple[list[DeviceSid], dict[DeviceSid, offers.Offer]]:
-    """Give the devices that nothing more is done to, and what the others are offered."""
+    """Return the devices that nothing more is done to, and what the others are offered."""
     account_sid = rollout.account_sid
     known = await store.find_members(tx, account_sid, rollout.rollout_sid, device_sids)
     assignments = await updates_store.find_assignments(tx, account_sid, device_sids)

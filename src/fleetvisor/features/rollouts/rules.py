@@ -36,7 +36,7 @@ _ALWAYS: Final = Millis(0)
 
 
 def place(rollout_sid: str, device_sid: str) -> int:
-    """Give a device's place in a rollout: even over [0, 2^53), and the same for ever."""
+    """Return a device's place in a rollout: even over [0, 2^53), and the same for ever."""
     return int.from_bytes(sha256(f"{rollout_sid}{device_sid}".encode()).digest()[:8]) >> 11
 
 
@@ -100,7 +100,7 @@ def thresholds(waves: Sequence[Wave], places: Sequence[int], count: int) -> tupl
 
 
 def wave_of(at: int, fixed: Sequence[int]) -> int:
-    """Give the wave (from 1) in which a place lies; one beyond the last when it lies in none."""
+    """Return the wave (from 1) in which a place lies; one beyond the last when it lies in none."""
     return bisect_right(fixed, at) + 1
 
 
@@ -112,7 +112,7 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:
-    """Give how many updates may be started now; ``None``: any number.
+    """Return how many updates may be started now; ``None``: any number.
 
     None while another node's clock, or this one's own before it was set back, has paid for starts in the future.
     """
@@ -125,12 +125,12 @@ def allowance(rollout: Rollout, updating: int, now: Millis) -> int | None:
 
 
 def next_start(rollout: Rollout) -> Millis:
-    """Give when the next start is paid for, of a rollout with a rate."""
+    """Return when the next start is paid for, of a rollout with a rate."""
     return Millis(rollout.date_paid - (-_EARNED_MS // rollout.starts_per_minute))
 
 
 def pay(rollout: Rollout, started: int, now: Millis) -> Millis:
-    """Give until when starts are paid for after ``started`` more of them."""
+    """Return until when starts are paid for after ``started`` more of them."""
     rate = rollout.starts_per_minute
     if not rate:
         return rollout.date_paid
@@ -138,7 +138,7 @@ def pay(rollout: Rollout, started: int, now: Millis) -> Millis:
 
 
 def _paid_from(rollout: Rollout, now: Millis) -> int:
-    """Give from when unused starts count: one, and a second's, can be saved up.
+    """Return from when unused starts count: one, and a second's, can be saved up.
 
     A minute's starts, at 61 s / rate each, cost less than the minute and what was saved up: they are at most the rate.
     """
@@ -180,12 +180,12 @@ def check_kept(rollbacks: int) -> None:
 
 
 def is_unfinished(state: RolloutState) -> bool:
-    """Tell whether a rollout in ``state`` can still change anything by itself."""
+    """Return whether a rollout in ``state`` can still change anything by itself."""
     return state not in FINISHED and state != "draft"
 
 
 def total(counts: Counts) -> dict[MemberState, int]:
-    """Give the counts of all waves together."""
+    """Return the counts of all waves together."""
     return {state: sum(wave.get(state, 0) for wave in counts.values()) for state in STATES}
 
 

@@ -84,7 +84,7 @@ class Rollouts:
         return await self.get(account_sid, rollout_sid)
 
     async def _subject(self, tx: Tx, account_sid: AccountSid, draft: Draft) -> tuple[AppSid | None, RolloutSid | None]:
-        """Give the app of a release, or the rollout that a rollback takes back."""
+        """Return the app of a release, or the rollout that a rollback takes back."""
         if draft.kind == "release":
             app = await apps_store.find_in(tx, account_sid, draft.app or "")
             if app is None:
@@ -98,18 +98,18 @@ class Rollouts:
         return None, source.rollout_sid
 
     async def get(self, account_sid: AccountSid, rollout_sid: str) -> View:
-        """Give a rollout with its waves, counts and newest decision. Raises ``NotFound``."""
+        """Return a rollout with its waves, counts and newest decision. Raises ``NotFound``."""
         return await views.view(self._db, await self.find(account_sid, rollout_sid))
 
     async def find(self, account_sid: AccountSid, rollout_sid: str) -> Rollout:
-        """Give a rollout. Raises ``NotFound``."""
+        """Return a rollout. Raises ``NotFound``."""
         rollout = await store.find(self._db, account_sid, normalize(rollout_sid))
         if rollout is None:
             raise _missing()
         return rollout
 
     async def list(self, account_sid: AccountSid, page: PageRequest) -> Page[View]:
-        """Give a page of the account's rollouts, newest first."""
+        """Return a page of the account's rollouts, newest first."""
         cursor = page.cursor
         key = None if cursor is None else (int(cursor.key[0]), str(cursor.key[1]))
         newer = cursor is not None and not cursor.forward
@@ -125,7 +125,7 @@ class Rollouts:
         return rollout, await self._planner.plan(rollout, sample)
 
     async def rulings(self, account_sid: AccountSid, rollout_sid: str, page: PageRequest) -> Page[Ruling]:
-        """Give a page of the decisions, newest first. Raises ``NotFound``."""
+        """Return a page of the decisions, newest first. Raises ``NotFound``."""
         rollout = await self.find(account_sid, rollout_sid)
         newer = page.cursor is not None and not page.cursor.forward
         number = int(page.cursor.key[0]) if page.cursor else None
@@ -135,7 +135,7 @@ class Rollouts:
     async def members(
         self, account_sid: AccountSid, rollout_sid: str, state: MemberState | None, selector: str, page: PageRequest
     ) -> Page[Member]:
-        """Give a page of the devices that it came to, by SID: all, in one state, or (also) selected now.
+        """Return a page of the devices that it came to, by SID: all, in one state, or (also) selected now.
 
         Raises ``NotFound``, ``Invalid``.
         """

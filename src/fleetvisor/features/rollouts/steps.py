@@ -36,7 +36,7 @@ async def rule(tx: Tx, rollout: Rollout, verdict: str, code: str, sentence: str,
 
 
 def numbers_of(evidence: Evidence, between: Bounds, settings: GuardSettings) -> str:
-    """Give the numbers that a decision stood on, as JSON."""
+    """Return the numbers that a decision stood on, as JSON."""
     numbers = {
         "succeeded": evidence.succeeded,
         "failed": evidence.failed,

@@ -98,7 +98,7 @@ async def page(
 
 
 async def count_all(tx: Tx, account_sid: AccountSid) -> tuple[int, int]:
-    """Give how many rollouts the account has, and how many of them are under way."""
+    """Return how many rollouts the account has, and how many of them are under way."""
     all_sql = "SELECT count(*) AS number FROM rollouts WHERE account_sid = :account_sid AND removing = 0"
     open_sql = f"{all_sql} AND {UNDER_WAY} AND date_ended IS NULL"
     every = await tx.one(_Number, all_sql, {"account_sid": account_sid})
@@ -122,7 +122,7 @@ async def unfinished_of(db: Database, account_sid: AccountSid) -> list[Rollout]:
 
 
 async def step(tx: Tx, rollout: Rollout, now: Millis, **changes: str | int | None) -> bool:
-    """Change fields of a rollout, if nobody took a step since it was read; tell whether so."""
+    """Change fields of a rollout, if nobody took a step since it was read; return whether so."""
     fields = ", ".join(f"{name} = :{name}" for name in changes)
     sql = f"""UPDATE rollouts SET {fields}{", " if fields else ""}version = version + 1, date_updated = :now
         WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid AND version = :version"""
@@ -138,7 +138,7 @@ async def end(tx: Tx, rollout: Rollout, state: str, now: Millis, *, canceling: b
 
 
 async def rollbacks(tx: Tx, rollout: Rollout) -> int:
-    """Give how many rollouts there are, drafts too, that take this one back and have not ended."""
+    """Return how many rollouts there are, drafts too, that take this one back and have not ended."""
     sql = """SELECT count(*) AS number FROM rollouts
         WHERE account_sid = :account_sid AND rollback_of = :rollout_sid AND date_ended IS NULL"""
     found = await tx.one(_Number, sql, {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid})
@@ -295,7 +295,7 @@ OVERDUE: Final = """((u.state = 'pending' AND u.date_deadline IS NULL AND m.date
 
 
 def overdue_params(rollout: Rollout, now: Millis) -> dict[str, int]:
-    """Give the times before which a device is offline, and silent."""
+    """Return the times before which a device is offline, and silent."""
     return {
         "offline_before": now - rollout.offline_s * 1000,
         "silent_before": now - rollout.silent_s * 1000,

@@ -53,7 +53,7 @@ class _Found:
         return Chunk(tuple(self.devices[:most]), self.devices[most - 1][0], ended=False)
 
     def after(self, chunk: Chunk) -> "_Found | None":
-        """Give what lies ahead once a chunk was offered."""
+        """Return what lies ahead once a chunk was offered."""
         rest = self.devices[len(chunk.devices) :]
         return _Found(self.time, self.wave, chunk.spot, rest, self.spot, self.ended) if rest else None
 
@@ -111,7 +111,7 @@ class Ticker:
             raise ExceptionGroup(f"rollouts {', '.join(failures)}", list(failures.values()))
 
     async def waiting(self) -> Counter[str]:
-        """Tell what the rollouts under way, of all accounts, wait for: how many for each code of ``waiting``."""
+        """Return what the rollouts under way, of all accounts, wait for: how many for each code of ``waiting``."""
         now = self._clock.now()
         unfinished = [each for each in await store.unfinished(self._db) if not each.removing]
         under_way = await views.views(self._db, unfinished)
@@ -138,7 +138,7 @@ class Ticker:
         return judged and await self._decide(rollout, self._clock.now())
 
     async def _step(self, rollout: Rollout) -> bool:
-        """Take a step of one rollout; tell whether there may be more to do at once."""
+        """Take a step of one rollout; return whether there may be more to do at once."""
         now, memo = self._clock.now(), self._memos.setdefault(rollout.rollout_sid, _Memo())
         if rollout.removing:
             return await self._db.write(repair.remove(rollout, self._limits))
@@ -185,7 +185,7 @@ class Ticker:
         return changed
 
     async def _offer(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
-        """Offer a chunk of the open wave; tell whether anything was done."""
+        """Offer a chunk of the open wave; return whether anything was done."""
         if rollout.date_scanned is not None:
             return await self._look_again(rollout, memo, now)
         waves = await store.waves(self._db, rollout.rollout_sid)
@@ -243,7 +243,7 @@ class Ticker:
         return await self._db.write(body)
 
     async def _decide(self, rollout: Rollout, now: Millis) -> bool:
-        """Ask the guard, and do what it says; tell whether that changed anything."""
+        """Ask the guard, and do what it says; return whether that changed anything."""
         counted = await store.counted(self._db, rollout.rollout_sid)
         waves = await store.waves(self._db, rollout.rollout_sid)
         ruling = await store.last_ruling(self._db, rollout.rollout_sid)

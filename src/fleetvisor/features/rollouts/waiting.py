@@ -39,7 +39,7 @@ CODES: Final = {
 
 
 def waits_for(view: View, now: Millis) -> Wait | None:
-    """Tell what a rollout waits for; ``None`` when it is over."""
+    """Return what a rollout waits for; ``None`` when it is over."""
     rollout = view.rollout
     if rollout.canceling:
         return _wait("canceling")

@@ -31,12 +31,12 @@ class Dialogue:
         self._fetches = fetches or Fetches(limits)
 
     async def find_offered(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
-        """Give an open update. Raises ``NotFound`` for an unknown number, ``Gone`` for a closed update."""
+        """Return an open update. Raises ``NotFound`` for an unknown number, ``Gone`` for a closed update."""
         update = await store.find(self._db, account_sid, device_sid, number)
         return _open(update)
 
     async def find_installed(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Update:
-        """Give an update that succeeded. Raises ``NotFound``."""
+        """Return an update that succeeded. Raises ``NotFound``."""
         update = await store.find(self._db, account_sid, device_sid, number)
         if update is None or update.state != State.SUCCEEDED:
             raise NotFound("No installed update has this number.")

@@ -56,5 +56,5 @@ async def read(db: Database, account_sid: AccountSid, device_sid: DeviceSid, num
 
 
 def clean(line: str) -> str:
-    """Give a line as both database engines can store it: NUL and lone surrogates become question marks."""
+    """Return a line as both database engines can store it: NUL and lone surrogates become question marks."""
     return "".join("?" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in line)

@@ -62,7 +62,7 @@ async def find(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: De
 async def move(
     tx: Tx, member: Member, state: MemberState, now: Millis, *, reason: str = "", error_code: int = 0
 ) -> bool:
-    """Move a device's row from the state it was read in, and the counts with it; tell whether it still was in it."""
+    """Move a device's row from the state it was read in, and the counts with it; return whether it still was in it."""
     changed = await tx.run(
         _MOVE,
         {
@@ -100,7 +100,7 @@ async def count(tx: Tx, rollout_sid: RolloutSid, changes: Mapping[Place, int], s
 
 
 def shard_of(device_sid: str) -> int:
-    """Give the shard in which a device is counted."""
+    """Return the shard in which a device is counted."""
     return int(device_sid[-2:], 16) % SHARDS
 
 
@@ -149,7 +149,7 @@ async def count_as_evidence(tx: Tx, member: Member) -> bool:
 
 
 async def hand_over(tx: Tx, update: Update) -> Update:
-    """Give an update that was not canceled, though that was asked for, to the rollout that waits to offer its app."""
+    """Hand an update that was not canceled, though that was asked for, to the rollout that waits to offer its app."""
     keys = {"device_sid": update.device_sid, "account_sid": update.account_sid, "app_sid": update.app_sid}
     waiting = await tx.one(Member, _WAITING, keys)
     if waiting is None:
@@ -160,7 +160,7 @@ async def hand_over(tx: Tx, update: Update) -> Update:
 
 
 def _state_of(was: MemberState, state: State, error_code: int) -> MemberState:
-    """Give what a device becomes by its update's move; one that was silent stays so, unless it speaks."""
+    """Return what a device becomes by its update's move; one that was silent stays so, unless it speaks."""
     if was not in UNDECIDED and was != "silent":
         return was
     if was == "silent" and state in {State.CANCELED, State.SUPERSEDED}:
@@ -211,7 +211,7 @@ async def revert(tx: Tx, assignment: Assignment, now: Millis) -> None:
 
 
 async def gave_up(tx: Tx, account_sid: AccountSid, rollout_sid: str) -> bool:
-    """Tell whether a rollout was stopped or aborted: nothing is tried for it any more."""
+    """Return whether a rollout was stopped or aborted: nothing is tried for it any more."""
     sql = """SELECT state FROM rollouts WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid
         AND state IN ('stopped', 'aborted')"""
     return await tx.one(_State, sql, {"rollout_sid": rollout_sid, "account_sid": account_sid}) is not None
@@ -238,7 +238,7 @@ async def forget(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None
 
 
 async def lift(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, app_sid: str) -> bool:
-    """Forget that a device failed an app; tell whether it had."""
+    """Forget that a device failed an app; return whether it had."""
     sql = """DELETE FROM app_failures
         WHERE device_sid = :device_sid AND app_sid = :app_sid AND account_sid = :account_sid"""
     return await tx.run(sql, {"device_sid": device_sid, "app_sid": app_sid, "account_sid": account_sid}) == 1

@@ -58,7 +58,7 @@ async def make(
     *,
     cancel_timeout_s: int,
 ) -> dict[DeviceSid, int | None]:
-    """Set the targets and make the updates that they ask for; give the updates' numbers.
+    """Set the targets and make the updates that they ask for; return the updates' numbers.
 
     ``None``: none was made, because the device runs the app already or must first answer about another update.
     """

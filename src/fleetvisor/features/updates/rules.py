@@ -57,7 +57,7 @@ def update_status(
     target_reached: bool,
     last: LastUpdate | None,
 ) -> Status:
-    """Tell how a device stands towards its target.
+    """Return how a device stands towards its target.
 
     Target and report are compared by manifest, so the same bundle uploaded twice is the same thing.
     """
@@ -91,7 +91,7 @@ def retarget(assignment: Assignment, open_update: Update | None, app: App | None
 
 
 def is_newer(assignment: Assignment, report: Report) -> bool:
-    """Tell whether a report is newer than the last one taken.
+    """Return whether a report is newer than the last one taken.
 
     A journal never seen starts a new count; one that a newer journal replaced is over, so a late repeat of an
     old report cannot undo a new one. The last ``RETIRED_JOURNALS_MAX`` journals are remembered.
@@ -107,7 +107,7 @@ def is_repeat(assignment: Assignment, report: Report) -> bool:
 
 
 def retire(assignment: Assignment, report: Report) -> str:
-    """Give the list of retired journals once ``report`` is taken."""
+    """Return the list of retired journals once ``report`` is taken."""
     if assignment.journal is None or assignment.journal == report.journal:
         return assignment.retired_journals
     retired = [*filter(None, assignment.retired_journals.split(",")), assignment.journal]
@@ -128,7 +128,7 @@ def reported_app(candidates: Iterable[App], named: str | None, target_sid: str |
 
 
 def next_state(update: Update, report: Report, running_hash: str | None) -> State | None:
-    """Tell to which state a report moves the open ``update``; ``None``: it stays.
+    """Return the state to which a report moves the open ``update``; ``None``: it stays.
 
     A device cannot cancel or supersede by itself, and cannot succeed while it runs something else. One that
     already runs the update's app and no longer speaks of the update has succeeded.
@@ -154,7 +154,7 @@ COULD_NOT_CANCEL: Final = Verdict(State.FAILED, int(ErrorCode.OTHER))
 
 
 def judge(update: Update, execution: Execution, finished: Finished) -> Verdict:
-    """Tell what a DDI feedback makes of the open ``update``.
+    """Return what a DDI feedback makes of the open ``update``.
 
     ``closed`` without a failure is success, also where the device says ``none``; of an update that was to be skipped
     it says that it was. A device that gives up without having been asked has failed.
@@ -181,7 +181,7 @@ def judge(update: Update, execution: Execution, finished: Finished) -> Verdict:
 
 
 def counts_late(update: Update, verdict: Verdict) -> bool:
-    """Tell whether an answer about an update that is over still says what runs: a success that nobody waited for."""
+    """Return whether an answer about an update that is over still says what runs: a success that nobody waited for."""
     gave_up = update.state == State.FAILED and update.error_code in {ErrorCode.NO_REPORT, ErrorCode.OTHER}
     return verdict.state == State.SUCCEEDED and (gave_up or update.state in {State.CANCELED, State.SUPERSEDED})
 
@@ -191,21 +191,21 @@ def _forward(update: Update, state: State) -> State | None:
 
 
 def is_due(assignment: Assignment) -> bool:
-    """Tell whether the target asks for an update, called with none open."""
+    """Return whether the target asks for an update, called with none open."""
     return assignment.target_sid is not None and assignment.target_hash != assignment.reported_hash
 
 
 def error_code_of(report: Report) -> int:
-    """Give the error code of a report that says ``failed``: what it carries, 99 when that is no failure's code."""
+    """Return the error code of a report that says ``failed``: what it carries, 99 when that is no failure's code."""
     code = report.update.error_code if report.update else 0
     return code if code in set(ErrorCode) - {ErrorCode.NONE} else int(ErrorCode.OTHER)
 
 
 def reverted(assignment: Assignment, running_hash: str | None) -> bool:
-    """Tell whether a device runs something else than the target that it had reached; called with no update open."""
+    """Return whether a device runs something else than the target that it had reached; called with no update open."""
     return assignment.target_hash is not None and assignment.target_reached and running_hash != assignment.target_hash
 
 
 def needs_another(assignment: Assignment, running_hash: str | None, retries_max: int) -> bool:
-    """Tell whether a device that left a target it had reached gets a new update; called with none open."""
+    """Return whether a device that left a target it had reached gets a new update; called with none open."""
     return reverted(assignment, running_hash) and assignment.retries < retries_max

@@ -49,11 +49,11 @@ class Updates:
         return update
 
     async def log(self, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> Sequence[log.LogLine]:
-        """Give what a device said about one update, the oldest line first."""
+        """Return what a device said about one update, the oldest line first."""
         return await log.read(self._db, account_sid, device_sid, number)
 
     async def list(self, account_sid: AccountSid, device_sid: DeviceSid, page: PageRequest) -> Page[Update]:
-        """Give a page of a device's updates, newest first."""
+        """Return a page of a device's updates, newest first."""
         forward = page.cursor is None or page.cursor.forward
         number = int(page.cursor.key[0]) if page.cursor else None
         rows = await store.page(self._db, account_sid, device_sid, number, page.size + 1, newer=not forward)
@@ -62,7 +62,7 @@ class Updates:
     async def report(
         self, account_sid: AccountSid, device_sid: DeviceSid, report: Report, left_out: Sequence[str] = ()
     ) -> bool:
-        """Take what a device says it runs and how far its update is; tell whether it was news.
+        """Take what a device says it runs and how far its update is; return whether it was news.
 
         ``left_out``: the names of values that could not be read. It is an event when they change, and Explain has them.
         Idempotent: a report that is not newer than the last one taken is acknowledged, counted and otherwise ignored.
@@ -128,7 +128,7 @@ class Updates:
             await targets.make_due(tx, await targets.the_assignment(tx, account_sid, device_sid), now)
 
     async def _advance(self, tx: Tx, update: Update, report: Report, running_hash: str | None, now: Millis) -> bool:
-        """Move the open update as the report says; tell whether that closed it."""
+        """Move the open update as the report says; return whether that closed it."""
         told = report.update if report.update is not None and report.update.number == update.number else None
         state = rules.next_state(update, report, running_hash)
         if state is None and told is None:
@@ -189,7 +189,7 @@ def _expiry(update: Update, now: Millis) -> Callable[[Tx], Awaitable[bool]]:
 
 
 async def _what_runs(tx: Tx, assignment: Assignment, report: Report) -> tuple[AppSid | None, str | None]:
-    """Give the SID (``None``: an image we do not know) and manifest hash of what a report says runs."""
+    """Return the SID (``None``: an image we do not know) and manifest hash of what a report says runs."""
     running = report.running
     if running.manifest is None:
         named = await apps_store.find_in(tx, assignment.account_sid, running.app) if running.app else None

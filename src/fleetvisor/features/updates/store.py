@@ -223,7 +223,7 @@ async def move(
     bytes_total: int | None = None,
     error_code: int = 0,
 ) -> bool:
-    """Move ``update`` from the state it was read in to ``state``; tell whether it still was in it."""
+    """Move ``update`` from the state it was read in to ``state``; return whether it still was in it."""
     changed = await tx.run(
         _MOVE,
         {
@@ -304,7 +304,7 @@ async def want_attributes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid
 
 
 async def has_newer_success(tx: Tx, update: Update) -> bool:
-    """Tell whether the device closed a later update with success."""
+    """Return whether the device closed a later update with success."""
     sql = f"""SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
         AND number > :number AND state = 'succeeded' ORDER BY number DESC LIMIT 1"""
     keys = {"device_sid": update.device_sid, "account_sid": update.account_sid, "number": update.number}
@@ -334,7 +334,7 @@ async def go_on(tx: Tx, update: Update, *, deadline: Millis, now: Millis) -> boo
 
 
 async def consent(tx: Tx, update: Update, now: Millis) -> bool:
-    """Note that somebody consented to an open update; tell whether it was waited for."""
+    """Note that somebody consented to an open update; return whether it was waited for."""
     sql = """UPDATE updates SET confirmation = 'confirmed', date_updated = :now
         WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND confirmation = 'waiting'"""
     return await tx.run(sql, {"device_sid": update.device_sid, "number": update.number, "now": now}) == 1

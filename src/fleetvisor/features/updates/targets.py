@@ -231,7 +231,7 @@ async def speak(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Mil
 async def _end(
     tx: Tx, assignment: Assignment, update: Update, state: State, now: Millis, cancel_timeout_s: int
 ) -> bool:
-    """Close an open update at once, or ask the device to; tell whether it was asked."""
+    """Close an open update at once, or ask the device to; return whether it was asked."""
     if not assignment.asks:
         await _close(tx, update, state, now)
         return False
@@ -271,5 +271,5 @@ async def put_back(tx: Tx, assignment: Assignment, now: Millis) -> None:
 
 
 def next_deadline(update: Update, now: Millis, report_timeout_s: int) -> Millis | None:
-    """Give until when an update must be heard of again: what was asked of the device keeps its own time."""
+    """Return until when an update must be heard of again: what was asked of the device keeps its own time."""
     return update.date_deadline if update.cancel_requested else later(now, report_timeout_s)
