@@ -46,7 +46,8 @@ async def viewers(server, count):
 class Crowd:
     """Requests that count, and go on until the test ends."""
 
-    def __init__(self, server, credentials, each):
+    def __init__(self, server, credentials, each, expected=0):
+        self.expected = expected
         count = server.hands.http.get
         self.tasks = [
             asyncio.ensure_future(count(f"{BASE}/v1/DeviceCounts", params={"Selector": "!x"}, auth=auth))
@@ -55,7 +56,13 @@ class Crowd:
         ]
 
     async def __aenter__(self):
+        """Wait until the others stand in a line."""
         await asyncio.sleep(0.5)
+
+        async def refused():
+            return self.refused >= self.expected
+
+        await until(refused)
         return self
 
     async def __aexit__(self, *_):
@@ -86,7 +93,7 @@ async def test_a_guard_and_an_abort_act_within_two_seconds_while_200_counts_are_
     ticking = asyncio.ensure_future(run_jobs((Job("rollouts", 0.5, server.world.rollouts.tick),), server.clock))
     try:
         rollout = await fleet.start(Waves="2,100%", MinimumSample=1, Limit="1%", Confidence="60")
-        async with Crowd(server, watched[:40], 5) as crowd, Crowd(server, watched[40:], 20) as one:
+        async with Crowd(server, watched[:40], 5) as crowd, Crowd(server, watched[40:], 20, expected=15) as one:
             assert (crowd.refused, one.refused) == (0, 15)
             for board in fleet.boards.values():
                 await board.follow("failed")
