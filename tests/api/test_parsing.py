@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -64,6 +65,16 @@ def workers():
     told = subprocess.run(["ps", "-wweo", "pid,ppid,args"], capture_output=True, text=True).stdout
     found = re.findall(rf"^\s*(\d+)\s+{os.getpid()}\s.*parser_worker", told, re.MULTILINE)
     return [int(pid) for pid in found]
+
+
+def writing_into(folder):
+    """The ids of processes whose standard error goes into a folder: a server, and its parsers."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/fd/2"):
+        with suppress(OSError):
+            if place.readlink().is_relative_to(folder):
+                found.append(int(place.parts[2]))
+    return found
 
 
 @pytest.fixture
@@ -222,6 +233,8 @@ def test_an_upload_that_hangs_stops_neither_uploads_nor_downloads_nor_the_end(tm
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 15
+        time.sleep(1)
+        assert not writing_into(tmp_path), "a parser goes on for its 100 s"
         assert not any(ended.exception() is None and ended.result().status_code == 201 for ended in stuck)
     listing = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True).stdout
     assert str(tmp_path) not in listing
