@@ -86,6 +86,7 @@ async def until(condition):
     return time.monotonic() - began
 
 
+@pytest.mark.alone
 @real_engines
 async def test_a_guard_and_an_abort_act_within_two_seconds_while_200_counts_are_under_way(server, endless):
     fleet = await Fleet.make(server, 6)

@@ -117,6 +117,7 @@ def test_waves_that_come_to_too_many_devices_are_not_started(tell):
         tell(BadRelease(devices=12, waves="50%,100%", touched_max=0.5))
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_bad_release_to_a_thousand_devices_ends_well_within_ninety_seconds():
     """About 25 s on two cores."""
