@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetvisor.ground.pages import Cursor, Page, PageRequest, page_of
+from fleetvisor.ground.pages import Cursor, Page, PageRequest, page_of, page_of_search
 
 ROWS = st.sets(st.integers(0, 200), max_size=40)
 SIZES = st.integers(1, 7)
@@ -80,3 +80,11 @@ def test_the_first_page_has_nothing_before_it_and_a_lone_page_nothing_beside_it(
 def test_an_empty_page_leads_nowhere():
     assert read(set(), PageRequest(5)) == Page((), None, None)
     assert read({1}, PageRequest(5, Cursor((9,)))) == Page((), None, None)
+
+
+def test_the_way_back_from_an_empty_page_meets_the_row_before_it():
+    """The cursor stands at that row; a page before it would begin beyond."""
+    page = page_of_search([], PageRequest(3, Cursor(("b",))), lambda row: (row,), None, ("d",))
+    assert (page.items, page.next, page.previous) == ((), None, Cursor(("d",), forward=False))
+    back = page_of_search([], PageRequest(3, Cursor(("d",), forward=False)), lambda row: (row,), None, ("a",))
+    assert back.next == Cursor(("a",))

@@ -242,8 +242,8 @@ async def page(db: Database, selection: Selection, now: Millis, request: PageReq
         found += [store.device_of(row, now) for row in rows]
         piece, examined = piece + 1, examined + size
         place, exhausted = edge or place, edge is None
-    stopped = None if exhausted or place is None else (place.date_created, place.device_sid)
-    return page_of_search(found, request, _key, stopped)
+    looked = None if place is None else (place.date_created, place.device_sid)
+    return page_of_search(found, request, _key, None if exhausted else looked, looked)
 
 
 def _key(device: Device) -> tuple[str | int, ...]:

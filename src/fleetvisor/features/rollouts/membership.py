@@ -42,7 +42,8 @@ async def page(
         found += [row for row in rows if row.selected]
         examined, ended = examined + size, len(rows) < size
         sid = rows[-1].device_sid if rows else sid
-    return page_of_search(found, request, lambda member: (member.device_sid,), None if ended or not sid else (sid,))
+    looked = (sid,) if sid else None
+    return page_of_search(found, request, lambda member: (member.device_sid,), None if ended else looked, looked)
 
 
 async def _piece(
