@@ -7,7 +7,7 @@ and before who asked for it goes on.
 import pytest
 from tests.api.test_ddi import Board
 from tests.api.test_identity import Newcomer
-from tests.api.world import BASE, serving
+from tests.api.world import BASE
 
 from fleetvisor.db.sqlite import memory
 
@@ -40,14 +40,9 @@ async def between():
 
 
 @pytest.fixture
-async def server(between, tmp_path):
-    async with serving(between, tmp_path) as running:
-        yield running
-
-
-@pytest.fixture
-def hands(server):
-    return server.hands
+def engine(between):
+    """The database of ``server``."""
+    return between
 
 
 @pytest.fixture

@@ -87,6 +87,11 @@ class Kept(Generic[K, V]):
             return None  # mostly no wide bell ever rang
         return member.value
 
+    async def get(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
+        """Return a value from memory, else what ``fetch`` returns, as ``read`` does."""
+        known = self.find(key)
+        return await self.read(key, fetch) if known is None else known
+
     async def read(self, key: K, fetch: Callable[[], Awaitable[V]]) -> V:
         """Return what ``fetch`` returns, and keep it unless one of its bells rang meanwhile. Raises what it raises."""
         with self._bus.watch() as rung:

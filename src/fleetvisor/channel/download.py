@@ -126,8 +126,7 @@ class Download:
     async def _find(self, account_sid: AccountSid, digest: str) -> LayerBlob:
         """Return where a layer of an app of the account lies. Raises ``NotFound``, ``Damaged``."""
         place = (account_sid, digest)
-        known = self._places.find(place)
-        return await self._places.read(place, lambda: self._look(account_sid, digest)) if known is None else known
+        return await self._places.get(place, lambda: self._look(account_sid, digest))
 
     async def _look(self, account_sid: AccountSid, digest: str) -> LayerBlob:
         found = await self._apps.find_layer(account_sid, digest)

@@ -10,7 +10,6 @@ import resource
 import shutil
 import socket
 import ssl
-import stat
 import time
 from collections.abc import Iterator
 from email.utils import parsedate_to_datetime
@@ -108,6 +107,8 @@ def _examine(session: Session, blobs: bool) -> Iterator[Check]:
 
 def directory_checks(directory: Path) -> Iterator[Check]:
     """Look at a data directory: its lock, and who may read its secrets."""
+    from fleetvisor.server.files import open_to_others
+
     if not directory.is_dir():
         there = directory.exists()
         finding = f"{directory} is {'not a directory' if there else 'missing'}"
@@ -122,8 +123,7 @@ def directory_checks(directory: Path) -> Iterator[Check]:
     private = [directory / "keys", directory / "tls"]
     secret = [directory, directory / "credentials.json", *private]
     secret += [path for folder in private if folder.is_dir() for path in sorted(folder.iterdir())]
-    loose = [path for path in secret if path.exists() and stat.S_IMODE(path.stat().st_mode) & 0o077]
-    if loose:
+    if loose := open_to_others(path for path in secret if path.exists()):
         listed = " ".join(str(path) for path in loose)
         yield Check("modes", Verdict.FAIL, f"others may read {listed}", f"Run: chmod go= {listed}")
     else:

@@ -62,20 +62,20 @@ def page_of_search(
     found: Sequence[T],
     request: PageRequest,
     key: Callable[[T], tuple[str | int, ...]],
-    stopped: tuple[str | int, ...] | None,
-    looked: tuple[str | int, ...] | None = None,
+    looked: tuple[str | int, ...] | None,
+    *,
+    ended: bool,
 ) -> Page[T]:
     """Build a page from what a search found that looks at a bounded number of rows, up to ``request.size`` + 1.
 
-    ``stopped`` is the sort key of the last row that it looked at; ``None``: it came to the end. A page that is short,
-    even empty, has a neighbour ahead where the search did not come to the end. ``looked`` is the sort key of the last
-    row that it looked at in any case: from an empty page the way back begins there, so that it meets the cursor's own
-    row again.
+    ``looked`` is the sort key of the last row that it looked at, ``None``: of none. A page that is short, even empty,
+    has a neighbour ahead where the search had not ``ended``. From an empty page the way back begins at ``looked``, so
+    that it meets the cursor's own row again.
     """
     cursor = request.cursor
     forward = cursor is None or cursor.forward
     items = tuple(found[: request.size]) if forward else tuple(reversed(found[: request.size]))
-    ahead = key(found[request.size - 1]) if len(found) > request.size else stopped
+    ahead = key(found[request.size - 1]) if len(found) > request.size else None if ended else looked
     behind = (
         None if cursor is None else key(items[0] if forward else items[-1]) if items else looked or tuple(cursor.key)
     )

@@ -12,6 +12,7 @@ import re
 import shutil
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -140,10 +141,8 @@ class DataDirectory:
                 f"The data directory {self.root} belongs to user {owner}, who may read and replace its keys: run the"
                 " server as that user, or change the owner."
             )
-        secret = (*self.keys.iterdir(), *self.tls.iterdir())
-        loose = [str(path) for path in secret if stat.S_IMODE(path.stat().st_mode) & 0o077]
-        if loose:
-            found.append(f"Others may read keys of the server. Run: chmod go= {' '.join(sorted(loose))}")
+        if loose := open_to_others((*self.keys.iterdir(), *self.tls.iterdir())):
+            found.append(f"Others may read keys of the server. Run: chmod go= {' '.join(sorted(map(str, loose)))}")
         return found
 
     def hold(self) -> None:
@@ -261,6 +260,11 @@ class DataDirectory:
     def write_credentials(self, credentials: Credentials) -> None:
         """Write the operator's credentials file anew, whole."""
         write_private(self.credentials, msgspec.json.format(msgspec.json.encode(credentials), indent=2) + b"\n")
+
+
+def open_to_others(paths: Iterable[Path]) -> list[Path]:
+    """Return those of the files and folders that others than their owner may read or write."""
+    return [path for path in paths if stat.S_IMODE(path.stat().st_mode) & 0o077]
 
 
 def demand_valid(authority: Authority, clock: Clock) -> None:

@@ -84,7 +84,7 @@ def test_an_empty_page_leads_nowhere():
 
 def test_the_way_back_from_an_empty_page_meets_the_row_before_it():
     """The cursor stands at that row; a page before it would begin beyond."""
-    page = page_of_search([], PageRequest(3, Cursor(("b",))), lambda row: (row,), None, ("d",))
+    page = page_of_search([], PageRequest(3, Cursor(("b",))), lambda row: (row,), ("d",), ended=True)
     assert (page.items, page.next, page.previous) == ((), None, Cursor(("d",), forward=False))
-    back = page_of_search([], PageRequest(3, Cursor(("d",), forward=False)), lambda row: (row,), None, ("a",))
+    back = page_of_search([], PageRequest(3, Cursor(("d",), forward=False)), lambda row: (row,), ("a",), ended=True)
     assert back.next == Cursor(("a",))

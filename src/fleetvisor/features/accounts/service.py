@@ -102,10 +102,7 @@ class Accounts:
         comparisons, whether the name exists or not.
         """
         place = (username, token_hash(password))
-        known = self._proven.find(place)
-        if known is not None:
-            return self._used(known)
-        return self._used(await self._proven.read(place, lambda: self._prove(username, password)))
+        return self._used(await self._proven.get(place, lambda: self._prove(username, password)))
 
     def _used(self, caller: Caller) -> Caller:
         """Note a key's use. Raises ``Unauthenticated`` when it has ended."""

@@ -134,10 +134,7 @@ class Configs:
 
         async def body(tx: Tx) -> None:
             if await store.note_fetch(tx, owner.account_sid, device_sid, day):
-                await events.append(
-                    tx, account_sid=owner.account_sid, type="secret.fetched", subject_sid=device_sid,
-                    device_sid=device_sid, data=data, now=now,
-                )  # fmt: skip
+                await events.append_of_device(tx, owner.account_sid, device_sid, "secret.fetched", data, now)
 
         await self._db.write(body)
 

@@ -93,14 +93,13 @@ class Attributes:
                     await tx.run(sql, {**device, "key": key, "value": value})
             sql = "UPDATE assignments SET date_attributes = :now, wants_attributes = 0 WHERE device_sid = :device_sid"
             await tx.run(sql, {**device, "now": now})
-            await events.append(
+            await events.append_of_device(
                 tx,
-                account_sid=identity.account_sid,
-                type="device.attributes",
-                subject_sid=identity.device_sid,
-                device_sid=identity.device_sid,
-                data={"mode": mode, "count": len(good) - len(over), **_told([*bad, *over])},
-                now=now,
+                identity.account_sid,
+                identity.device_sid,
+                "device.attributes",
+                {"mode": mode, "count": len(good) - len(over), **_told([*bad, *over])},
+                now,
             )
 
         await self._db.write(body)

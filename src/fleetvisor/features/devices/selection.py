@@ -243,7 +243,7 @@ async def page(db: Database, selection: Selection, now: Millis, request: PageReq
         piece, examined = piece + 1, examined + size
         place, exhausted = edge or place, edge is None
     looked = None if place is None else (place.date_created, place.device_sid)
-    return page_of_search(found, request, _key, None if exhausted else looked, looked)
+    return page_of_search(found, request, _key, looked, ended=exhausted)
 
 
 def _key(device: Device) -> tuple[str | int, ...]:

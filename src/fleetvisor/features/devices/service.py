@@ -343,15 +343,7 @@ class Devices:
         data: dict[str, str | int | None],
         now: Millis,
     ) -> None:
-        await events.append(
-            tx,
-            account_sid=account_sid,
-            type=event,
-            subject_sid=device_sid,
-            device_sid=device_sid,
-            data=data,
-            now=now,
-        )
+        await events.append_of_device(tx, account_sid, device_sid, event, data, now)
 
     async def _read(self, source: Tx | Database, account_sid: AccountSid, ref: str, now: Millis) -> Device:
         return store.device_of(await self._find(source, account_sid, ref), now)

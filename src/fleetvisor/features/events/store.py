@@ -39,7 +39,7 @@ async def append(
     type: str,  # noqa: A002  the column's and the API's word
     subject_sid: str,
     device_sid: DeviceSid | None = None,
-    data: dict[str, str | int | None] | None = None,
+    data: Mapping[str, str | int | None] | None = None,
     now: Millis,
     address: str | None = None,
 ) -> None:
@@ -60,6 +60,20 @@ async def append(
         await budget.append(tx, device_sid, row, data or {}, now, who.budget)
     else:
         await tx.run(APPEND, row)
+
+
+async def append_of_device(
+    tx: Tx,
+    account_sid: AccountSid,
+    device_sid: DeviceSid,
+    type: str,  # noqa: A002  the column's and the API's word
+    data: Mapping[str, str | int | None],
+    now: Millis,
+) -> None:
+    """Append one event whose subject is a device."""
+    await append(
+        tx, account_sid=account_sid, type=type, subject_sid=device_sid, device_sid=device_sid, data=data, now=now
+    )
 
 
 async def append_devices(

@@ -131,12 +131,6 @@ async def _read(source: Tx | Database, device: DeviceIdentity, now: Millis) -> l
 
 
 async def _note(tx: Tx, device: DeviceIdentity, what: str, fingerprint: str, now: Millis) -> None:
-    await events.append(
-        tx,
-        account_sid=device.account_sid,
-        type=f"device.{what}",
-        subject_sid=device.device_sid,
-        device_sid=device.device_sid,
-        data={"fingerprint": fingerprint},
-        now=now,
+    await events.append_of_device(
+        tx, device.account_sid, device.device_sid, f"device.{what}", {"fingerprint": fingerprint}, now
     )

@@ -226,14 +226,13 @@ class Enrollment:
         await label_rules.store(tx, account_sid, device_sid, label_rules.decode(grant.labels))
         await rows.insert_key(tx, DeviceIdentity(device_sid, account_sid), asked.fingerprint, asked.point, now)
         await updates_store.insert_assignment(tx, account_sid, device_sid)
-        await events.append(
+        await events.append_of_device(
             tx,
-            account_sid=account_sid,
-            type="device.waiting" if grant.waits else "device.created",
-            subject_sid=device_sid,
-            device_sid=device_sid,
-            data={"enrollment_token_sid": asked.token_sid, "fingerprint": asked.fingerprint},
-            now=now,
+            account_sid,
+            device_sid,
+            "device.waiting" if grant.waits else "device.created",
+            {"enrollment_token_sid": asked.token_sid, "fingerprint": asked.fingerprint},
+            now,
         )
 
     def _check(self, grant: Grant) -> dict[str, str]:
@@ -292,14 +291,8 @@ async def _leave(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) 
 
 async def _note_moved(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) -> None:
     """Append the event of a move. It does not say which account the other one is."""
-    await events.append(
-        tx,
-        account_sid=device.account_sid,
-        type="device.moved",
-        subject_sid=device.device_sid,
-        device_sid=device.device_sid,
-        data={"fingerprint": fingerprint},
-        now=now,
+    await events.append_of_device(
+        tx, device.account_sid, device.device_sid, "device.moved", {"fingerprint": fingerprint}, now
     )
 
 

@@ -90,10 +90,7 @@ class Gateway:
         by_sid = is_sid(controller, "UV")
         ref = normalize(controller) if by_sid else controller
         place = sha256(f"{token}\0{account_sid}\0{ref}".encode("utf-8", "surrogatepass")).digest()
-        known = self._proven.find(place)
-        if known is not None:
-            return known
-        return await self._proven.read(place, lambda: self._prove(token, account_sid, ref, by_sid=by_sid))
+        return await self._proven.get(place, lambda: self._prove(token, account_sid, ref, by_sid=by_sid))
 
     async def _prove(self, token: str, account_sid: AccountSid | None, ref: str, *, by_sid: bool) -> GatewayIdentity:
         gateway = await store.find_gateway_by_token(self._db, token_hash(token))
@@ -141,14 +138,8 @@ class Gateway:
     async def _note_waiting(
         tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, name: str | None, controller: str, now: Millis
     ) -> None:
-        await events.append(
-            tx,
-            account_sid=account_sid,
-            type="device.waiting",
-            subject_sid=device_sid,
-            device_sid=device_sid,
-            data={"unique_name": name, "controller_id": controller},
-            now=now,
+        await events.append_of_device(
+            tx, account_sid, device_sid, "device.waiting", {"unique_name": name, "controller_id": controller}, now
         )
 
 

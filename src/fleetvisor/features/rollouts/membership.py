@@ -43,7 +43,7 @@ async def page(
         examined, ended = examined + size, len(rows) < size
         sid = rows[-1].device_sid if rows else sid
     looked = (sid,) if sid else None
-    return page_of_search(found, request, lambda member: (member.device_sid,), None if ended else looked, looked)
+    return page_of_search(found, request, lambda member: (member.device_sid,), looked, ended=ended)
 
 
 async def _piece(

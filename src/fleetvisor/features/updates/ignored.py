@@ -30,14 +30,13 @@ async def count(tx: Tx, assignment: Assignment, report: Report, now: Millis) -> 
     keys = {"device_sid": assignment.device_sid, "account_sid": assignment.account_sid}
     await tx.run(_COUNT, {**keys, "now": now})
     if assignment.ignored_reports == 0:
-        await events.append(
+        await events.append_of_device(
             tx,
-            account_sid=assignment.account_sid,
-            type="device.report_ignored",
-            subject_sid=assignment.device_sid,
-            device_sid=assignment.device_sid,
-            data={"journal": report.journal, "sequence": report.sequence, "last_sequence": assignment.sequence},
-            now=now,
+            assignment.account_sid,
+            assignment.device_sid,
+            "device.report_ignored",
+            {"journal": report.journal, "sequence": report.sequence, "last_sequence": assignment.sequence},
+            now,
         )
 
 
@@ -54,12 +53,6 @@ async def begin_anew(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> 
 
 async def tell_left_out(tx: Tx, assignment: Assignment, names: str, now: Millis) -> None:
     """Append the event that a report counts, but without values that could not be read."""
-    await events.append(
-        tx,
-        account_sid=assignment.account_sid,
-        type="device.report_mended",
-        subject_sid=assignment.device_sid,
-        device_sid=assignment.device_sid,
-        data={"left_out": names},
-        now=now,
+    await events.append_of_device(
+        tx, assignment.account_sid, assignment.device_sid, "device.report_mended", {"left_out": names}, now
     )

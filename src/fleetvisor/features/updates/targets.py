@@ -72,14 +72,13 @@ async def note_reported(
     tx: Tx, assignment: Assignment, app_sid: AppSid | None, manifest_hash: str | None, now: Millis
 ) -> None:
     """Append the event that a device reports another app than before."""
-    await events.append(
+    await events.append_of_device(
         tx,
-        account_sid=assignment.account_sid,
-        type="device.reported",
-        subject_sid=assignment.device_sid,
-        device_sid=assignment.device_sid,
-        data={"app_sid": app_sid, "manifest": manifest_hash},
-        now=now,
+        assignment.account_sid,
+        assignment.device_sid,
+        "device.reported",
+        {"app_sid": app_sid, "manifest": manifest_hash},
+        now,
     )
 
 
@@ -157,14 +156,13 @@ async def _forget(tx: Tx, assignment: Assignment, now: Millis) -> Assignment:
     if assignment.reported_hash is None:
         return assignment
     await store.forget_report(tx, assignment.account_sid, assignment.device_sid)
-    await events.append(
+    await events.append_of_device(
         tx,
-        account_sid=assignment.account_sid,
-        type="device.report_forgotten",
-        subject_sid=assignment.device_sid,
-        device_sid=assignment.device_sid,
-        data={"app_sid": assignment.reported_sid, "manifest": assignment.reported_hash},
-        now=now,
+        assignment.account_sid,
+        assignment.device_sid,
+        "device.report_forgotten",
+        {"app_sid": assignment.reported_sid, "manifest": assignment.reported_hash},
+        now,
     )
     return await the_assignment(tx, assignment.account_sid, assignment.device_sid)
 
