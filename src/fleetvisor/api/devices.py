@@ -29,7 +29,7 @@ from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.errors import AccessDenied, Invalid, NotFound
 from fleetvisor.ground.limits import Limits
-from fleetvisor.protocol.ddi import Mode
+from fleetvisor.protocol.lifecycle import Mode
 from fleetvisor.web.answers import Answer, json_answer
 from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls

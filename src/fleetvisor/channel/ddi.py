@@ -1,8 +1,8 @@
 """hawkBit's DDI, version 1, under ``/{tenant}/controller/v1/{controllerId}``: devices that exist connect unchanged.
 
-Another face of the same devices and updates; ``features/updates/dialogue`` decides what an answer means. The unchanged
-poll is answered from memory, like the native one. Deliberately no client certificates: the headers in which a proxy
-would name one are not read. Spec: ``docs/reference/ddi.md``.
+Another face of the same devices and updates; ``features/updates/device_answers`` decides what an answer means. The
+unchanged poll is answered from memory, like the native one. Deliberately no client certificates: the headers in which a
+proxy would name one are not read. Spec: ``docs/reference/ddi.md``.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events import actor
 from fleetvisor.features.identity.gateway import Gateway, GatewayIdentity
 from fleetvisor.features.identity.proofs import Proofs
-from fleetvisor.features.updates.dialogue import Dialogue
+from fleetvisor.features.updates.device_answers import DeviceAnswers
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Clock, Entropy
 from fleetvisor.ground.errors import AccessDenied, NotFound, Unauthenticated
@@ -65,7 +65,7 @@ class Ddi:
         proofs: Proofs,
         gateway: Gateway,
         polls: Polls,
-        dialogue: Dialogue,
+        answers: DeviceAnswers,
         attributes: Attributes,
         apps: Apps,
         artifacts: Artifacts,
@@ -84,7 +84,7 @@ class Ddi:
         self._proofs = proofs
         self._gateway = gateway
         self._polls = polls
-        self._dialogue = dialogue
+        self._answers = answers
         self._attributes = attributes
         self._apps = apps
         self._artifacts = artifacts
@@ -224,22 +224,22 @@ class Ddi:
         _need(request, "GET", "HEAD")
         match kind:
             case "deploymentBase":
-                update = await self._dialogue.find_offered(account_sid, device_sid, number)
+                update = await self._answers.find_offered(account_sid, device_sid, number)
                 if update.confirmation == "waiting":
                     raise NotFound("This action waits for consent: see confirmationBase.")
                 self._presence.note_fetch(device_sid, number, self._clock.now())
                 return await self._deployment(place, update)
             case "confirmationBase":
-                update = await self._dialogue.find_offered(account_sid, device_sid, number)
+                update = await self._answers.find_offered(account_sid, device_sid, number)
                 if update.confirmation != "waiting":
                     raise NotFound("This action waits for nobody's consent.")
                 return await self._deployment(place, update, key="confirmation")
             case "installedBase":
                 return await self._deployment(
-                    place, await self._dialogue.find_installed(account_sid, device_sid, number)
+                    place, await self._answers.find_installed(account_sid, device_sid, number)
                 )
             case "cancelAction":
-                update = await self._dialogue.find_offered(account_sid, device_sid, number)
+                update = await self._answers.find_offered(account_sid, device_sid, number)
                 if not update.cancel_requested:
                     raise NotFound("Nobody asked to cancel this action.")
                 return _json(ddi.render_cancel(number))
@@ -252,17 +252,13 @@ class Ddi:
         if kind == "confirmationBase":
             said = ddi.parse_confirmation(raw)
             confirmed = said.confirmation == "confirmed"
-            await self._dialogue.confirm(*who, number, confirmed=confirmed, lines=said.lines)
+            await self._answers.confirm(*who, number, confirmed=confirmed, lines=said.lines)
             return
         status = ddi.parse_feedback(raw).status
         if kind == "cancelAction":
-            await self._dialogue.answer_cancel(
-                *who, number, execution=status.execution, finished=status.result.finished, lines=status.lines
-            )
+            await self._answers.answer_cancel(*who, number, answer=ddi.cancel_answer_of(status), lines=status.lines)
             return
-        await self._dialogue.feedback(
-            *who, number, execution=status.execution, finished=status.result.finished, lines=status.lines
-        )
+        await self._answers.feedback(*who, number, answer=ddi.answer_of(status), lines=status.lines)
 
     async def _deployment(self, place: _Place, update: Update, *, key: str = "deployment") -> Answer:
         app = await self._apps.get(place.identity.account_sid, update.app_sid)

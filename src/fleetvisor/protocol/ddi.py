@@ -1,20 +1,21 @@
 """hawkBit's Direct Device Integration, version 1: its bodies, decoded and rendered.
 
-Pure: bytes in, values out, and back. Deliberately no policy (``features/updates/dialogue`` decides what an answer
-means), no HTTP, and no more of the protocol than its clients use: links are written compactly, because a Zephyr device
-has 1,100 bytes for a whole answer. An action is an update; its id is the update's number, written as text, which every
-client takes. Spec: ``docs/reference/ddi.md``.
+Pure: bytes in, values out, and back. What a device says is mapped to the words of ``lifecycle`` here. Deliberately no
+policy (``features/updates/device_answers`` decides what an answer means), no HTTP, and no more of the protocol than its
+clients use: links are written compactly, because a Zephyr device has 1,100 bytes for a whole answer. An action is an
+update; its id is the update's number, written as text, which every client takes. Spec: ``docs/reference/ddi.md``.
 """
 
 from collections.abc import Sequence
 from math import isfinite
-from typing import Any, Final, Literal, TypeVar, cast, get_args
+from typing import Any, Final, Literal, TypeVar, assert_never, cast, get_args
 
 import msgspec
 
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.protocol import lenient
 from fleetvisor.protocol.lenient import readable
+from fleetvisor.protocol.lifecycle import DeviceAnswer
 
 OPEN_SLEEP_S: Final = 5
 _SLEEP_MAX_S: Final = 24 * 3600 - 1
@@ -24,7 +25,6 @@ _SHOWN_CHARS: Final = 40
 
 Execution = Literal["closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download"]
 Finished = Literal["success", "failure", "none"]
-Mode = Literal["forced", "attempt", "skip"]
 Merging = Literal["merge", "replace", "remove"]
 Consent = Literal["confirmed", "denied"]
 
@@ -150,6 +150,37 @@ def parse_confirmation(raw: bytes) -> Confirmation:
     """Decode a confirmation. Raises ``Invalid``."""
     found = lenient.parse(_confirmation, raw)
     return Confirmation(_one_of(found.confirmation, get_args(Consent), "confirmation"), _lines(found.details))
+
+
+def answer_of(status: Status) -> DeviceAnswer:
+    """Return what a feedback says. ``closed`` without a failure is success, also where the device says ``none``."""
+    match status.execution:
+        case "closed":
+            return DeviceAnswer.FAILED if status.result.finished == "failure" else DeviceAnswer.FINISHED
+        case "rejected":
+            return DeviceAnswer.REFUSED
+        case "canceled":
+            return DeviceAnswer.CANCELED
+        case "downloaded":
+            return DeviceAnswer.DOWNLOADED
+        case "download" | "proceeding" | "resumed":
+            return DeviceAnswer.PROCEEDING
+        case "scheduled":
+            return DeviceAnswer.SCHEDULED
+        case _:
+            assert_never(status.execution)
+
+
+def cancel_answer_of(status: Status) -> DeviceAnswer:
+    """Return what a device says to a cancel: here ``closed`` without a failure means that the action is canceled."""
+    said = answer_of(status)
+    match said:
+        case DeviceAnswer.FINISHED:
+            return DeviceAnswer.CANCELED
+        case DeviceAnswer.SCHEDULED | DeviceAnswer.DOWNLOADED:
+            return DeviceAnswer.PROCEEDING
+        case _:
+            return said
 
 
 def parse_number(text: str) -> int | None:

@@ -1,11 +1,15 @@
-"""The life of an update: its states, which may follow which, and the published error codes.
+"""The life of an update: its states, which may follow which, how a device is told, what it answers, and error codes.
 
-One table for server and agent alike. Deliberately no storage and no time. States move forward; steps may be
-skipped, because reports get lost; a closed state never changes.
+One vocabulary for server and agent, and for every device protocol: a protocol's own module maps its words to these.
+Deliberately no storage and no time. States move forward; steps may be skipped, because reports get lost; a closed state
+never changes.
 """
 
 from enum import IntEnum, StrEnum
-from typing import Final
+from typing import Final, Literal
+
+#: How a device is told of an update: install it, install it when you like, download it only.
+Mode = Literal["forced", "attempt", "skip"]
 
 
 class State(StrEnum):
@@ -24,6 +28,25 @@ class State(StrEnum):
 OPEN: Final = (State.PENDING, State.DOWNLOADING, State.INSTALLING, State.TESTING)
 CLOSED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELED, State.SUPERSEDED)
 _ORDER: Final = {state: place for place, state in enumerate((*OPEN, State.SUCCEEDED))}
+
+
+class DeviceAnswer(StrEnum):
+    """What a device says about an update, or about the question whether it can cancel one."""
+
+    SCHEDULED = "scheduled"
+    """It knows the update and has not begun."""
+    PROCEEDING = "proceeding"
+    """It is at work. As the answer to a cancel: it has not decided."""
+    DOWNLOADED = "downloaded"
+    """It has all bytes."""
+    FINISHED = "finished"
+    """It did what it was told to do."""
+    FAILED = "failed"
+    """It could not do what it was told to do. As the answer to a cancel: it could not cancel."""
+    REFUSED = "refused"
+    """It will not do what it was told to do. As the answer to a cancel: the update goes on."""
+    CANCELED = "canceled"
+    """It gave the update up."""
 
 
 class ErrorCode(IntEnum):

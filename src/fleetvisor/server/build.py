@@ -61,7 +61,7 @@ from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.population import Population
 from fleetvisor.features.rollouts.service import Rollouts
 from fleetvisor.features.rollouts.ticker import Ticker
-from fleetvisor.features.updates.dialogue import Dialogue
+from fleetvisor.features.updates.device_answers import DeviceAnswers
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.service import Updates
 from fleetvisor.ground.clock import Clock, Entropy
@@ -238,7 +238,7 @@ def build(
         proofs=proofs,
         gateway=gateway,
         polls=Polls(db=db, clock=clock, limits=limits, bus=bus),
-        dialogue=Dialogue(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches),
+        answers=DeviceAnswers(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches),
         attributes=attributes,
         apps=apps,
         artifacts=Artifacts(apps=apps, blobs=blobs),

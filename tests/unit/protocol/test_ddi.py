@@ -1,6 +1,7 @@
 """DDI's bodies: what clients send is read, what they get keeps the forms that they insist on."""
 
 import json
+from typing import get_args
 
 import pytest
 from hypothesis import given
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.protocol import ddi
+from fleetvisor.protocol.lifecycle import DeviceAnswer
 
 URL = "https://fleet.example.com:8443/DEFAULT/controller/v1/UV" + "0" * 32
 ARTIFACT = ddi.Artifact(
@@ -87,6 +89,33 @@ def test_what_is_no_number_is_none(text):
 def test_the_forms_of_feedback_that_clients_send_are_read(raw):
     status = ddi.parse_feedback(raw).status
     assert (status.execution, status.result.finished, status.details) == ("proceeding", "none", ("a",))
+
+
+SAID = {
+    ("closed", "success"): ("finished", "canceled"),
+    ("closed", "none"): ("finished", "canceled"),
+    ("closed", "failure"): ("failed", "failed"),
+    ("proceeding", "none"): ("proceeding", "proceeding"),
+    ("proceeding", "failure"): ("proceeding", "proceeding"),
+    ("download", "none"): ("proceeding", "proceeding"),
+    ("resumed", "none"): ("proceeding", "proceeding"),
+    ("downloaded", "none"): ("downloaded", "proceeding"),
+    ("scheduled", "none"): ("scheduled", "proceeding"),
+    ("rejected", "none"): ("refused", "refused"),
+    ("rejected", "failure"): ("refused", "refused"),
+    ("canceled", "none"): ("canceled", "canceled"),
+    ("canceled", "failure"): ("canceled", "canceled"),
+}
+
+
+@pytest.mark.parametrize(("words", "answers"), SAID.items())
+def test_execution_and_result_are_one_answer_to_an_update_and_one_to_a_cancel(words, answers):
+    status = ddi.Status(words[0], ddi.Result(words[1]))
+    assert (ddi.answer_of(status), ddi.cancel_answer_of(status)) == tuple(map(DeviceAnswer, answers))
+
+
+def test_every_execution_has_its_answer():
+    assert {execution for execution, _ in SAID} == set(get_args(ddi.Execution))
 
 
 def test_config_data_merges_where_it_names_no_mode():

@@ -8,7 +8,7 @@ from msgspec import UNSET, UnsetType
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
-from fleetvisor.protocol.ddi import Mode
+from fleetvisor.protocol.lifecycle import Mode
 
 
 class Device(msgspec.Struct, frozen=True, gc=False):

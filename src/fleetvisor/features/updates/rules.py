@@ -10,8 +10,7 @@ from typing import Final, Literal, NamedTuple, assert_never
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import EARLIEST, Millis
-from fleetvisor.protocol.ddi import Execution, Finished
-from fleetvisor.protocol.lifecycle import ErrorCode, State, is_open, may_follow
+from fleetvisor.protocol.lifecycle import DeviceAnswer, ErrorCode, State, is_open, may_follow
 from fleetvisor.protocol.native import Report
 
 RETIRED_JOURNALS_MAX = 8
@@ -153,31 +152,31 @@ class Verdict(NamedTuple):
 COULD_NOT_CANCEL: Final = Verdict(State.FAILED, int(ErrorCode.OTHER))
 
 
-def judge(update: Update, execution: Execution, finished: Finished) -> Verdict:
-    """Return what a DDI feedback makes of the open ``update``.
+def verdict_of(update: Update, answer: DeviceAnswer) -> Verdict:
+    """Return what a device's answer makes of the open ``update``.
 
-    ``closed`` without a failure is success, also where the device says ``none``; of an update that was to be skipped
-    it says that it was. A device that gives up without having been asked has failed.
+    A device that finishes an update that it was to skip has skipped it. One that gives up without having been asked
+    has failed.
     """
-    match execution:
-        case "closed":
-            if finished == "failure":
-                return Verdict(State.FAILED, int(ErrorCode.INSTALL_FAILED))
+    match answer:
+        case DeviceAnswer.FINISHED:
             return Verdict(State.CANCELED if update.mode == "skip" else State.SUCCEEDED)
-        case "rejected":
+        case DeviceAnswer.FAILED:
+            return Verdict(State.FAILED, int(ErrorCode.INSTALL_FAILED))
+        case DeviceAnswer.REFUSED:
             return Verdict(State.FAILED, int(ErrorCode.REFUSED_BY_APPLICATION))
-        case "canceled":
+        case DeviceAnswer.CANCELED:
             if update.cancel_requested:
                 return Verdict(State.CANCELED)
             return Verdict(State.FAILED, int(ErrorCode.OTHER))
-        case "downloaded":
+        case DeviceAnswer.DOWNLOADED:
             return Verdict(_forward(update, State.INSTALLING))
-        case "download" | "proceeding" | "resumed":
+        case DeviceAnswer.PROCEEDING:
             return Verdict(_forward(update, State.DOWNLOADING))
-        case "scheduled":
+        case DeviceAnswer.SCHEDULED:
             return Verdict(None)
         case _:
-            assert_never(execution)
+            assert_never(answer)
 
 
 def counts_late(update: Update, verdict: Verdict) -> bool:

@@ -3,13 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.updates import rules
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.features.updates.rules import LastUpdate, Retarget, Status
 from fleetvisor.ground.clock import Millis
-from fleetvisor.protocol.lifecycle import CLOSED, OPEN, State, is_open, may_follow
+from fleetvisor.protocol.lifecycle import CLOSED, OPEN, DeviceAnswer, State, is_open, may_follow
 from fleetvisor.protocol.native import Report, Running, UpdateReport
 
 OLD, NEW = "a" * 64, "b" * 64
@@ -166,6 +167,36 @@ def test_no_sequence_of_reports_opens_a_closed_update(states):
         if moved is not None:
             current = update(moved)
             closed_at = moved if moved in CLOSED else None
+
+
+ANSWERED = {
+    DeviceAnswer.SCHEDULED: (None, 0),
+    DeviceAnswer.PROCEEDING: (State.DOWNLOADING, 0),
+    DeviceAnswer.DOWNLOADED: (State.INSTALLING, 0),
+    DeviceAnswer.FINISHED: (State.SUCCEEDED, 0),
+    DeviceAnswer.FAILED: (State.FAILED, 6),
+    DeviceAnswer.REFUSED: (State.FAILED, 8),
+    DeviceAnswer.CANCELED: (State.FAILED, 99),
+}
+
+
+@pytest.mark.parametrize("answer", DeviceAnswer)
+def test_each_answer_of_a_device_moves_a_pending_update(answer):
+    assert rules.verdict_of(update(), answer) == ANSWERED[answer]
+
+
+def test_a_device_that_was_asked_may_give_its_update_up_and_one_told_to_skip_has_skipped():
+    asked, skipped = replace(update(), cancel_requested=True), replace(update(), mode="skip")
+    assert rules.verdict_of(asked, DeviceAnswer.CANCELED) == (State.CANCELED, 0)
+    assert rules.verdict_of(asked, DeviceAnswer.FINISHED) == (State.SUCCEEDED, 0)
+    assert rules.verdict_of(skipped, DeviceAnswer.FINISHED) == (State.CANCELED, 0)
+    assert rules.verdict_of(skipped, DeviceAnswer.FAILED) == (State.FAILED, 6)
+
+
+def test_an_answer_about_work_under_way_never_moves_an_update_back():
+    later = update(State.INSTALLING)
+    assert rules.verdict_of(later, DeviceAnswer.PROCEEDING) == (None, 0)
+    assert rules.verdict_of(later, DeviceAnswer.DOWNLOADED) == (None, 0)
 
 
 def test_a_device_that_left_its_target_gets_a_bounded_number_of_new_updates():

@@ -14,13 +14,11 @@ from tests.unit.features.fleet import fleet
 
 from fleetvisor.features.devices.model import DeviceChange, DeviceIdentity
 from fleetvisor.features.devices.polls import Polls
-from fleetvisor.features.updates.dialogue import Dialogue
+from fleetvisor.features.updates.device_answers import DeviceAnswers
 from fleetvisor.ground.errors import Gone, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import PageRequest
-from fleetvisor.protocol.lifecycle import State, is_open
-
-EXECUTIONS = ("closed", "proceeding", "canceled", "scheduled", "rejected", "resumed", "downloaded", "download")
+from fleetvisor.protocol.lifecycle import DeviceAnswer, State, is_open
 
 
 class Conversation(RuleBasedStateMachine):
@@ -34,7 +32,7 @@ class Conversation(RuleBasedStateMachine):
         self.who = (self.fleet.account, self.sid)
         self.apps = [self.run(self.fleet.app(letter)) for letter in "abc"]
         parts = {"db": self.fleet.db, "clock": self.fleet.clock, "limits": Limits(), "bus": self.fleet.bus}
-        self.dialogue, self.polls = Dialogue(**parts), Polls(**parts)
+        self.answers, self.polls = DeviceAnswers(**parts), Polls(**parts)
         self.closed = {}
         self.succeeded = {None}
 
@@ -66,21 +64,19 @@ class Conversation(RuleBasedStateMachine):
     def cancel_update(self):
         self.run(self.fleet.devices.update(*self.who, DeviceChange(cancel_update=True)))
 
-    @rule(execution=st.sampled_from(EXECUTIONS), finished=st.sampled_from(["success", "failure", "none"]))
-    def feedback(self, execution, finished):
-        taken = self.say(lambda number: self.dialogue.feedback(
-            *self.who, number, execution=execution, finished=finished, lines=["a line"]
-        ))  # fmt: skip
-        if taken is not None and execution == "closed" and finished != "failure":  # also late: it says what runs
+    @rule(answer=st.sampled_from(DeviceAnswer))
+    def feedback(self, answer):
+        taken = self.say(lambda number: self.answers.feedback(*self.who, number, answer=answer, lines=["a line"]))
+        if taken is not None and answer is DeviceAnswer.FINISHED:  # also late: it says what runs
             self.succeeded.add(self.updates()[taken - 1].app_sid)
 
-    @rule(execution=st.sampled_from(EXECUTIONS), finished=st.sampled_from(["success", "failure", "none"]))
-    def answer_cancel(self, execution, finished):
-        self.say(lambda n: self.dialogue.answer_cancel(*self.who, n, execution=execution, finished=finished, lines=[]))
+    @rule(answer=st.sampled_from(DeviceAnswer))
+    def answer_cancel(self, answer):
+        self.say(lambda n: self.answers.answer_cancel(*self.who, n, answer=answer, lines=[]))
 
     @rule(confirmed=st.booleans())
     def confirm(self, confirmed):
-        self.say(lambda n: self.dialogue.confirm(*self.who, n, confirmed=confirmed, lines=["no"]))
+        self.say(lambda n: self.answers.confirm(*self.who, n, confirmed=confirmed, lines=["no"]))
 
     @rule(seconds=st.sampled_from([1, 599, 601, 3601]))
     def wait(self, seconds):

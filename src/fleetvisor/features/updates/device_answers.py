@@ -1,7 +1,8 @@
 """What devices answer whose protocol asks: how an update went, whether it can be canceled, whether somebody consents.
 
-Deliberately no wire format: ``channel/ddi`` speaks it. Every verb is one transaction; an answer about an update that is
-over raises ``Gone`` and changes nothing, so that a repeated answer counts once. Bells ring after the commit.
+Deliberately no wire format: an edge maps its protocol's words to those of ``protocol/lifecycle``. Every verb is one
+transaction; an answer about an update that is over raises ``Gone`` and changes nothing, so that a repeated answer
+counts once. Bells ring after the commit.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,10 @@ from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import Gone, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, DeviceSid
-from fleetvisor.protocol.ddi import Execution, Finished
-from fleetvisor.protocol.lifecycle import State, is_open
+from fleetvisor.protocol.lifecycle import DeviceAnswer, State, is_open
 
 
-class Dialogue:
+class DeviceAnswers:
     """The verbs of devices that are asked."""
 
     def __init__(self, *, db: Database, clock: Clock, limits: Limits, bus: Bus, fetches: Fetches | None = None) -> None:
@@ -48,8 +48,7 @@ class Dialogue:
         device_sid: DeviceSid,
         number: int,
         *,
-        execution: Execution,
-        finished: Finished,
+        answer: DeviceAnswer,
         lines: Sequence[str],
     ) -> None:
         """Take how an update goes. Raises ``NotFound``, ``Gone``.
@@ -61,7 +60,7 @@ class Dialogue:
         async def body(tx: Tx) -> None:
             await self._fetches.write(tx, self._fetches.of(device_sid))
             assignment, update = await _the_one(tx, account_sid, device_sid, number)
-            verdict = rules.judge(update, execution, finished)
+            verdict = rules.verdict_of(update, answer)
             if not is_open(update.state):
                 await self._take_late(tx, assignment, update, verdict, lines, now)
                 return
@@ -77,13 +76,13 @@ class Dialogue:
         device_sid: DeviceSid,
         number: int,
         *,
-        execution: Execution,
+        answer: DeviceAnswer,
         lines: Sequence[str],
-        finished: Finished = "none",
     ) -> None:
-        """Take the answer to a cancel: closed or canceled ends the update, rejected lets it go on.
+        """Take the answer to a cancel: ``CANCELED`` ends the update, ``REFUSED`` lets it go on.
 
-        ``closed`` with a failure says that the device could not cancel: the update has failed, the next one is made.
+        After ``FAILED`` (the device could not cancel) the update has failed, and the next one is made. Another answer
+        only leaves its lines.
 
         Raises ``NotFound`` when nothing was asked, ``Gone`` when the update is over.
         """
@@ -92,14 +91,14 @@ class Dialogue:
         async def body(tx: Tx) -> None:
             assignment, update = await _the_open(tx, account_sid, device_sid, number)
             if not update.cancel_requested:
-                raise NotFound("Nobody asked to cancel this action.")
+                raise NotFound("Nobody asked to cancel this update.")
             await log.append(tx, update, lines, now, self._limits)
-            if execution == "closed" and finished == "failure":
+            if answer is DeviceAnswer.FAILED:
                 await self._move(tx, assignment, update, rules.COULD_NOT_CANCEL, now)
-            elif execution in {"closed", "canceled"}:
+            elif answer is DeviceAnswer.CANCELED:
                 await targets.close_asked(tx, assignment, update, now)
                 await store.want_attributes(tx, account_sid, device_sid)
-            elif execution == "rejected":
+            elif answer is DeviceAnswer.REFUSED:
                 await store.go_on(tx, update, deadline=later(now, self._limits.report_timeout_s), now=now)
                 await members.hand_over(tx, update)
                 await targets.note(tx, update, "cancel_rejected", now)
@@ -136,7 +135,7 @@ class Dialogue:
         """Take a success that nobody waited for any more: it says what runs, once. Raises ``Gone`` for all else."""
         known = assignment.installed_number == update.number and assignment.reported_hash == update.app_hash
         if known or not rules.counts_late(update, verdict) or await store.has_newer_success(tx, update):
-            raise Gone("This action is no longer active.")
+            raise Gone("This update is over.")
         await log.append(tx, update, lines, now, self._limits)
         reached = update.app_hash == assignment.target_hash
         await store.set_installed(tx, update, reached=reached, now=now)
@@ -183,7 +182,7 @@ async def _the_one(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, numbe
     assignment = await targets.the_assignment(tx, account_sid, device_sid)
     update = await store.find(tx, account_sid, device_sid, number)
     if update is None:
-        raise NotFound("No action of this device has this id.")
+        raise NotFound("No update of this device has this number.")
     return assignment, update
 
 
@@ -194,7 +193,7 @@ async def _the_open(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, numb
 
 def _open(update: Update | None) -> Update:
     if update is None:
-        raise NotFound("No action of this device has this id.")
+        raise NotFound("No update of this device has this number.")
     if not is_open(update.state):
-        raise Gone("This action is no longer active.")
+        raise Gone("This update is over.")
     return update
