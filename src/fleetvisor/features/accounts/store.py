@@ -109,7 +109,8 @@ async def find_credential(db: Database, key_sid: KeySid) -> Credential | None:
 
 async def count_keys(tx: Tx, account_sid: AccountSid) -> int:
     """Count an account's API keys."""
-    row = await tx.one(_Count, "SELECT count(*) AS count FROM keys WHERE account_sid = :a", {"a": account_sid})
+    sql = "SELECT count(*) AS count FROM keys WHERE account_sid = :account_sid"
+    row = await tx.one(_Count, sql, {"account_sid": account_sid})
     return row.count if row else 0
 
 
@@ -210,6 +211,19 @@ async def note_uses(tx: Tx, uses: Sequence[tuple[KeySid, Millis]]) -> None:
     sql = """UPDATE keys SET date_last_used = :now
         WHERE key_sid = :key_sid AND (date_last_used IS NULL OR date_last_used < :now)"""
     await tx.write_many(sql, [{"key_sid": key_sid, "now": now} for key_sid, now in uses])
+
+
+async def count_devices_up(tx: Tx, account_sid: AccountSid, devices_max: int, count: int = 1) -> bool:
+    """Count ``count`` more devices of the account; false when it would have more than ``devices_max``."""
+    sql = """UPDATE accounts SET device_count = device_count + :count
+        WHERE account_sid = :account_sid AND device_count + :count <= :devices_max"""
+    return await tx.run(sql, {"account_sid": account_sid, "devices_max": devices_max, "count": count}) == 1
+
+
+async def count_devices_down(tx: Tx, account_sid: AccountSid) -> None:
+    """Count one device less."""
+    sql = "UPDATE accounts SET device_count = device_count - 1 WHERE account_sid = :account_sid"
+    await tx.run(sql, {"account_sid": account_sid})
 
 
 async def find_tenant(source: Tx | Database, account_sid: AccountSid) -> Tenant | None:

@@ -190,7 +190,8 @@ async def renew(tx: Tx, content: Content, blob: str, now: Millis) -> LayerRow:
 
 async def count(tx: Tx, account_sid: AccountSid) -> int:
     """Count the account's apps."""
-    row = await tx.one(_Count, "SELECT count(*) AS count FROM apps WHERE account_sid = :a", {"a": account_sid})
+    sql = "SELECT count(*) AS count FROM apps WHERE account_sid = :account_sid"
+    row = await tx.one(_Count, sql, {"account_sid": account_sid})
     return row.count if row else 0
 
 

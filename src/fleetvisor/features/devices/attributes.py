@@ -13,6 +13,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.events import store as events
+from fleetvisor.features.updates import store as updates_store
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import is_text
@@ -91,8 +92,7 @@ class Attributes:
                     sql = """INSERT INTO device_attributes (device_sid, key, value) VALUES (:device_sid, :key, :value)
                         ON CONFLICT (device_sid, key) DO UPDATE SET value = excluded.value"""
                     await tx.run(sql, {**device, "key": key, "value": value})
-            sql = "UPDATE assignments SET date_attributes = :now, wants_attributes = 0 WHERE device_sid = :device_sid"
-            await tx.run(sql, {**device, "now": now})
+            await updates_store.note_attributes(tx, identity.account_sid, identity.device_sid, now)
             await events.append_of_device(
                 tx,
                 identity.account_sid,

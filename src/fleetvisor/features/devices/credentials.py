@@ -242,6 +242,7 @@ async def free_key(tx: Tx, account_sid: AccountSid, key_hash: str) -> bool:
     return await tx.run(sql, {"account_sid": account_sid, "key_hash": key_hash}) == 1
 
 
-async def set_own(tx: Tx, device_sid: DeviceSid) -> None:
+async def set_own(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
     """Note that a device has a credential of its own: the gateway's proves it no more."""
-    await tx.run("UPDATE devices SET by_gateway = 0 WHERE device_sid = :device_sid", {"device_sid": device_sid})
+    sql = "UPDATE devices SET by_gateway = 0 WHERE account_sid = :account_sid AND device_sid = :device_sid"
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid})

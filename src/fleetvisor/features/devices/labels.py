@@ -112,7 +112,7 @@ async def store(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, labels: 
     keys = {"account_sid": account_sid, "device_sid": device_sid}
     sql = "UPDATE devices SET labels = :labels WHERE account_sid = :account_sid AND device_sid = :device_sid"
     await tx.run(sql, {**keys, "labels": encode(labels)})
-    await tx.run("DELETE FROM device_labels WHERE device_sid = :device_sid", {"device_sid": device_sid})
+    await tx.run("DELETE FROM device_labels WHERE account_sid = :account_sid AND device_sid = :device_sid", keys)
     rows = [{**keys, "key": key, "value": value} for key, value in labels.items()]
     await tx.write_many(_INSERT, rows)
 

@@ -12,6 +12,7 @@ from msgspec import UNSET
 from fleetvisor.bus.bus import Bus
 from fleetvisor.bus.kept import Kept
 from fleetvisor.db.database import Database, Tx, UniqueViolated
+from fleetvisor.features.accounts import store as accounts_store
 from fleetvisor.features.apps import rules as apps_rules
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
@@ -69,7 +70,7 @@ class Devices:
         now = self._clock.now()
 
         async def body(tx: Tx) -> Device:
-            if not await store.count_up(tx, account_sid, self._limits.devices_per_account_max):
+            if not await accounts_store.count_devices_up(tx, account_sid, self._limits.devices_per_account_max):
                 raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
             secrets = wanted.account_secrets
             if not await store.insert(
@@ -202,7 +203,7 @@ class Devices:
             await members.forget(tx, account_sid, device_sid)
             await numbers.retire(tx, [device_sid])
             await store.delete(tx, account_sid, device_sid)
-            await store.count_down(tx, account_sid)
+            await accounts_store.count_devices_down(tx, account_sid)
             await self._note(tx, account_sid, device_sid, "device.deleted", {}, now)
             return device_sid
 

@@ -91,9 +91,6 @@ _INSERT: Final = """
 INSERT INTO devices (device_sid, account_sid, unique_name, by_operator, account_secrets, date_created, date_updated)
 VALUES (:device_sid, :account_sid, :unique_name, :by_operator, :account_secrets, :now, :now)
 ON CONFLICT DO NOTHING RETURNING device_sid"""
-_COUNT_UP: Final = """
-UPDATE accounts SET device_count = device_count + :count
-WHERE account_sid = :account_sid AND device_count + :count <= :devices_max"""
 _INSERT_MANY: Final = """
 INSERT INTO devices
     (device_sid, account_sid, unique_name, controller_id, hardware_class, labels, by_operator, account_secrets,
@@ -212,12 +209,6 @@ async def resolve(source: Tx | Database, account_sid: AccountSid, ref: str, *, b
     return None if row is None else row.device_sid
 
 
-async def count_up(tx: Tx, account_sid: AccountSid, devices_max: int, count: int = 1) -> bool:
-    """Count ``count`` more devices of the account; false when it would have more than ``devices_max``."""
-    params = {"account_sid": account_sid, "devices_max": devices_max, "count": count}
-    return await tx.run(_COUNT_UP, params) == 1
-
-
 async def insert_many(
     tx: Tx,
     account_sid: AccountSid,
@@ -230,12 +221,6 @@ async def insert_many(
     names = ("device_sid", "unique_name", "hardware_class", "labels")
     common = {"account_sid": account_sid, "account_secrets": int(account_secrets), "now": now}
     await tx.write_many(_INSERT_MANY, [{**dict(zip(names, device, strict=True)), **common} for device in devices])
-
-
-async def count_down(tx: Tx, account_sid: AccountSid) -> None:
-    """Count one device less."""
-    sql = "UPDATE accounts SET device_count = device_count - 1 WHERE account_sid = :account_sid"
-    await tx.run(sql, {"account_sid": account_sid})
 
 
 async def insert(
@@ -317,6 +302,13 @@ async def set_access(
         WHERE account_sid = :account_sid AND device_sid = :device_sid"""
     params = {"account_sid": account_sid, "device_sid": device_sid, "access": access, "by_admin": int(by_admin)}
     await tx.run(sql, params)
+
+
+async def set_waiting(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, *, by_gateway: bool) -> None:
+    """Let a new device wait to be accepted; ``by_gateway``: its account's gateway token proves it."""
+    sql = """UPDATE devices SET access = 'waiting', by_gateway = :by_gateway
+        WHERE account_sid = :account_sid AND device_sid = :device_sid"""
+    await tx.run(sql, {"account_sid": account_sid, "device_sid": device_sid, "by_gateway": int(by_gateway)})
 
 
 async def set_account_secrets(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, allowed: bool) -> None:

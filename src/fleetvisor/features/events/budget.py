@@ -36,7 +36,7 @@ ON CONFLICT (device_sid) DO UPDATE SET hour = excluded.hour,
     merged_id = CASE WHEN {_OWN} THEN NULL ELSE device_events.merged_id END
 RETURNING merged, merged_id"""
 _MERGED: Final = "UPDATE device_events SET merged_id = :event_id WHERE device_sid = :device_sid"
-_DROP: Final = "DELETE FROM events WHERE event_id = :event_id"
+_DROP: Final = "DELETE FROM events WHERE event_id = :event_id AND account_sid = :account_sid"
 _HOUR_MS: Final = 3_600_000
 _KEY: Final = "merged"
 _NO_BUDGET: Final = 1 << 62
@@ -77,4 +77,4 @@ async def append(
     if made is not None:
         await tx.run(_MERGED, {"event_id": made.event_id, "device_sid": device_sid})
     if counted.merged_id is not None:  # only now: SQLite gives the id of a last row that is gone again
-        await tx.run(_DROP, {"event_id": counted.merged_id})
+        await tx.run(_DROP, {"event_id": counted.merged_id, "account_sid": row["account_sid"]})

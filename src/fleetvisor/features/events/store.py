@@ -143,13 +143,14 @@ async def page(
     sign, order = (">", "ASC") if newer else ("<", "DESC")
     created, number = lowest if newer else highest
     params: dict[str, str | int] = {"account_sid": account_sid, "limit": limit, "created": created, "number": number}
-    where = ["account_sid = :account_sid", f"(date_created, event_id) {sign} (:created, :number)"]
+    also = ""
     for column, value in (("type", wanted.type), ("device_sid", wanted.device_sid)):
         if value is not None:
-            where.append(f"{column} = :{column}")
+            also += f" AND {column} = :{column}"
             params[column] = value
     sql = f"""SELECT event_id, account_sid, type, subject_sid, device_sid, actor_sid, address, request_sid, data,
-        date_created FROM events WHERE {" AND ".join(where)}
+        date_created FROM events
+        WHERE account_sid = :account_sid AND (date_created, event_id) {sign} (:created, :number){also}
         ORDER BY date_created {order}, event_id {order} LIMIT :limit"""
     found = await db.all(Listed, sql, params)
     return [event for event in found if lowest < (event.date_created, event.event_id) < highest]

@@ -52,7 +52,7 @@ class Credentials:
             await rows.retire_tokens(tx, device.device_sid, later(now, overlap_s), now)
             await self._check_room(tx, device, now)
             await rows.insert_token(tx, device.device_sid, hashed, now)
-            await rows.set_own(tx, device.device_sid)
+            await rows.set_own(tx, device.account_sid, device.device_sid)
             await _note(tx, device, "credential_added", hashed.hex(), now)
 
         await self._db.write(body)
@@ -67,7 +67,7 @@ class Credentials:
         async def body(tx: Tx) -> None:
             await self._check_room(tx, device, now)
             await rows.insert_key(tx, device, fingerprint, point, now)
-            await rows.set_own(tx, device.device_sid)
+            await rows.set_own(tx, device.account_sid, device.device_sid)
             await _note(tx, device, "credential_added", fingerprint, now)
 
         try:

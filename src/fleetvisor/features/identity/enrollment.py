@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.accounts import store as accounts_store
 from fleetvisor.features.configs import store as configs_store
 from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices import labels as label_rules
@@ -179,7 +180,7 @@ class Enrollment:
             account_sid, known = await _known(tx, secret, asked)
             if known is not None:
                 return known
-            if not await store.use_grant(tx, asked.token_sid, now):
+            if not await store.use_grant(tx, account_sid, asked.token_sid, now):
                 raise AccessDenied(_OVER)
             before = await rows.find_elsewhere(tx, account_sid, asked.fingerprint)
             if before is not None:
@@ -214,14 +215,16 @@ class Enrollment:
         self, tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, asked: _Asked, now: Millis
     ) -> None:
         grant = await store.find_grant(tx, account_sid, asked.token_sid)
-        if grant is None or not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max):
+        if grant is None or not await accounts_store.count_devices_up(
+            tx, account_sid, self._limits.devices_per_account_max
+        ):
             raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
         if grant.waits and await store.count_waiting(tx, account_sid) >= self._limits.waiting_devices_max:
             most = self._limits.waiting_devices_max
             raise AccessDenied(f"{most} Devices wait to be accepted already: an operator must accept or remove some.")
         await devices_store.insert(tx, account_sid, device_sid, None, now, account_secrets=grant.account_secrets)
         if grant.waits:
-            await store.set_waiting(tx, device_sid, by_gateway=False)
+            await devices_store.set_waiting(tx, account_sid, device_sid, by_gateway=False)
         await devices_store.set_class(tx, account_sid, device_sid, grant.hardware_class)
         await label_rules.store(tx, account_sid, device_sid, label_rules.decode(grant.labels))
         await rows.insert_key(tx, DeviceIdentity(device_sid, account_sid), asked.fingerprint, asked.point, now)
@@ -285,7 +288,7 @@ async def _leave(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) 
     await members.forget(tx, account_sid, device_sid)
     await numbers.retire(tx, [device_sid])
     await devices_store.delete(tx, account_sid, device_sid)
-    await devices_store.count_down(tx, account_sid)
+    await accounts_store.count_devices_down(tx, account_sid)
     await _note_moved(tx, device, fingerprint, now)
 
 

@@ -12,6 +12,7 @@ import msgspec
 from fleetvisor.bus.bus import Bus
 from fleetvisor.bus.kept import Bells, Kept
 from fleetvisor.db.database import Database, Tx
+from fleetvisor.features.accounts import store as accounts_store
 from fleetvisor.features.devices import controllers
 from fleetvisor.features.devices import store as devices_store
 from fleetvisor.features.devices.model import DeviceIdentity
@@ -120,14 +121,14 @@ class Gateway:
                 raise AccessDenied(
                     f"{self._limits.waiting_devices_max} Devices wait to be accepted already: accept or remove some."
                 )
-            if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max):
+            if not await accounts_store.count_devices_up(tx, account_sid, self._limits.devices_per_account_max):
                 raise AccessDenied("The account has as many Devices as it may have.")
             named = name
             if not await devices_store.insert(tx, account_sid, device_sid, named, now):
                 named = None  # people gave the name to another device
                 await devices_store.insert(tx, account_sid, device_sid, named, now)
             await controllers.give(tx, account_sid, device_sid, controller_id)
-            await store.set_waiting(tx, device_sid, by_gateway=True)
+            await devices_store.set_waiting(tx, account_sid, device_sid, by_gateway=True)
             await updates_store.insert_assignment(tx, account_sid, device_sid)
             await self._note_waiting(tx, account_sid, device_sid, named, controller_id, now)
             return await store.find_gateway_device(tx, account_sid, controller_id, by_sid=False)

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx, UniqueViolated
+from fleetvisor.features.accounts import store as accounts_store
 from fleetvisor.features.devices import credentials as rows_of
 from fleetvisor.features.devices import labels as label_rules
 from fleetvisor.features.devices import store as devices_store
@@ -98,7 +99,7 @@ class Imports:
                 await _find_existing(tx, account_sid, [made.row for made in piece], faults)
             if faults:
                 raise Conflict(f"Nothing was imported: {faults}")
-            if not await devices_store.count_up(tx, account_sid, self._limits.devices_per_account_max, count):
+            if not await accounts_store.count_devices_up(tx, account_sid, self._limits.devices_per_account_max, count):
                 most = self._limits.devices_per_account_max
                 raise Conflict(f"Nothing was imported: the account may have {most} Devices, and would have more.")
             for piece in _pieces(kept):

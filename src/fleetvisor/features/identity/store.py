@@ -18,7 +18,8 @@ VALUES (:token_sid, :account_sid, :friendly_name, :secret_hash, :uses_max, :date
     :date_created, :account_secrets, :waits)"""
 _USE_GRANT: Final = """
 UPDATE enrollment_tokens SET uses = uses + 1
-WHERE token_sid = :token_sid AND uses < uses_max AND revoked = 0 AND (date_expires IS NULL OR date_expires > :now)"""
+WHERE account_sid = :account_sid AND token_sid = :token_sid AND uses < uses_max AND revoked = 0
+    AND (date_expires IS NULL OR date_expires > :now)"""
 _WAITING: Final = "SELECT count(*) AS count FROM devices WHERE account_sid = :account_sid AND access = 'waiting'"
 _SET_GATEWAY: Final = """
 INSERT INTO gateway_tokens (account_sid, token_hash, date_created) VALUES (:account_sid, :token_hash, :now)
@@ -91,9 +92,9 @@ async def page_grants(
     return await db.all(EnrollmentToken, sql, params)
 
 
-async def use_grant(tx: Tx, token_sid: str, now: Millis) -> bool:
+async def use_grant(tx: Tx, account_sid: AccountSid, token_sid: str, now: Millis) -> bool:
     """Count one use; false when there is none left, or the token ended or was revoked."""
-    return await tx.run(_USE_GRANT, {"token_sid": token_sid, "now": now}) == 1
+    return await tx.run(_USE_GRANT, {"account_sid": account_sid, "token_sid": token_sid, "now": now}) == 1
 
 
 async def revoke_grant(tx: Tx, account_sid: AccountSid, token_sid: str) -> bool:
@@ -146,9 +147,3 @@ async def find_gateway_device(
     sql = f"""SELECT device_sid, access, by_gateway FROM devices
         WHERE account_sid = :account_sid AND {column} = :ref"""
     return await source.one(GatewayDevice, sql, {"account_sid": account_sid, "ref": ref})
-
-
-async def set_waiting(tx: Tx, device_sid: DeviceSid, *, by_gateway: bool) -> None:
-    """Let a new device wait to be accepted; ``by_gateway``: its account's gateway token proves it."""
-    sql = "UPDATE devices SET access = 'waiting', by_gateway = :by_gateway WHERE device_sid = :device_sid"
-    await tx.run(sql, {"device_sid": device_sid, "by_gateway": int(by_gateway)})

@@ -14,12 +14,12 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.rollouts import store
 from fleetvisor.features.rollouts.model import Rollout
+from fleetvisor.features.updates import members
 from fleetvisor.ground.clock import Millis
 
 _LEFT_BEHIND: Final = """SELECT rollout_sid, previous_sid FROM rollout_devices
-    WHERE rollout_sid = :rollout_sid AND state = 'skipped' AND reason = 'damaged' LIMIT 1"""
-_WAIT_NO_MORE: Final = """UPDATE rollout_devices SET reason = 'mended'
-    WHERE rollout_sid = :rollout_sid AND state = 'skipped' AND reason = 'damaged'"""
+    WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid AND state = 'skipped' AND reason = 'damaged'
+    LIMIT 1"""
 
 
 class _Behind(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ async def is_held(source: Tx | Database, rollout: Rollout) -> bool:
 
 async def leaves_behind(source: Tx | Database, rollout: Rollout) -> bool:
     """Return whether devices wait until damaged bytes are right again."""
-    return await source.one(_Behind, _LEFT_BEHIND, {"rollout_sid": rollout.rollout_sid}) is not None
+    return await source.one(_Behind, _LEFT_BEHIND, _keys(rollout)) is not None
 
 
 async def held(db: Database, rollouts: Sequence[Rollout]) -> set[str]:
@@ -59,7 +59,7 @@ async def may_proceed(tx: Tx, rollout: Rollout, now: Millis, *, last: bool) -> b
             return True
         if await _waits(tx, rollout):
             return False
-    await tx.run(_WAIT_NO_MORE, {"rollout_sid": rollout.rollout_sid})
+    await members.end_damage(tx, rollout.account_sid, rollout.rollout_sid)
     await store.set_wave(tx, rollout.rollout_sid, rollout.wave, date_offered=None, date_settled=None)
     await store.step(tx, rollout, now, scan_created=None, scan_sid=None, date_scanned=None)
     return False
@@ -69,7 +69,10 @@ async def _waits(tx: Tx, rollout: Rollout) -> bool:
     sql = """SELECT m.rollout_sid, m.previous_sid FROM rollout_devices m
         JOIN rollout_devices s ON s.device_sid = m.device_sid AND s.rollout_sid = :source
         JOIN app_layers l ON l.app_sid = s.previous_sid JOIN layers b ON b.digest = l.digest
-        WHERE m.rollout_sid = :rollout_sid AND m.state = 'skipped' AND m.reason = 'damaged'
-            AND b.date_damaged IS NOT NULL LIMIT 1"""
-    keys = {"rollout_sid": rollout.rollout_sid, "source": rollout.rollback_of}
-    return await tx.one(_Behind, sql, keys) is not None
+        WHERE m.rollout_sid = :rollout_sid AND m.account_sid = :account_sid
+            AND m.state = 'skipped' AND m.reason = 'damaged' AND b.date_damaged IS NOT NULL LIMIT 1"""
+    return await tx.one(_Behind, sql, {**_keys(rollout), "source": rollout.rollback_of}) is not None
+
+
+def _keys(rollout: Rollout) -> dict[str, str]:
+    return {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}

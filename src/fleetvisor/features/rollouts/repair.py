@@ -25,9 +25,6 @@ from fleetvisor.ground.sids import DeviceSid
 _ROWS: Final = """SELECT device_sid, wave, state, CASE WHEN evidence_from = 0 THEN 1 ELSE 0 END AS evidence
     FROM rollout_devices
     WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid ORDER BY device_sid LIMIT :limit"""
-_FORGET: Final = "DELETE FROM rollout_devices WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid"
-_NO_MORE: Final = """UPDATE assignments SET retries = :retries
-    WHERE device_sid = :device_sid AND account_sid = :account_sid AND rollout_sid = :rollout_sid"""
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -218,10 +215,11 @@ def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
         keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}
         rows = await tx.all(_Row, _ROWS, {**keys, "limit": limits.rollout_chunk})
         if rollout.state != "completed":
-            given_up = [{**keys, "device_sid": row.device_sid, "retries": limits.update_retries_max} for row in rows]
-            await tx.write_many(_NO_MORE, given_up)
-        forgotten = [{"rollout_sid": rollout.rollout_sid, "device_sid": row.device_sid} for row in rows]
-        await tx.write_many(_FORGET, forgotten)
+            sids = [row.device_sid for row in rows]
+            await updates_store.use_up_retries(
+                tx, rollout.account_sid, rollout.rollout_sid, sids, limits.update_retries_max
+            )
+        await members.delete(tx, rollout.account_sid, rollout.rollout_sid, [row.device_sid for row in rows])
         gone = {
             key: -number for key, number in Counter(Place(row.wave, row.state, row.evidence) for row in rows).items()
         }

@@ -202,10 +202,12 @@ async def add_ruling(tx: Tx, account_sid: AccountSid, rollout_sid: RolloutSid, r
     )
 
 
-async def last_ruling(source: Tx | Database, rollout_sid: RolloutSid) -> Ruling | None:
+async def last_ruling(source: Tx | Database, rollout: Rollout) -> Ruling | None:
     """Read the newest decision."""
-    sql = f"SELECT {_RULING_COLUMNS} FROM rollout_decisions {_OF} ORDER BY number DESC LIMIT 1"
-    return await source.one(Ruling, sql, {"rollout_sid": rollout_sid})
+    sql = f"""SELECT {_RULING_COLUMNS} FROM rollout_decisions {_OF} AND account_sid = :account_sid
+        ORDER BY number DESC LIMIT 1"""
+    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}
+    return await source.one(Ruling, sql, keys)
 
 
 async def rulings(db: Database, rollout: Rollout, number: int | None, limit: int, *, newer: bool) -> list[Ruling]:

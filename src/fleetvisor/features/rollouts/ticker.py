@@ -246,7 +246,7 @@ class Ticker:
         """Ask the guard, and do what it says; return whether that changed anything."""
         counted = await store.counted(self._db, rollout.rollout_sid)
         waves = await store.waves(self._db, rollout.rollout_sid)
-        ruling = await store.last_ruling(self._db, rollout.rollout_sid)
+        ruling = await store.last_ruling(self._db, rollout)
         if not judging.judge(rollout, waves, counted, now).is_news(rollout, ruling):
             return False
 
@@ -259,7 +259,7 @@ class Ticker:
             last = rollout.wave == len(waves)
             if judged.proceeds(current) and not await holding.may_proceed(tx, current, now, last=last):
                 return False
-            return await judged.apply(tx, current, waves, await store.last_ruling(tx, rollout.rollout_sid), now)
+            return await judged.apply(tx, current, waves, await store.last_ruling(tx, rollout), now)
 
         changed = await self._db.write(body)
         self._bus.ring((rollout.rollout_sid,))

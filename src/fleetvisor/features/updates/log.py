@@ -24,7 +24,8 @@ DELETE FROM update_log WHERE device_sid = :device_sid AND number = :number AND p
     SELECT MAX(position) FROM update_log WHERE device_sid = :device_sid AND number = :number) - :kept"""
 _FORGET: Final = """
 DELETE FROM update_log WHERE device_sid = :device_sid AND number <= (
-    SELECT number FROM updates WHERE device_sid = :device_sid ORDER BY number DESC LIMIT 1 OFFSET :kept)"""
+    SELECT number FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
+    ORDER BY number DESC LIMIT 1 OFFSET :kept)"""
 _READ: Final = """
 SELECT l.line, l.date_created FROM update_log l
 JOIN updates u ON u.device_sid = l.device_sid AND u.number = l.number
@@ -47,7 +48,8 @@ async def append(tx: Tx, update: Update, lines: Sequence[str], now: Millis, limi
         text = clean(line)[: limits.update_log_line_chars_max]
         await tx.run(_APPEND, {**keys, "line": text, "now": now})
     await tx.run(_TRIM, {**keys, "kept": limits.update_log_lines_max})
-    await tx.run(_FORGET, {"device_sid": update.device_sid, "kept": limits.update_logs_max})
+    whose = {"device_sid": update.device_sid, "account_sid": update.account_sid}
+    await tx.run(_FORGET, {**whose, "kept": limits.update_logs_max})
 
 
 async def read(db: Database, account_sid: AccountSid, device_sid: DeviceSid, number: int) -> list[LogLine]:

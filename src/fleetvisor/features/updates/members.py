@@ -237,6 +237,21 @@ async def forget(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None
             await count(tx, member.rollout_sid, {member.place(): 1}, REMOVED)
 
 
+async def delete(tx: Tx, account_sid: AccountSid, rollout_sid: RolloutSid, device_sids: Sequence[DeviceSid]) -> None:
+    """Delete the rows of devices of one rollout; the caller takes them out of the counts."""
+    sql = """DELETE FROM rollout_devices
+        WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid"""
+    keys = {"rollout_sid": rollout_sid, "account_sid": account_sid}
+    await tx.write_many(sql, [{**keys, "device_sid": sid} for sid in device_sids])
+
+
+async def end_damage(tx: Tx, account_sid: AccountSid, rollout_sid: RolloutSid) -> None:
+    """Let devices be offered again that were skipped because their app was damaged."""
+    sql = """UPDATE rollout_devices SET reason = 'mended'
+        WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid AND state = 'skipped' AND reason = 'damaged'"""
+    await tx.run(sql, {"rollout_sid": rollout_sid, "account_sid": account_sid})
+
+
 async def lift(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, app_sid: str) -> bool:
     """Forget that a device failed an app; return whether it had."""
     sql = """DELETE FROM app_failures

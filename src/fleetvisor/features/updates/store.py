@@ -13,7 +13,7 @@ from fleetvisor.db.portable import literals
 from fleetvisor.features.updates import numbers
 from fleetvisor.features.updates.model import Assignment, Instruction, Update
 from fleetvisor.ground.clock import Millis
-from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
+from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
 from fleetvisor.protocol.lifecycle import OPEN, State, is_open
 
 UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
@@ -48,7 +48,7 @@ UPDATE updates SET state = :state, open_app_sid = CASE WHEN :open = 1 THEN app_s
     bytes_done = :bytes_done, bytes_total = :bytes_total, error_code = :error_code, date_updated = :now,
     date_deadline = :deadline,
     unfetched = CASE WHEN :state = 'succeeded' AND date_fetched IS NULL THEN 1 ELSE 0 END
-WHERE device_sid = :device_sid AND number = :number AND state = :expected"""
+WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number AND state = :expected"""
 
 _START_CLOCK: Final = f"""
 UPDATE updates SET date_deadline = :deadline
@@ -77,6 +77,10 @@ WHERE device_sid = :device_sid AND account_sid = :account_sid"""
 _INSERT_ASSIGNMENT: Final = """
 INSERT INTO assignments (device_sid, account_sid, date_created)
 VALUES (:device_sid, :account_sid, (SELECT d.date_created FROM devices d WHERE d.device_sid = :device_sid))"""
+
+
+def _keys(update: Update) -> dict[str, str | int]:
+    return {"device_sid": update.device_sid, "account_sid": update.account_sid, "number": update.number}
 
 
 async def insert_assignment(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid) -> None:
@@ -184,8 +188,9 @@ async def set_instruction(tx: Tx, assignment: Assignment, instruction: Instructi
 
 async def adopt(tx: Tx, update: Update, rollout_sid: str | None) -> None:
     """Let an update be one that a rollout (or, ``None``, somebody directly) asked for."""
-    sql = "UPDATE updates SET rollout_sid = :rollout_sid WHERE device_sid = :device_sid AND number = :number"
-    await tx.run(sql, {"device_sid": update.device_sid, "number": update.number, "rollout_sid": rollout_sid})
+    sql = """UPDATE updates SET rollout_sid = :rollout_sid
+        WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number"""
+    await tx.run(sql, {**_keys(update), "rollout_sid": rollout_sid})
 
 
 async def insert(
@@ -227,8 +232,7 @@ async def move(
     changed = await tx.run(
         _MOVE,
         {
-            "device_sid": update.device_sid,
-            "number": update.number,
+            **_keys(update),
             "expected": update.state.value,
             "state": state.value,
             "open": int(is_open(state)),
@@ -303,12 +307,28 @@ async def want_attributes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid
     await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid})
 
 
+async def note_attributes(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis) -> None:
+    """Note when the device sent its attributes: it need not be asked for them any more."""
+    sql = """UPDATE assignments SET date_attributes = :now, wants_attributes = 0
+        WHERE device_sid = :device_sid AND account_sid = :account_sid"""
+    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid, "now": now})
+
+
+async def use_up_retries(
+    tx: Tx, account_sid: AccountSid, rollout_sid: RolloutSid, device_sids: Sequence[DeviceSid], retries: int
+) -> None:
+    """Set how often devices were told their target again, where a rollout set it: to the most, nothing is retried."""
+    sql = """UPDATE assignments SET retries = :retries
+        WHERE device_sid = :device_sid AND account_sid = :account_sid AND rollout_sid = :rollout_sid"""
+    common = {"account_sid": account_sid, "rollout_sid": rollout_sid, "retries": retries}
+    await tx.write_many(sql, [{**common, "device_sid": sid} for sid in device_sids])
+
+
 async def has_newer_success(tx: Tx, update: Update) -> bool:
     """Return whether the device closed a later update with success."""
     sql = f"""SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
         AND number > :number AND state = 'succeeded' ORDER BY number DESC LIMIT 1"""
-    keys = {"device_sid": update.device_sid, "account_sid": update.account_sid, "number": update.number}
-    return await tx.one(Update, sql, keys) is not None
+    return await tx.one(Update, sql, _keys(update)) is not None
 
 
 async def set_asks(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, *, asks: bool) -> None:
@@ -320,24 +340,25 @@ async def set_asks(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, *, as
 async def ask_to_cancel(tx: Tx, update: Update, *, deadline: Millis, now: Millis) -> bool:
     """Mark an open update as to be canceled, until ``deadline``; false when it was marked already or is closed."""
     sql = """UPDATE updates SET cancel_requested = 1, date_deadline = :deadline, date_updated = :now
-        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND cancel_requested = 0"""
-    keys = {"device_sid": update.device_sid, "number": update.number, "deadline": deadline, "now": now}
-    return await tx.run(sql, keys) == 1
+        WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number
+            AND open_app_sid IS NOT NULL AND cancel_requested = 0"""
+    return await tx.run(sql, {**_keys(update), "deadline": deadline, "now": now}) == 1
 
 
 async def go_on(tx: Tx, update: Update, *, deadline: Millis, now: Millis) -> bool:
     """Take back that an open update is to be canceled: the device refused. Tell whether it was marked."""
     sql = """UPDATE updates SET cancel_requested = 0, date_deadline = :deadline, date_updated = :now
-        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND cancel_requested = 1"""
-    keys = {"device_sid": update.device_sid, "number": update.number, "deadline": deadline, "now": now}
-    return await tx.run(sql, keys) == 1
+        WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number
+            AND open_app_sid IS NOT NULL AND cancel_requested = 1"""
+    return await tx.run(sql, {**_keys(update), "deadline": deadline, "now": now}) == 1
 
 
 async def consent(tx: Tx, update: Update, now: Millis) -> bool:
     """Note that somebody consented to an open update; return whether it was waited for."""
     sql = """UPDATE updates SET confirmation = 'confirmed', date_updated = :now
-        WHERE device_sid = :device_sid AND number = :number AND open_app_sid IS NOT NULL AND confirmation = 'waiting'"""
-    return await tx.run(sql, {"device_sid": update.device_sid, "number": update.number, "now": now}) == 1
+        WHERE device_sid = :device_sid AND account_sid = :account_sid AND number = :number
+            AND open_app_sid IS NOT NULL AND confirmation = 'waiting'"""
+    return await tx.run(sql, {**_keys(update), "now": now}) == 1
 
 
 async def set_installed(tx: Tx, update: Update, *, reached: bool, now: Millis) -> None:
