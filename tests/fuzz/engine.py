@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
+from tests.yardstick import slowness
+
 CORPUS = Path(__file__).parent / "corpus"
 MIB = 1 << 20
 #: For each MiB read or made; what is smaller than a MiB may take as long.
@@ -126,7 +128,8 @@ def check(target: Target, data: bytes, folder: Path, *, traced: bool) -> None:
             raise Finding(target, data, f"takes {peak} bytes of memory, more than {target.memory_bytes_max}")
         if made > target.made_bytes_max:
             raise Finding(target, data, f"makes {made} bytes, more than {target.made_bytes_max}")
-        if (traced and not attempt) or taken <= TIME_S * max(MIB, len(data) + made) / MIB:
+        most_s = TIME_S * max(MIB, len(data) + made) / MIB
+        if (traced and not attempt) or taken <= most_s or taken / slowness() <= most_s:
             return
     raise Finding(target, data, f"takes {taken:.3f} s of processor time")
 

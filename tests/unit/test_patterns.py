@@ -15,10 +15,10 @@ import re._parser as grammar  # type: ignore[import-not-found]
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from ipaddress import ip_network
-from time import process_time
 from typing import Any
 
 import pytest
+from tests import yardstick
 
 import fleetvisor
 from fleetvisor.api.uploads import _boundary as boundary_of
@@ -34,7 +34,6 @@ pytestmark = pytest.mark.slow
 
 SIZE = 16 << 10
 MOST_S = 0.005
-TRIES = 3
 # What takes under 0.05 ms for a quarter of the text takes under 5 ms for all of it, also where it grows by the cube.
 SIZES = (20, 256, SIZE // 4, SIZE)
 NOTHING_S = 0.00005
@@ -223,16 +222,13 @@ def used(pattern: "re.Pattern[Any]") -> set[str]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Measure by the process's own time, the best of three where the first is slow."""
-    best = 1e9
-    for _ in range(TRIES):
-        began = process_time()
+    """Return the processor time of ``work``, which may refuse what it reads."""
+
+    def tried() -> None:
         with contextlib.suppress(Problem):
             work()
-        best = min(best, process_time() - began)
-        if best <= MOST_S:
-            break
-    return best
+
+    return yardstick.seconds(tried, MOST_S)
 
 
 def asked(pattern: "re.Pattern[Any]", method: str, text: Any) -> Callable[[], object]:

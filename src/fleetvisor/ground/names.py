@@ -7,6 +7,7 @@ NOTE: the rules are asked when a name or key is made. What an older version made
 path, so a lookup never asks them.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 from typing import Final
@@ -19,6 +20,7 @@ _PRINTABLE: Final = frozenset(map(chr, range(0x20, 0x7F)))
 _PATH_SPECIAL: Final = frozenset("/?")
 NOT_CARRIED: Final = frozenset("/?#%\\")
 """What twilio-python or twilio-node change in a path; ``tests/clients/test_names_in_paths.py`` measures it."""
+_NOT_CARRIED: Final = re.compile(f"[{re.escape(''.join(sorted(NOT_CARRIED)))}]")
 _COMPARED_MAX: Final = 100
 
 
@@ -44,10 +46,11 @@ def path_fault(text: str) -> str | None:
 
     The clients put names into paths as they are: they lead to another resource, or to none.
     """
-    if found := NOT_CARRIED.intersection(text):
+    if _NOT_CARRIED.search(text) is not None:
+        found = " ".join(sorted(NOT_CARRIED.intersection(text)))
         return (
-            f"contain {' '.join(sorted(found))}: clients put it into a path as it is, and / ? # % \\ change where a"
-            " path leads. Put - or _ there."
+            f"contain {found}: clients put it into a path as it is, and / ? # % \\ change where a path leads."
+            " Put - or _ there."
         )
     if text in {".", ".."}:
         return "be . or .. : clients drop them from a path. Add a letter or a digit."

@@ -65,20 +65,25 @@ def page_of_search(
     looked: tuple[str | int, ...] | None,
     *,
     ended: bool,
+    ends: tuple[tuple[str | int, ...], tuple[str | int, ...]],
 ) -> Page[T]:
     """Build a page from what a search found that looks at a bounded number of rows, up to ``request.size`` + 1.
 
-    ``looked`` is the sort key of the last row that it looked at, ``None``: of none. A page that is short, even empty,
-    has a neighbour ahead where the search had not ``ended``. From an empty page the way back begins at ``looked``, so
-    that it meets the cursor's own row again.
+    ``looked`` is the sort key of the last row that it looked at, ``None``: of none. ``ends`` are two sort keys: one
+    before the first row that there can be, one after the last. A page that is short, even empty, has a neighbour ahead
+    where the search had not ``ended``. From an empty page the way back begins at the row that the search looked at
+    last, or at the list's end, so that the way back meets the cursor's own row again.
     """
     cursor = request.cursor
     forward = cursor is None or cursor.forward
     items = tuple(found[: request.size]) if forward else tuple(reversed(found[: request.size]))
     ahead = key(found[request.size - 1]) if len(found) > request.size else None if ended else looked
-    behind = (
-        None if cursor is None else key(items[0] if forward else items[-1]) if items else looked or tuple(cursor.key)
-    )
+    if cursor is None:
+        behind = None
+    elif items:
+        behind = key(items[0] if forward else items[-1])
+    else:
+        behind = ends[forward] if ended else looked
     after, before = (ahead, behind) if forward else (behind, ahead)
     return Page(
         items,

@@ -21,19 +21,22 @@ PREFIX: Final = b"twlo-mv-manifest-v1\0"
 POINT_BYTES: Final = 65
 SIGNATURE_BYTES: Final = 64
 ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+_FIELD: Final = 0xFFFFFFFF00000001000000000000000000000000FFFFFFFFFFFFFFFFFFFFFFFF
+_B: Final = 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
 _HALF: Final = SIGNATURE_BYTES // 2
 _UNCOMPRESSED: Final = 0x04
 
 
 def is_point(data: bytes) -> bool:
-    """Return whether ``data`` is a point of P-256 in the uncompressed form: 65 bytes, first ``04``, on the curve."""
+    """Return whether ``data`` is a point of P-256 in the uncompressed form: 65 bytes, first ``04``, on the curve.
+
+    The curve's equation is asked here, because the library takes twenty times longer to make a key of the point and a
+    factory's file holds many. The point is public, and the curve has no other subgroup (SEC 2, section 2.4.2).
+    """
     if len(data) != POINT_BYTES or data[0] != _UNCOMPRESSED:
         return False
-    try:
-        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), data)
-    except ValueError:
-        return False
-    return True
+    x, y = int.from_bytes(data[1:33]), int.from_bytes(data[33:])
+    return x < _FIELD and y < _FIELD and (y * y - (x * x - 3) * x - _B) % _FIELD == 0
 
 
 def is_signature(data: bytes) -> bool:

@@ -84,7 +84,12 @@ def test_an_empty_page_leads_nowhere():
 
 def test_the_way_back_from_an_empty_page_meets_the_row_before_it():
     """The cursor stands at that row; a page before it would begin beyond."""
-    page = page_of_search([], PageRequest(3, Cursor(("b",))), lambda row: (row,), ("d",), ended=True)
-    assert (page.items, page.next, page.previous) == ((), None, Cursor(("d",), forward=False))
-    back = page_of_search([], PageRequest(3, Cursor(("d",), forward=False)), lambda row: (row,), ("a",), ended=True)
-    assert back.next == Cursor(("a",))
+    ahead, back = PageRequest(3, Cursor(("b",))), PageRequest(3, Cursor(("d",), forward=False))
+
+    def found_nothing(request, looked, *, ended):
+        return page_of_search([], request, lambda row: (row,), looked, ended=ended, ends=(("",), ("~",)))
+
+    assert found_nothing(ahead, ("b",), ended=True) == Page((), None, Cursor(("~",), forward=False))
+    assert found_nothing(ahead, ("d",), ended=False) == Page((), Cursor(("d",)), Cursor(("d",), forward=False))
+    assert found_nothing(back, ("d",), ended=True) == Page((), Cursor(("",)), None)
+    assert found_nothing(back, ("a",), ended=False) == Page((), Cursor(("a",)), Cursor(("a",), forward=False))

@@ -126,6 +126,12 @@ def test_a_public_key_is_taken_in_every_form():
 
     for text in (pem, KEY.public, KEY.point.hex(), base64.b64encode(KEY.point).decode(), f" {KEY.public}\n"):
         assert jws.parse_public_key(text) == KEY.point
+        assert jws.parse_common_key(text) == KEY.point
+    compressed = KEY.private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    der = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + compressed
+    short = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
+    for text in (KEY.point.hex(" "), short, pem.replace("\n", "\r\n") + "\n"):
+        assert jws.parse_public_key(text) == KEY.point
     assert len(jws.fingerprint(KEY.point)) == 64
 
 

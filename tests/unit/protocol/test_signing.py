@@ -6,6 +6,8 @@ import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.protocol import signing
@@ -118,3 +120,27 @@ def test_what_is_no_key_is_refused_and_never_quoted(pem):
         with pytest.raises(Invalid, match="not a (private|public) key in PEM") as refused:
             load(pem)
         assert "AAAA" not in refused.value.detail
+
+
+@given(st.integers(1, signing.ORDER - 1), st.integers(0, 519), st.sampled_from(["none", "bit", "x", "y"]))
+def test_the_library_agrees_on_what_is_a_point(number, bit, change):
+    key = ec.derive_private_key(number, ec.SECP256R1()).public_key()
+    point = signing.point(key)
+    x, y = int.from_bytes(point[1:33]), int.from_bytes(point[33:])
+    field = 2**256 - 2**224 + 2**192 + 2**96 - 1
+    match change:
+        case "bit":
+            point = (int.from_bytes(point) ^ 1 << bit).to_bytes(65)
+        case "x":  # the same point, named by a number outside the field
+            point = b"\x04" + min(x + field, 2**256 - 1).to_bytes(32) + y.to_bytes(32)
+        case "y":
+            point = b"\x04" + x.to_bytes(32) + (field - y).to_bytes(32)
+        case _:
+            pass
+
+    try:
+        ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
+    except ValueError:
+        assert not signing.is_point(point)
+    else:
+        assert signing.is_point(point) == (point[0] == 4)

