@@ -256,12 +256,12 @@ async def test_a_change_during_the_registration_is_not_lost(worlds, monkeypatch)
     device = await worlds.device(world)
     app, _ = await worlds.app(world, device.account_sid)
     etag = await etag_of(device)
-    hub = world.channel._hub
-    hold = hub.hold
+    held_polls = world.channel._held_polls
+    hold = held_polls.hold
 
     def late(*args):
         poll = hold(*args)
-        monkeypatch.setattr(hub, "hold", hold)
+        monkeypatch.setattr(held_polls, "hold", hold)
         return poll
 
     change = device.change(target_app=app.app_sid)
@@ -271,7 +271,7 @@ async def test_a_change_during_the_registration_is_not_lost(worlds, monkeypatch)
             change.send(None)  # the database in memory never suspends: the whole change happens here
         return late(*args)
 
-    monkeypatch.setattr(hub, "hold", first_change_then_hold)
+    monkeypatch.setattr(held_polls, "hold", first_change_then_hold)
     async with asyncio.timeout(2):
         assert (await device.poll(etag, 60)).status == 200
 

@@ -8,7 +8,7 @@ import pytest
 from tests.native_world import Worlds
 
 from fleetvisor.blobs.store import BlobFault, Blobs
-from fleetvisor.channel.download import Broken
+from fleetvisor.channel.download import AbortedStream
 
 FIRMWARE = bytes(itertools.islice(itertools.cycle(range(251)), 40_000))
 BIG = bytes(itertools.islice(itertools.cycle(range(241)), 900_000))
@@ -181,7 +181,7 @@ async def test_a_layer_larger_than_the_memory_for_layers_is_read_in_pieces(world
     assert (await device.get(f"layers/{layers[0].digest}")).body == BIG
     part = await device.get(f"layers/{layers[0].digest}", ("Range", "bytes=5-300009"))
     assert part.body == BIG[5:300_010]
-    assert world.channel.download._cache.size_bytes == 0
+    assert world.channel._download._cache.size_bytes == 0
 
 
 async def test_concurrent_requests_read_a_layer_once(device, layer, monkeypatch):
@@ -224,7 +224,7 @@ async def test_bytes_that_end_early_close_the_connection(worlds, monkeypatch):
         return await get_range(self, name, start, end)
 
     monkeypatch.setattr(Blobs, "get_range", second_fails)
-    with pytest.raises(Broken):
+    with pytest.raises(AbortedStream):
         await device.get(f"layers/{layers[0].digest}")
 
 

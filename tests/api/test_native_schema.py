@@ -9,7 +9,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from tests.native_world import BASE
 from tests.server import running
 
-from fleetvisor.channel.openapi import document
+from fleetvisor.channel.native.openapi import document
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 

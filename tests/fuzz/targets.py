@@ -14,7 +14,8 @@ from tests.fuzz.engine import Target
 from tests.unit.protocol.test_firmware import elf
 
 from fleetvisor.api import uploads
-from fleetvisor.channel.prefer import wait_of
+from fleetvisor.channel.ddi.credentials import parse_gateway_token, parse_target_token
+from fleetvisor.channel.native.prefer import wait_of
 from fleetvisor.features.devices import selectors
 from fleetvisor.features.identity import batch
 from fleetvisor.ground.errors import Problem
@@ -95,7 +96,7 @@ def _conditional(data, _):
 
 
 def _authorization(data, _):
-    for parse in (auth.parse_basic, auth.parse_bearer, auth.parse_target_token, auth.parse_gateway_token):
+    for parse in (auth.parse_basic, auth.parse_bearer, parse_target_token, parse_gateway_token):
         try:
             parse(data)
         except Problem:

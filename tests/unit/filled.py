@@ -9,7 +9,8 @@ import pytest
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.bus.kept import Kept
-from fleetvisor.channel import download, prefer
+from fleetvisor.channel import download
+from fleetvisor.channel.native import prefer
 from fleetvisor.db.sqlite import memory
 from fleetvisor.features.accounts import service as accounts
 from fleetvisor.features.accounts import use

@@ -43,7 +43,7 @@ BOUNDED = {
     "web/rates.py _rows": "FAILED_PROOFS",
     "features/devices/selectors.py parse": "SELECTORS",
     "features/devices/spelling.py _known": "LABEL_KEYS",
-    "channel/prefer.py _remembered": "PREFERENCES",
+    "channel/native/prefer.py _remembered": "PREFERENCES",
     "ground/clock.py _iso_second": "TIMES",
 }
 # What is bounded by what is under way, by a limit of its own, or by the program itself; each with the reason.
@@ -57,7 +57,7 @@ OTHERWISE = {
     "bus/kept.py _members": "the row that it is made with",
     "bus/kept.py _by_bell": "the members, each once",
     "bus/kept.py _epochs": "the accounts of the server, which only the first one makes",
-    "channel/app.py made": "one document",
+    "channel/native/app.py made": "one document",
     "obs/metrics.py _requests": "the program's own routes, methods and statuses; all else is other",
     "obs/metrics.py _failures": "the program's own jobs",
     "ground/memory.py _members": "the row that it is made with",
@@ -66,7 +66,7 @@ OTHERWISE = {
     "channel/layers.py _proofs": "connections_max: a layer that a request under way asks for",
     "features/apps/checking.py _wrong": "_SEEN_MAX members of fixed size",
     "channel/layers.py _reads": "layer_cache_bytes: room is taken before a read begins",
-    "channel/hub.py _by_device": "held_polls_max",
+    "channel/held_polls.py _by_device": "held_polls_max",
     "web/scans.py _lines": "connections_max: an account whose request is under way",
     "features/apps/artifacts.py _busy": "connections_max: a digest that a request waits for",
     "features/rollouts/ticker.py _memos": "rollouts_open_max",

@@ -22,10 +22,11 @@ from tests import yardstick
 
 import fleetvisor
 from fleetvisor.api.uploads import _boundary as boundary_of
-from fleetvisor.channel.prefer import wait_of
+from fleetvisor.channel.ddi.credentials import parse_gateway_token, parse_target_token
+from fleetvisor.channel.native.prefer import wait_of
 from fleetvisor.ground.errors import Problem
 from fleetvisor.web.address import Addresses
-from fleetvisor.web.auth import parse_basic, parse_bearer, parse_gateway_token, parse_target_token
+from fleetvisor.web.auth import parse_basic, parse_bearer
 from fleetvisor.web.conditional import matches, parse_range
 from fleetvisor.web.requests import Request, parse_fields, parse_media_type
 from fleetvisor.web.values import parse_options

@@ -1,1 +1,1 @@
-"""The device edge: what agents speak with the server; plain ASGI, because a fleet polls without end."""
+"""The device edges: a folder for each protocol, and what they share; plain ASGI, because a fleet polls without end."""

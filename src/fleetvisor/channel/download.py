@@ -13,7 +13,7 @@ import msgspec
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.bus.kept import Bells, Kept
-from fleetvisor.channel.date import DateHeader
+from fleetvisor.channel.date_header import DateHeader
 from fleetvisor.channel.layers import CHUNK_BYTES, LayerCache
 from fleetvisor.channel.pace import Pace, TooSlow
 from fleetvisor.db.database import DatabaseFault
@@ -51,11 +51,11 @@ class OutsideContent(RangeNotSatisfiable):
         self.size = size
 
 
-class Broken(Exception):
+class AbortedStream(Exception):
     """The bytes ended in the middle of an answer that has begun: only closing the connection says so."""
 
 
-class Abandoned(Broken):
+class Abandoned(AbortedStream):
     """The device read its answer too slowly and goes on by Range, or it was put out meanwhile."""
 
 
@@ -81,7 +81,6 @@ class Download:
         presence: Presence,
         bus: Bus,
         clock: Clock,
-        date: DateHeader,
         pace: Pace,
     ) -> None:
         """Keep what the calls need, and listen to the bells of apps."""
@@ -90,7 +89,7 @@ class Download:
         self._cache = cache
         self._presence = presence
         self._clock = clock
-        self._date = date
+        self._date = DateHeader()
         self._pace = pace
         self._places: Kept[tuple[AccountSid, str], LayerBlob] = Kept(
             bus, LAYER_PLACES, lambda _: _OF_APPS, wide_of=_app_of
@@ -214,7 +213,7 @@ class Download:
             raise Abandoned(f"layer {content.digest}: {error}") from error
         except Exception as error:
             if begun:
-                raise Broken(f"layer {content.digest} ended early") from error
+                raise AbortedStream(f"layer {content.digest} ended early") from error
             raise
         if not begun:
             await send(begin)

@@ -29,8 +29,11 @@ from fleetvisor.api.routes import Route, Routes
 from fleetvisor.api.tenants import TenantHandlers
 from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
-from fleetvisor.channel.app import Channel
-from fleetvisor.channel.ddi import Ddi, is_ddi
+from fleetvisor.channel.ddi.app import Ddi, is_ddi
+from fleetvisor.channel.download import Download
+from fleetvisor.channel.layers import LayerCache
+from fleetvisor.channel.native.app import Channel
+from fleetvisor.channel.pace import Pace
 from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.auth_tokens import AuthTokens
 from fleetvisor.features.accounts.service import Accounts
@@ -215,14 +218,22 @@ def build(
             offload=spooling,
         ),
     )
+    download = Download(
+        proofs=proofs,
+        apps=apps,
+        cache=LayerCache(blobs=blobs, damage=apps.damage, bytes_max=limits.layer_cache_bytes),
+        presence=presence,
+        bus=bus,
+        clock=clock,
+        pace=Pace(clock=clock, limits=limits),
+    )
     channel = Channel(
         proofs=proofs,
         enrollment=enrollment,
         desired=desired,
         updates=updates,
-        apps=apps,
         configs=configs,
-        blobs=blobs,
+        download=download,
         presence=presence,
         limits=limits,
         clock=clock,
@@ -242,7 +253,7 @@ def build(
         attributes=attributes,
         apps=apps,
         artifacts=Artifacts(apps=apps, blobs=blobs),
-        download=channel.download,
+        download=download,
         presence=presence,
         limits=limits,
         clock=clock,

@@ -1,7 +1,7 @@
 """Reading credentials from the Authorization header: Basic for people's programs, Bearer for devices.
 
-Pure functions. Deliberately proves nothing: ``features/accounts`` and ``features/devices`` do. Spec: RFC 7617, RFC
-6750; the Microvisor API reference, section 1.1.
+Pure functions. Schemes of another device protocol are read in its folder of ``channel``. Deliberately proves nothing:
+``features/accounts`` and ``features/identity`` do. Spec: RFC 7617, RFC 6750; the Microvisor API reference, section 1.1.
 """
 
 from base64 import b64decode
@@ -12,9 +12,6 @@ from fleetvisor.ground.errors import Unauthenticated
 
 BASIC_CHALLENGE: Final = b'Basic realm="Fleetvisor API", charset="UTF-8"'
 BEARER_CHALLENGE: Final = b'Bearer realm="Fleetvisor device API"'
-
-TARGET_CHALLENGE: Final = b'TargetToken realm="Fleetvisor DDI"'
-_GATEWAY_CHARS: Final = len(b"gatewaytoken ")
 
 
 class NoCredentials(Unauthenticated):
@@ -30,7 +27,7 @@ class Basic(NamedTuple):
 
 def parse_basic(header: bytes | None) -> Basic:
     """Return user name and password. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
-    encoded = _of_scheme(header, b"basic", "Send HTTP Basic credentials.")
+    encoded = of_scheme(header, b"basic", "Send HTTP Basic credentials.")
     try:
         text = b64decode(encoded, validate=True).decode("utf-8")
     except (Base64Error, ValueError) as error:
@@ -43,31 +40,14 @@ def parse_basic(header: bytes | None) -> Basic:
 
 def parse_bearer(header: bytes | None) -> str:
     """Return the bearer token. Raises ``NoCredentials`` (nothing, another scheme), ``Unauthenticated``."""
-    token = _of_scheme(header, b"bearer", "Send the device token as Authorization: Bearer.")
+    token = of_scheme(header, b"bearer", "Send the device token as Authorization: Bearer.")
     if not token.isascii():
         raise Unauthenticated("The bearer token is not ASCII.")
     return token.decode("ascii")
 
 
-def parse_target_token(header: bytes | None) -> str:
-    """Return the device token of a DDI request. Raises as ``parse_bearer`` does."""
-    token = _of_scheme(header, b"targettoken", "Send the device token as Authorization: TargetToken.")
-    if not token.isascii():
-        raise Unauthenticated("The device token is not ASCII.")
-    return token.decode("ascii")
-
-
-def parse_gateway_token(header: bytes | None) -> str | None:
-    """Return the gateway token of a DDI request; ``None`` when it is of another scheme. Raises ``Unauthenticated``."""
-    if header is None or header[:_GATEWAY_CHARS].lower() != b"gatewaytoken ":
-        return None
-    token = header[_GATEWAY_CHARS:].strip()
-    if not token or not token.isascii():
-        raise Unauthenticated("The gateway token is empty or not ASCII.")
-    return token.decode("ascii")
-
-
-def _of_scheme(header: bytes | None, scheme: bytes, detail: str) -> bytes:
+def of_scheme(header: bytes | None, scheme: bytes, detail: str) -> bytes:
+    """Return what a header of a scheme (in lower case) carries. Raises ``NoCredentials`` with ``detail``."""
     if header is None:
         raise NoCredentials(detail)
     name, _, rest = header.strip().partition(b" ")

@@ -3,7 +3,7 @@
 Deliberately knows no call of either.
 """
 
-from fleetvisor.channel.date import DateHeader
+from fleetvisor.channel.date_header import DateHeader
 from fleetvisor.channel.download import OutsideContent
 from fleetvisor.ground.clock import Clock
 from fleetvisor.ground.errors import MethodNotAllowed

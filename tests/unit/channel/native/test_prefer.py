@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetvisor.channel.prefer import wait_of
+from fleetvisor.channel.native.prefer import wait_of
 
 
 @pytest.mark.parametrize(

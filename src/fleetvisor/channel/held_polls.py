@@ -2,7 +2,7 @@
 
 A held poll costs one ``Held``, one future, one timer and one wait for the client's next message, because the server
 does not cancel a request whose client left. Deliberately compares nothing and answers nothing:
-``channel/native`` does. This is the one home of tasks in the channel.
+an edge does. This is the one home of tasks in the channel.
 """
 
 import asyncio
@@ -87,7 +87,7 @@ class Held:
             self._listen()
 
 
-class Hub:
+class HeldPolls:
     """All held polls of this process, by device; bounded in all and for each device."""
 
     def __init__(self, *, bus: Bus, held_max: int, per_device_max: int) -> None:

@@ -1,4 +1,4 @@
-"""The device edge as one ASGI callable: which call a path means, and what becomes of a fault.
+"""The native device edge as one ASGI callable: which call a path means, and what becomes of a fault.
 
 Polls and downloads go straight to their handlers, because a fleet makes nothing else all day; everything else, and
 every fault, goes through ``web/problems``. Deliberately no rule of the API itself. Spec:
@@ -9,17 +9,13 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, Final
 
-from fleetvisor.blobs.store import Blobs
 from fleetvisor.bus.bus import Bus
-from fleetvisor.channel import openapi
-from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.download import Abandoned, Broken, Download
-from fleetvisor.channel.endings import dated, faulty, no_method
-from fleetvisor.channel.hub import Hub
-from fleetvisor.channel.layers import LayerCache
-from fleetvisor.channel.native import Native
-from fleetvisor.channel.pace import Pace
-from fleetvisor.features.apps.service import Apps
+from fleetvisor.channel.date_header import DateHeader
+from fleetvisor.channel.download import Abandoned, AbortedStream, Download
+from fleetvisor.channel.edge import dated, faulty, no_method
+from fleetvisor.channel.held_polls import HeldPolls
+from fleetvisor.channel.native import openapi
+from fleetvisor.channel.native.calls import Native
 from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.desired import DesiredCache
 from fleetvisor.features.devices.presence import Presence
@@ -56,9 +52,8 @@ class Channel:
         enrollment: Enrollment,
         desired: DesiredCache,
         updates: Updates,
-        apps: Apps,
         configs: Configs,
-        blobs: Blobs,
+        download: Download,
         presence: Presence,
         limits: Limits,
         clock: Clock,
@@ -68,10 +63,12 @@ class Channel:
         guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
     ) -> None:
-        """Build the parts of the channel."""
+        """Keep the parts of the channel, and build its own."""
         self._clock, self._urls, self._log = clock, urls, log
         self._date = DateHeader()
-        self._hub = Hub(bus=bus, held_max=limits.held_polls_max, per_device_max=limits.held_polls_per_device_max)
+        self._held_polls = HeldPolls(
+            bus=bus, held_max=limits.held_polls_max, per_device_max=limits.held_polls_per_device_max
+        )
         self._native = Native(
             proofs=proofs,
             enrollment=enrollment,
@@ -79,23 +76,14 @@ class Channel:
             updates=updates,
             configs=configs,
             presence=presence,
-            hub=self._hub,
+            held_polls=self._held_polls,
             limits=limits,
             clock=clock,
             entropy=entropy,
             date=self._date,
             guard=guard,
         )
-        self.download = Download(
-            proofs=proofs,
-            apps=apps,
-            cache=LayerCache(blobs=blobs, damage=apps.damage, bytes_max=limits.layer_cache_bytes),
-            presence=presence,
-            bus=bus,
-            clock=clock,
-            date=self._date,
-            pace=Pace(clock=clock, limits=limits),
-        )
+        self._download = download
         self._routes = _routes(self._native, urls, limits)
         self._skin: Callable[[Handler], Edge] = partial(
             Edge,
@@ -112,11 +100,11 @@ class Channel:
     @property
     def held(self) -> int:
         """How many polls are held at this moment."""
-        return self._hub.held
+        return self._held_polls.held
 
     def release_all(self) -> None:
         """Answer every held poll now, and hold none from here on."""
-        self._hub.release_all()
+        self._held_polls.release_all()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -125,13 +113,13 @@ class Channel:
             if path == _DESIRED and scope["method"] in _READ:
                 return await self._native.desired(scope, receive, send)
             if path.startswith(_LAYERS) and scope["method"] in _READ:
-                return await self.download.layer(_digest(path, _LAYERS), scope, send)
+                return await self._download.layer(_digest(path, _LAYERS), scope, send)
             if path.startswith(_MANIFESTS) and scope["method"] in _READ:
-                return await self.download.manifest(_digest(path, _MANIFESTS), scope, send)
+                return await self._download.manifest(_digest(path, _MANIFESTS), scope, send)
         except Abandoned as error:
             self._log.info("download.abandoned", path=path, reason=str(error))
             raise
-        except Broken:
+        except AbortedStream:
             self._log.exception("request.broken", path=path)
             raise
         except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.download import Abandoned, Broken, Download
-from fleetvisor.channel.endings import dated, faulty, no_method
+from fleetvisor.channel.date_header import DateHeader
+from fleetvisor.channel.ddi.credentials import CHALLENGE, parse_gateway_token, parse_target_token
+from fleetvisor.channel.download import Abandoned, AbortedStream, Download
+from fleetvisor.channel.edge import dated, faulty, no_method
 from fleetvisor.features.accounts.service import Accounts
 from fleetvisor.features.apps.artifacts import Artifacts
 from fleetvisor.features.apps.service import Apps
@@ -31,7 +32,6 @@ from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
 from fleetvisor.protocol import ddi
 from fleetvisor.web.answers import JSON, Answer, Header
-from fleetvisor.web.auth import TARGET_CHALLENGE, parse_gateway_token, parse_target_token
 from fleetvisor.web.conditional import matches
 from fleetvisor.web.guard import Guard, address_of
 from fleetvisor.web.problems import Edge, Handler
@@ -104,7 +104,7 @@ class Ddi:
             urls=urls,
             request_time_s=limits.request_time_s,
             guard=guard,
-            challenge=TARGET_CHALLENGE,
+            challenge=CHALLENGE,
             log=log,
         )
         self._edge = self._skin(self._handle)
@@ -120,7 +120,7 @@ class Ddi:
         except Abandoned as error:
             self._log.info("download.abandoned", path=scope["path"], reason=str(error))
             raise
-        except Broken:
+        except AbortedStream:
             self._log.exception("request.broken", path=scope["path"])
             raise
         except Exception as error:  # noqa: BLE001  (the edge makes an answer and a log line of whatever it is)

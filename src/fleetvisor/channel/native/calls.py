@@ -1,7 +1,7 @@
 """The native device API: what a device should do, its reports, and the values it asks for.
 
 ``desired`` is the hot path of the whole server: an unchanged poll is answered from memory with headers made
-beforehand. Deliberately keeps no state of its own: held polls are ``channel/hub``'s. Spec:
+beforehand. Deliberately keeps no state of its own: held polls are ``channel/held_polls``'s. Spec:
 ``docs/reference/device-api.md``; RFC 9110 (conditional requests), RFC 7240 (Prefer).
 """
 
@@ -9,9 +9,9 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from fleetvisor.channel.date import DateHeader
-from fleetvisor.channel.hub import Held, Hub, Wake
-from fleetvisor.channel.prefer import wait_of
+from fleetvisor.channel.date_header import DateHeader
+from fleetvisor.channel.held_polls import Held, HeldPolls, Wake
+from fleetvisor.channel.native.prefer import wait_of
 from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.desired import DesiredAnswer, DesiredCache
 from fleetvisor.features.devices.model import DeviceIdentity
@@ -65,7 +65,7 @@ class Native:
         updates: Updates,
         configs: Configs,
         presence: Presence,
-        hub: Hub,
+        held_polls: HeldPolls,
         limits: Limits,
         clock: Clock,
         entropy: Entropy,
@@ -80,7 +80,7 @@ class Native:
         self._updates = updates
         self._configs = configs
         self._presence = presence
-        self._hub = hub
+        self._held_polls = held_polls
         self._limits = limits
         self._budget = actor.budget_of(limits)
         self._clock = clock
@@ -155,14 +155,16 @@ class Native:
 
     async def _hold(self, poll: _Poll, answer: DesiredAnswer, wait_s: int, receive: Receive, send: Send) -> None:
         """Hold a poll whose answer is unchanged until it changes, or the time is over, or somebody leaves."""
-        held = self._hub.hold(poll.identity.device_sid, receive, poll.identity.account_sid)
+        held = self._held_polls.hold(poll.identity.device_sid, receive, poll.identity.account_sid)
         if held is None:
-            await self._send_unchanged(send, poll.identity, answer, *(self._parting() if self._hub.closing else ()))
+            await self._send_unchanged(
+                send, poll.identity, answer, *(self._parting() if self._held_polls.closing else ())
+            )
             return
         try:
             why, answer = await self._wait(held, poll, answer, wait_s)
         finally:
-            self._hub.leave(held)
+            self._held_polls.leave(held)
         if why is Wake.GONE:
             raise Disconnected
         applied = (b"preference-applied", b"wait=%d" % wait_s)

@@ -1,0 +1,1 @@
+"""The edge of hawkBit's DDI, ``/{tenant}/controller/v1``."""
