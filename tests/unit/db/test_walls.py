@@ -117,7 +117,7 @@ READERS = {
         FACTS,
     ),
     "features/rollouts/population.py": ({"rollout_devices"}, FACTS),
-    "features/rollouts/repair.py": ({"app_failures", "rollout_devices", "updates"}, FACTS),
+    "features/rollouts/upkeep.py": ({"app_failures", "rollout_devices", "updates"}, FACTS),
     "features/rollouts/store.py": (
         {
             *("accounts", "assignments", "device_keys", "device_tokens", "devices", "gateway_tokens", "rollout_counts"),

@@ -222,8 +222,7 @@ class Rollouts:
             await store.step(tx, rollout, now, state="scheduled", date_start=start_at)
             await steps.note(tx, rollout, "scheduled", now, date_start=start_at)
             return
-        await store.step(tx, rollout, now, state="starting", date_started=now)
-        await steps.note(tx, rollout, "started", now)
+        await begin(tx, rollout, now)
 
     async def _check_room(self, tx: Tx, rollout: Rollout) -> None:
         """Demand that one more rollout may be under way. Raises ``Conflict``."""
@@ -281,6 +280,14 @@ class Rollouts:
 
         await self._db.write(body)
         self._bus.ring((sid,))
+
+
+async def begin(tx: Tx, rollout: Rollout, now: Millis) -> bool:
+    """Begin a rollout whose time has come; return false if somebody took a step since it was read."""
+    begun = await store.step(tx, rollout, now, state="starting", date_started=now)
+    if begun:
+        await steps.note(tx, rollout, "started", now)
+    return begun
 
 
 def _drafted(

@@ -13,7 +13,7 @@ from typing import Final
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.rollouts import holding, judging, offering, repair, rules, steps, store, views
+from fleetvisor.features.rollouts import holding, judging, offering, rules, service, steps, store, upkeep, views
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
 from fleetvisor.features.rollouts.population import PAUSE_S, PIECES_MAX, Census, Population, Spot
@@ -141,13 +141,13 @@ class Ticker:
         """Take a step of one rollout; return whether there may be more to do at once."""
         now, memo = self._clock.now(), self._memos.setdefault(rollout.rollout_sid, _Memo())
         if rollout.removing:
-            return await self._db.write(repair.remove(rollout, self._limits))
+            return await self._db.write(upkeep.remove(rollout, self._limits))
         if rollout.canceling:
             return await self._cancel(rollout, now)
         match rollout.state:
             case "scheduled":
                 due = rollout.date_start is not None and rollout.date_start <= now
-                return due and await self._db.write(repair.begin(rollout, now))
+                return due and await self._db.write(lambda tx: service.begin(tx, rollout, now))
             case "starting":
                 return await self._fix(rollout, memo)
             case "running":
@@ -282,7 +282,7 @@ class Ticker:
             memo.looks_again = later(now, max(_SHUT_OUT_PAUSE_S, spent_s * _RESCAN_SHARE))
         if not found and not ripe:
             return False
-        return await self._db.write(repair.settle(rollout, found, [row.device_sid for row in ripe], now))
+        return await self._db.write(upkeep.settle(rollout, found, [row.device_sid for row in ripe], now))
 
     async def _look_for_overdue(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
         pause_s = min(rollout.silent_s, rollout.offline_s) / _OVERDUE_SHARE
@@ -299,13 +299,13 @@ class Ticker:
             memo.looked = now
         if not found:
             return False
-        return await self._db.write(repair.call_overdue(rollout, [row.device_sid for row in found], now))
+        return await self._db.write(upkeep.call_overdue(rollout, [row.device_sid for row in found], now))
 
     async def _retry(self, rollout: Rollout, now: Millis) -> bool:
         if rollout.date_retry is None:
             return False
         found = await store.failed_before(self._db, rollout, rollout.date_retry, self._limits.rollout_chunk)
-        body = repair.retry(rollout, [row.device_sid for row in found], self._limits, now)
+        body = upkeep.retry(rollout, [row.device_sid for row in found], self._limits, now)
         changed = await self._db.write(body)
         if changed is None:
             return False
@@ -314,6 +314,6 @@ class Ticker:
 
     async def _cancel(self, rollout: Rollout, now: Millis) -> bool:
         found = [row.device_sid for row in await store.to_cancel(self._db, rollout, self._limits.rollout_chunk)]
-        changed = await self._db.write(repair.cancel(rollout, found, self._limits, now))
+        changed = await self._db.write(upkeep.cancel(rollout, found, self._limits, now))
         self._bus.ring((rollout.rollout_sid, *found))
         return changed

@@ -1,8 +1,6 @@
-"""What is done to devices that a rollout came to already: called silent, tried again, canceled, at last forgotten.
+"""What a rollout does with devices that it offered its app already: call silent, retry, cancel, and at last forget.
 
-And how a rollout begins.
-
-Bodies of transactions, each judging anew what it was called for. Bells ring after the commit.
+Each function returns the body of a transaction, which checks again what it was called for. Bells ring after the commit.
 """
 
 from collections import Counter
@@ -13,7 +11,7 @@ import msgspec
 
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
-from fleetvisor.features.rollouts import rules, steps, store
+from fleetvisor.features.rollouts import rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.updates import members, offers, targets
 from fleetvisor.features.updates import store as updates_store
@@ -42,18 +40,6 @@ class _Overdue(msgspec.Struct, frozen=True):
 class _Failed(msgspec.Struct, frozen=True):
     device_sid: DeviceSid
     failures: int
-
-
-def begin(rollout: Rollout, now: Millis) -> Callable[[Tx], Awaitable[bool]]:
-    """Begin a rollout whose time has come."""
-
-    async def body(tx: Tx) -> bool:
-        begun = await store.step(tx, rollout, now, state="starting", date_started=now)
-        if begun:
-            await steps.note(tx, rollout, "started", now)
-        return begun
-
-    return body
 
 
 def call_overdue(rollout: Rollout, device_sids: Sequence[DeviceSid], now: Millis) -> Callable[[Tx], Awaitable[bool]]:
@@ -100,10 +86,10 @@ def settle(
 def retry(
     rollout: Rollout, device_sids: Sequence[DeviceSid], limits: Limits, now: Millis
 ) -> Callable[[Tx], Awaitable[list[DeviceSid] | None]]:
-    """Offer the app anew to devices that failed; with none given, there are no more. Give whom it came to.
+    """Offer the app again to devices that failed. An empty list ends the retry. The body returns whom it changed.
 
-    ``None``: nothing was done, because the limits of pace are reached. One that a newer instruction has leaves; one
-    with a penalty, or whose update is still open, stays as it is.
+    It returns ``None`` if the limits of pace allow none. A device with a newer instruction leaves the rollout. A device
+    with a penalty, or with an open update, stays as it is.
     """
 
     async def body(tx: Tx) -> list[DeviceSid] | None:
@@ -183,7 +169,7 @@ async def _failures(tx: Tx, member: Member) -> int:
 def cancel(
     rollout: Rollout, device_sids: Sequence[DeviceSid], limits: Limits, now: Millis
 ) -> Callable[[Tx], Awaitable[bool]]:
-    """Cancel the open updates of devices that the rollout still has; with none given, there are no more."""
+    """Cancel the open updates of devices that the rollout still has. An empty list ends the canceling."""
 
     async def body(tx: Tx) -> bool:
         if not device_sids:
@@ -205,10 +191,10 @@ def cancel(
 
 
 def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
-    """Forget a chunk of the devices of a rollout that is being removed, and with the last one the rollout.
+    """Forget a chunk of the devices of a rollout that is being removed, and with the last chunk the rollout.
 
-    Where it was given up, nothing is tried again on a device that reverts later (``members.gave_up``): the devices keep
-    that by themselves, as retries that are used up. Gives whether there was anything to forget.
+    If the rollout was given up, nothing is retried on a device that reverts later (``members.gave_up``). The rollout's
+    row says so no more, so the devices' retries are used up. The body returns whether there was anything to forget.
     """
 
     async def body(tx: Tx) -> bool:
