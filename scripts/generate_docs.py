@@ -23,15 +23,15 @@ REFERENCE = ROOT / "docs" / "reference"
 UPDATE_ERRORS = {
     ErrorCode.NONE: "no error",
     ErrorCode.DOWNLOAD_FAILED: "the download failed",
-    ErrorCode.HASH_MISMATCH: "what was downloaded or read back has another hash",
+    ErrorCode.HASH_MISMATCH: "the hash of the downloaded or installed bytes is wrong",
     ErrorCode.DOES_NOT_FIT: "the app does not fit into the device's flash",
-    ErrorCode.REFUSED_BY_POLICY: "its signature or a policy refused it",
-    ErrorCode.INCOMPATIBLE_HARDWARE: "it is for other hardware",
+    ErrorCode.REFUSED_BY_POLICY: "the device refused it because of its signature or a policy",
+    ErrorCode.INCOMPATIBLE_HARDWARE: "the app is for other hardware",
     ErrorCode.INSTALL_FAILED: "the installation failed",
-    ErrorCode.REVERTED: "the new app did not come up, and the device reverted to the one before",
-    ErrorCode.REFUSED_BY_APPLICATION: "the running application refused it",
+    ErrorCode.REVERTED: "the new app did not start properly, and the device reverted to its previous app",
+    ErrorCode.REFUSED_BY_APPLICATION: "the running application refused the update",
     ErrorCode.NO_REPORT: "the device fetched the update and did not report in time",
-    ErrorCode.OTHER: "something else",
+    ErrorCode.OTHER: "another reason",
 }
 
 
@@ -40,10 +40,11 @@ def limits_page() -> str:
     lines = [
         "# Limits",
         "",
-        "Every bound of the server. Each is a setting: `FLEETVISOR_LIMIT_<NAME>` in the server's environment.",
+        "This page lists every bound of the server. Each bound is a setting: `FLEETVISOR_LIMIT_<NAME>` in the server's",
+        "environment. Sizes are in bytes, times in seconds.",
         "Generated from `ground/limits.py` by `make docs`.",
         "",
-        "| name | what it bounds | default | beyond it (HTTP status, code) |",
+        "| name | what it bounds | default | if exceeded (HTTP status, code) |",
         "|---|---|---:|---|",
     ]
     for field in fields(Limits):
@@ -59,12 +60,13 @@ def _memory_lines() -> list[str]:
         "",
         "## Memory",
         "",
-        "What the server keeps in memory, and the most bytes that it takes. Where a row names a size for each,",
-        "members have at most that size, and their number is bounded; elsewhere each member is weighed. The oldest",
-        "make room; what is forgotten is read or proven again. These are no settings. Layers (`layer_cache_bytes`)",
-        "and held polls (`held_polls_max`, about 4 KiB each) have limits above.",
+        "This table lists the maps and caches in the server's memory, with the maximum bytes of each. If a row has a",
+        "size per entry, each entry has at most that size, and the number of entries is bounded. Otherwise the server",
+        "measures each entry. If there is no room, the oldest entries are dropped, and are read or verified again when",
+        "needed. These bounds are not settings. Layers (`layer_cache_bytes`) and held polls (`held_polls_max`, about 4",
+        "KiB each) have limits in the table above.",
         "",
-        "| what is kept | at most, in bytes | for each |",
+        "| what is kept | maximum bytes | bytes per entry |",
         "|---|---:|---:|",
         *(
             f"| {room.about} | {room.bytes_max:,} | {f'{room.member_bytes:,}' if room.member_bytes else ''} |"
@@ -79,12 +81,12 @@ def _stored_lines() -> list[str]:
         "",
         "## Database",
         "",
-        "What the requests of one device can make the database store, and the limits that bound it in sum. An event",
-        "takes about 600 bytes with its indexes. A device beyond its budget of events goes on as before: what it",
-        "runs and its updates count, and one event stands for all that has none of its own. No other table gets rows",
-        "from devices.",
+        "This table lists what the requests of one device can add to the database, and the limits that bound the",
+        "total. An event takes about 600 bytes with its indexes. A device that exceeds its budget of events still",
+        "works: the server stores what it runs and its updates, and one event represents all further changes. No other",
+        "table gets rows from devices.",
         "",
-        "| table | what bounds it for one device |",
+        "| table | bound for one device |",
         "|---|---|",
         *(f"| `{table}` | {bound} |" for table, bound in stored.GROWN_BY_DEVICES.items()),
     ]
@@ -95,11 +97,11 @@ def settings_page() -> str:
     lines = [
         "# Settings",
         "",
-        "What `fleetvisor serve` can be told: by an option, else by a variable of its environment, else the default.",
-        "A variable that holds several files is a JSON list. The [limits](limits.md) are settings too.",
+        "`fleetvisor serve` reads each setting from an option, else from an environment variable, else it uses the",
+        "default. A variable that holds several files is a JSON list. The [limits](limits.md) are settings too.",
         "Generated from `settings.py` by `make docs`.",
         "",
-        "| option | variable | what it is | default |",
+        "| option | variable | meaning | default |",
         "|---|---|---|---|",
     ]
     for name, field in Settings.model_fields.items():
@@ -114,8 +116,8 @@ def update_errors_page() -> str:
     lines = [
         "# Update error codes",
         "",
-        "`update_error_code` of a Device and `error_code` of an update. Our own table: the original API published",
-        "none. Generated from `protocol/lifecycle.py` by `make docs`.",
+        "These are the values of `update_error_code` of a Device and `error_code` of an update. The table is our own:",
+        "the original API published none. Generated from `protocol/lifecycle.py` by `make docs`.",
         "",
         "| code | name | meaning |",
         "|---:|---|---|",

@@ -36,55 +36,60 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=_PREFIX, extra="forbid", frozen=True)
 
-    data: Path = Field(description="the data directory: made at first start, for one server at a time")
-    host: str = Field("127.0.0.1", description="the address or host name to listen on; 0.0.0.0 is all of IPv4, :: all")
+    data: Path = Field(
+        description="the data directory: created at the first start; only one server at a time can use it"
+    )
+    host: str = Field(
+        "127.0.0.1",
+        description="the address or host name to listen on; 0.0.0.0 is all IPv4 addresses, :: is all addresses",
+    )
     port: int = Field(8443, ge=0, le=65535, description="the port to listen on; 0 lets the system choose")
     public_url: str | None = Field(
-        None, description="https://host[:port] by which devices and people call the server; every URL is built from it"
+        None, description="https://host[:port] that devices and people use; the server builds every URL from it"
     )
-    tls_cert: Path | None = Field(
-        None, description="a certificate chain (PEM) to serve with, in place of the local CA's"
-    )
+    tls_cert: Path | None = Field(None, description="a certificate chain (PEM) to use instead of one from the local CA")
     tls_key: Path | None = Field(None, description="the private key (PEM, unencrypted) of tls_cert")
-    tls_check_s: int = Field(
-        3600, ge=1, description="seconds after which the certificate and its files are looked at again"
-    )
+    tls_check_s: int = Field(3600, ge=1, description="seconds between checks of the certificate and its files")
     new_ca: bool = Field(
         False,
-        description="make another CA in place of one that is not valid now; devices must then be given the new ca.pem",
+        description="replace a CA that is not valid now; then install the new ca.pem on all devices",
     )
-    database: str | None = Field(None, description="postgresql://…, in place of SQLite in the data directory")
+    database: str | None = Field(None, description="postgresql://…, instead of SQLite in the data directory")
     seal_key_file: tuple[Path, ...] = Field(
-        (), description="files of 32 random bytes that seal secrets at rest; the first one seals, all open"
+        (),
+        description="files of 32 random bytes that seal secrets at rest; the first file seals, and all files can open",
     )
     blobs: Path | None = Field(
-        None, description="the directory of firmware bytes; with database one that all nodes share"
+        None, description="the directory of firmware bytes; with --database, all nodes must share it"
     )
     blobs_lost: bool = Field(
         False,
-        description="start although firmware bytes are lost: the Apps concerned are damaged until uploaded again",
+        description="start even if firmware bytes are lost: their Apps are damaged until you upload them again",
     )
     trusted_proxy: tuple[str, ...] = Field(
         (),
-        description="an address or network (10.0.0.0/8) of a proxy whose word about clients' addresses is taken;"
+        description="the address or network (10.0.0.0/8) of a proxy that the server trusts to state clients' addresses;"
         " may be repeated",
     )
     audiences: tuple[str, ...] = Field(
         (),
-        description="whom devices' signed tokens may be for, in place of the public URL: name an old one here too, so"
-        " that a changed URL locks no device out; may be repeated",
+        description="the URLs for which devices' signed tokens are valid, instead of the public URL. List an old"
+        " URL here too, so that a changed URL locks out no device; may be repeated",
     )
     hsts_s: int = Field(
         0,
         ge=0,
-        description="seconds for which browsers call the public name by HTTPS only (Strict-Transport-Security);"
-        " 0 says nothing of it",
+        description="seconds for which browsers must use HTTPS for the public name (Strict-Transport-Security);"
+        " 0 omits the header",
     )
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="a port of 127.0.0.1 for metrics in Prometheus' format; none without it"
+        None,
+        ge=0,
+        le=65535,
+        description="a port on 127.0.0.1 for metrics in Prometheus' format; without it there are no metrics",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="the least grave log lines that are written"
+        "info", description="minimum level of log messages to write"
     )
 
     @field_validator("data", "tls_cert", "tls_key", "blobs", mode="before")
@@ -92,7 +97,7 @@ class Settings(BaseSettings):
     def check_paths(cls, value: object) -> object:
         """Refuse an empty path: it would be the current directory."""
         if value == "":
-            raise ValueError("the path is empty; write . for the current directory")
+            raise ValueError("the path is empty; for the current directory write .")
         return value
 
     @field_validator("seal_key_file")

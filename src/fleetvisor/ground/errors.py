@@ -13,7 +13,7 @@ class Problem(Exception):
 
     code: ClassVar[int] = 20500
     status: ClassVar[int] = 500
-    hint: ClassVar[str] = "Look at the server's log for this request id."
+    hint: ClassVar[str] = "Search the server's log for this request id."
 
     def __init__(self, detail: str | None = None, *, retry_after_s: int | None = None) -> None:
         """Keep ``detail`` (a sentence for people) and after how many seconds to try again, if that helps."""
@@ -40,7 +40,7 @@ class InvalidPageToken(Problem):
 
     code = 21481
     status = 400
-    hint = "Start again from the first page, and follow the next_page_url as it was given."
+    hint = "Start again from the first page, and follow next_page_url unchanged."
 
 
 class Unauthenticated(Problem):
@@ -60,7 +60,7 @@ class ClockSkew(Unauthenticated):
     """Authentication Error - The device's clock and the server's differ too much."""
 
     code = 20013
-    hint = "Set the device's clock by the Date header of this answer, and sign a new token."
+    hint = "Set the device's clock from the Date header of this answer, and sign a new token."
 
 
 class AccessDenied(Problem):
@@ -68,7 +68,7 @@ class AccessDenied(Problem):
 
     code = 20006
     status = 403
-    hint = "Use a credential that may do this: an Auth Token, or an API key of the role that the detail names."
+    hint = "Use a credential that allows this: an Auth Token, or an API key with the role that the detail names."
 
 
 class NotFound(Problem):
@@ -84,7 +84,7 @@ class MethodNotAllowed(Problem):
 
     code = 20004
     status = 405
-    hint = "Use one of the methods of the Allow header."
+    hint = "Use one of the methods in the Allow header."
 
     def __init__(self, detail: str | None = None, *, allowed: tuple[str, ...] = ()) -> None:
         """Keep the methods that the path has."""
@@ -93,19 +93,19 @@ class MethodNotAllowed(Problem):
 
 
 class Conflict(Problem):
-    """The request conflicts with the present state of a resource."""
+    """The request conflicts with the current state of a resource."""
 
     code = 20409
     status = 409
-    hint = "Look at the resource that the detail names, resolve the conflict, and try again."
+    hint = "Check the resource that the detail names, resolve the conflict, and retry."
 
 
 class Gone(Problem):
-    """What the request speaks of is over."""
+    """The update that the request names is closed."""
 
     code = 20410
     status = 410
-    hint = "Ask for the present state, and go on from there."
+    hint = "Fetch the current state, and continue from there."
 
 
 class TooLarge(Problem):
@@ -129,7 +129,7 @@ class RangeNotSatisfiable(Problem):
 
     code = 20416
     status = 416
-    hint = "Ask for bytes below the size that Content-Range gives."
+    hint = "Request bytes below the size in Content-Range."
 
 
 class TooManyRequests(Problem):
@@ -137,7 +137,7 @@ class TooManyRequests(Problem):
 
     code = 20429
     status = 429
-    hint = "Wait for the seconds that Retry-After gives, then try again."
+    hint = "Wait for the number of seconds in Retry-After, then retry."
 
 
 class Unavailable(Problem):
@@ -145,12 +145,12 @@ class Unavailable(Problem):
 
     code = 20503
     status = 503
-    hint = "Wait for the seconds that Retry-After gives, then try again."
+    hint = "Wait for the number of seconds in Retry-After, then retry."
 
 
 class InternalFault(Problem):
-    """The server met a fault of its own."""
+    """The server has an internal error."""
 
     code = 20500
     status = 500
-    hint = "Report the request id to the operator of this server; its log holds the cause."
+    hint = "Report the request id to the operator of this server; the server's log has the cause."

@@ -28,26 +28,30 @@ class Room(NamedTuple):
 
 
 # A member without a size of its own is weighed, so that few large ones take no more than many small ones.
-PROVEN_ACCOUNTS: Final = Room(10 << 20, 1024, "proven Auth Tokens and API keys, by hash")
-FAILED_PROOFS: Final = Room(64 << 20, 512, "failed proofs of this minute, by a hash of address and name")
-FAILED_ADDRESSES: Final = Room(64 << 20, 512, "failed proofs of this minute, by address")
-REQUEST_RATES: Final = Room(64 << 20, 512, "rates of API keys, of Auth Tokens and of devices' writes, for each kind")
-REFUSALS: Final = Room(1 << 20, 4096, "refused requests that are not yet events")
-KEY_USES: Final = Room(64 << 20, 512, "when API keys were used, for each of two maps")
-PROVEN_DEVICES: Final = Room(1 << 30, 1024, "proven devices' tokens and signed tokens, by hash")
-GATEWAY_DEVICES: Final = Room(1 << 30, 1024, "devices that a gateway token stands for, by hash")
-DEVICES_SEEN: Final = Room(384 << 20, 384, "which devices were seen and which fetched what, for each of three maps")
-DEVICE_FETCHES: Final = Room(768 << 20, 3072, "when bytes went to devices, for each of two maps")
+PROVEN_ACCOUNTS: Final = Room(10 << 20, 1024, "verified Auth Tokens and API keys, by hash")
+FAILED_PROOFS: Final = Room(64 << 20, 512, "failed authentications of this minute, by a hash of address and name")
+FAILED_ADDRESSES: Final = Room(64 << 20, 512, "failed authentications of this minute, by address")
+REQUEST_RATES: Final = Room(
+    64 << 20, 512, "request rates of API keys, of Auth Tokens and of devices' writes; each has this bound"
+)
+REFUSALS: Final = Room(1 << 20, 4096, "refused requests that are not events yet")
+KEY_USES: Final = Room(64 << 20, 512, "when API keys were last used; two maps, each with this bound")
+PROVEN_DEVICES: Final = Room(1 << 30, 1024, "verified device tokens and signed tokens, by hash")
+GATEWAY_DEVICES: Final = Room(1 << 30, 1024, "devices that a gateway token authenticates, by hash")
+DEVICES_SEEN: Final = Room(
+    384 << 20, 384, "which devices were seen and what they downloaded; three maps, each with this bound"
+)
+DEVICE_FETCHES: Final = Room(768 << 20, 3072, "when bytes were sent to devices; two maps, each with this bound")
 DESIRED_ANSWERS: Final = Room(1 << 30, 0, "answers to native devices' polls")
 DDI_ANSWERS: Final = Room(1 << 30, 0, "answers to DDI devices' polls")
-DEVICE_ROWS: Final = Room(64 << 20, 0, "devices that people look at again and again")
-LAYER_LISTS: Final = Room(64 << 20, 0, "which layers an App has")
-LAYER_PLACES: Final = Room(10 << 20, 1024, "where layers lie that devices download")
-ARTIFACT_DIGESTS: Final = Room(64 << 20, 640, "SHA-1 and MD5 of files that DDI devices ask for")
+DEVICE_ROWS: Final = Room(64 << 20, 0, "devices that people look at repeatedly")
+LAYER_LISTS: Final = Room(64 << 20, 0, "the layers of Apps")
+LAYER_PLACES: Final = Room(10 << 20, 1024, "where the layers are stored that devices download")
+ARTIFACT_DIGESTS: Final = Room(64 << 20, 640, "SHA-1 and MD5 of files that DDI devices download")
 SELECTORS: Final = Room(32 << 20, 64 << 10, "parsed selectors")
-LABEL_KEYS: Final = Room(16 << 20, 0, "label keys of accounts whose selectors name unknown ones")
-PREFERENCES: Final = Room(128 << 10, 512, "Prefer headers that were read")
-TIMES: Final = Room(16 << 20, 256, "times as text")
+LABEL_KEYS: Final = Room(16 << 20, 0, "label keys of accounts whose selectors contain unknown keys")
+PREFERENCES: Final = Room(128 << 10, 512, "parsed Prefer headers")
+TIMES: Final = Room(16 << 20, 256, "formatted times")
 
 
 class BoundedMap(Generic[K, V]):

@@ -37,7 +37,7 @@ def test_every_problem_is_five_fields(kind):
 def test_a_problem_with_nothing_to_add_says_its_kind_once():
     """The libraries of the published API show their user the message, and none of them the detail."""
     body = json.loads(render_problem(errors.Conflict(), URLS).body)
-    assert body["message"] == "The request conflicts with the present state of a resource"
+    assert body["message"] == "The request conflicts with the current state of a resource"
 
 
 def test_a_missing_resource_is_named_in_bounds():
