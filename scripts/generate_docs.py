@@ -13,6 +13,7 @@ from fleetvisor.features.devices import grammar
 from fleetvisor.features.rollouts import guard, judging, reasons, service, waiting
 from fleetvisor.ground import memory, stored
 from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.guard_settings import SETTINGS, Setting
 from fleetvisor.protocol.lifecycle import ErrorCode
 from fleetvisor.settings import Settings
 from scripts import cli_reference, plot_guard
@@ -146,9 +147,21 @@ def codes(table: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def guard_table() -> str:
+    """Return the table of the guard's settings."""
+    rows = [f"| `{setting.parameter}` | {_about(setting)} | `{setting.default}` |" for setting in SETTINGS]
+    return "\n".join(["| parameter | meaning | default |", "|---|---|---|", *rows]) + "\n"
+
+
+def _about(setting: Setting) -> str:
+    choices = ", ".join(f"`{choice}`" for choice in setting.rule.choices)
+    return setting.rule.about.rstrip(".") + (f": {choices}" if choices else "")
+
+
 def rollouts_page() -> str:
-    """Give the page of rollouts with its codes as the server has them."""
-    page = put((REFERENCE / "rollouts.md").read_text(), "waits", codes(waiting.CODES))
+    """Return the page of rollouts with the guard's settings and the codes as the server has them."""
+    page = put((REFERENCE / "rollouts.md").read_text(), "guard", guard_table())
+    page = put(page, "waits", codes(waiting.CODES))
     decided = {**guard.SENTENCES, "empty": judging.EMPTY, "by_hand": service.BY_HAND}
     return put(page, "decisions", codes(decided))
 

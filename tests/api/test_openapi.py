@@ -149,6 +149,14 @@ async def test_anyone_may_read_it(server):
     assert reply.headers["content-type"] == "application/json"
 
 
+async def test_every_field_of_an_answer_is_always_there(document):
+    schemas = {name: schema for name, schema in document["components"]["schemas"].items() if "properties" in schema}
+    assert {"GuardShape", "RolloutShape", "ProblemBody"} <= set(schemas)
+    for schema in schemas.values():
+        assert schema["required"] == list(schema["properties"])
+        assert not any("default" in each for each in schema["properties"].values())
+
+
 async def test_the_pages_name_every_operation(document):
     """docs/reference/rest-api.md has a row for each call, docs/divergences.md one for each extension."""
     docs = Path(__file__).parents[2] / "docs"
@@ -163,6 +171,8 @@ async def test_the_pages_name_every_operation(document):
                 assert f"`{call}`" in divergences, f"divergences.md lacks {call}"
             for name, prop in _form(operation).items():
                 row = next((line for line in reference.splitlines() if f"`{call}`" in line), "")
+                if "](rollouts.md#" in row:  # whose table of the guard's settings is made from them
+                    row += (docs / "reference/rollouts.md").read_text()
                 assert stored or f"`{name}`{' +' if MARK in prop and not mark else ''}" in row, f"{call}: {name}"
 
 

@@ -40,6 +40,14 @@ def find_number(form: Fields, name: str, default: int) -> int:
     return int(text)
 
 
+def find_bounded(form: Fields, name: str, default: int, most: int) -> int:
+    """Return a whole number from 0 to ``most``; ``default`` when it is absent. Raises ``Invalid``."""
+    number = find_number(form, name, default)
+    if number > most:
+        raise Invalid(f"{name} must be at most {most}.")
+    return number
+
+
 def get_text(form: Fields, name: str) -> str:
     """Return a parameter that must be there. Raises ``Invalid``."""
     value = find_text(form, name)

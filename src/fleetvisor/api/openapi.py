@@ -46,6 +46,8 @@ def document(routes: Routes, base: str) -> Json:
     kinds = {route.shape for route in routes.table if route.shape is not None}
     ordered = sorted(kinds, key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components([*ordered, Meta, ProblemBody], ref_template=_REF)
+    for schema in schemas.values():
+        _require_all(schema)
     paths: Json = {}
     for route in routes.table:
         paths.setdefault(route.template, {})[route.method.lower()] = _operation(route)
@@ -65,6 +67,15 @@ def document(routes: Routes, base: str) -> Json:
             "securitySchemes": {"accountSid_authToken": {"type": "http", "scheme": "basic"}},
         },
     }
+
+
+def _require_all(schema: Json) -> None:
+    """Say that an answer has all of its fields: a default is for what is stored, or for what a client sends."""
+    properties: dict[str, Json] = schema.get("properties", {})
+    if properties:
+        schema["required"] = list(properties)
+    for each in properties.values():
+        each.pop("default", None)
 
 
 def _operation(route: Route) -> Json:

@@ -10,28 +10,19 @@ import msgspec
 from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidText, RolloutSidText, Url
 from fleetvisor.features.rollouts import guard, rules
 from fleetvisor.features.rollouts.explain import Explanation
-from fleetvisor.features.rollouts.guard import MILLION
 from fleetvisor.features.rollouts.model import SCALE, Penalty, Rollout, Ruling, View, Wave
 from fleetvisor.features.rollouts.planning import LeftOut, Plan
 from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.features.updates.model import Member
 from fleetvisor.ground.clock import Millis, iso, iso_or_none
+from fleetvisor.protocol.guard_settings import MILLION, GuardSettings
 from fleetvisor.web.urls import Urls
 
 _DIGITS = 6
 
 
-class GuardShape(msgspec.Struct):
+class GuardShape(GuardSettings, frozen=True):
     """What the guard goes by: rates are shares, times are seconds (extension)."""
-
-    limit: float
-    confidence: float
-    minimum_sample: int
-    soak: int
-    silent_after: int
-    offline_after: int
-    on_unproven: str
-    require_proof: bool
 
 
 class WaveShape(msgspec.Struct):
@@ -228,7 +219,7 @@ def rollout_shape(view: View, now: Millis, urls: Urls) -> RolloutShape:
         failure_rate=round(evidence.bad / evidence.total, _DIGITS) if evidence.total else None,
         failure_rate_lower=round(between.lower, _DIGITS),
         failure_rate_upper=round(between.upper, _DIGITS),
-        guard=_guard_shape(rollout),
+        guard=GuardShape(**msgspec.structs.asdict(rollout.guard)),
         decision=None if view.ruling is None else decision_shape(view.ruling),
         waits_for=None if waits is None else WaitsForShape(waits.code, waits.sentence, iso_or_none(waits.until)),
         known_since=iso_or_none(rollout.date_started if rollout.known_by == "start" else rollout.known_since),
@@ -243,20 +234,6 @@ def rollout_shape(view: View, now: Millis, urls: Urls) -> RolloutShape:
         date_updated=iso(rollout.date_updated),
         url=url,
         links={"plan": f"{url}/Plan", "decisions": f"{url}/Decisions", "devices": f"{url}/Devices"},
-    )
-
-
-def _guard_shape(rollout: Rollout) -> GuardShape:
-    settings = rollout.guard
-    return GuardShape(
-        limit=settings.limit,
-        confidence=settings.confidence,
-        minimum_sample=settings.sample_min,
-        soak=settings.soak_s,
-        silent_after=settings.silent_s,
-        offline_after=settings.offline_s,
-        on_unproven=settings.on_unproven,
-        require_proof=settings.require_proof,
     )
 
 

@@ -3,8 +3,8 @@
 from typing import Final, Literal
 from urllib.parse import urlencode
 
-from fleetvisor.api import paging
-from fleetvisor.api.forms import find_flag, find_moment, find_number, find_selector, find_text
+from fleetvisor.api import guard_form, paging
+from fleetvisor.api.forms import find_bounded, find_moment, find_number, find_selector, find_text
 from fleetvisor.api.rollout_shapes import (
     DecisionShape,
     PlanShape,
@@ -17,7 +17,6 @@ from fleetvisor.api.rollout_shapes import (
 )
 from fleetvisor.api.routes import Call, Param, Route
 from fleetvisor.features.rollouts import rules
-from fleetvisor.features.rollouts.guard import GuardSettings, OnUnproven
 from fleetvisor.features.rollouts.model import Action, Draft
 from fleetvisor.features.rollouts.service import Pace, Rollouts
 from fleetvisor.features.updates.model import STATES
@@ -31,7 +30,6 @@ from fleetvisor.web.requests import Fields
 from fleetvisor.web.urls import Urls
 
 _NAME_CHARS_MAX: Final = 64
-_SECONDS_MAX: Final = 366 * 24 * 3600
 _PACE_MAX: Final = 10_000_000
 _SAMPLE: Final = 10
 _PACE_PARAMS: Final = (
@@ -49,17 +47,7 @@ _CREATE: Final = (
           chars_max=_NAME_CHARS_MAX),
     Param("Kind", "release (default), or rollback.", extension=True),
     Param("RollbackOf", "The Rollout to roll back: each Device gets the App that it ran before.", extension=True),
-    Param("Limit", "The highest failure rate that is acceptable, such as 5%.", extension=True),
-    Param("Confidence", "How sure the guard's bounds are, such as 95%.", extension=True),
-    Param("MinimumSample", "How many Devices must be decided before the bounds count.", "integer", extension=True),
-    Param("Soak", "Seconds to wait after a wave before the next.", "integer", extension=True),
-    Param("SilentAfter", "Seconds without a word, once it installs, after which a Device is silent.", "integer",
-          extension=True),
-    Param("OfflineAfter", "Seconds after which a Device that did not fetch its update is not waited for.", "integer",
-          extension=True),
-    Param("OnUnproven", "What to do with a wave over the limit that proves nothing: hold, stop or release.",
-          extension=True),
-    Param("RequireProof", "Whether a wave within the limit that proves nothing is held.", "boolean", extension=True),
+    *guard_form.PARAMS,
     Param("KnownSince", "Only Devices made before this time count as evidence for the guard; the start without it.",
           extension=True),
     *_PACE_PARAMS,
@@ -216,7 +204,7 @@ def _draft(form: Fields, limits: Limits) -> Draft:
         selector=selector or "",
         friendly_name=name,
         waves=rules.parse_waves(find_text(form, "Waves") or _default_waves(kind), limits),
-        guard=_guard(form),
+        guard=guard_form.parse(form),
         concurrent_max=_pace(form, "MaxConcurrent") or 0,
         starts_per_minute=_pace(form, "StartsPerMinute") or 0,
         known_since=find_moment(form, "KnownSince"),
@@ -227,34 +215,8 @@ def _default_waves(kind: str) -> str:
     return "1%,10%,50%,100%" if kind == "release" else "100%"
 
 
-def _guard(form: Fields) -> GuardSettings:
-    usual = GuardSettings()
-    limit, confidence = find_text(form, "Limit"), find_text(form, "Confidence")
-    confidence_ppm = usual.confidence_ppm if not confidence else rules.parse_ppm(confidence, "Confidence")
-    if not 500_000 <= confidence_ppm <= 999_999:
-        raise Invalid("Confidence must be at least 50% and under 100%.")
-    limit_ppm = usual.limit_ppm if not limit else rules.parse_ppm(limit, "Limit")
-    return GuardSettings(
-        limit_ppm=limit_ppm,
-        confidence_ppm=confidence_ppm,
-        sample_min=_bounded(form, "MinimumSample", usual.sample_min, _PACE_MAX),
-        soak_s=_bounded(form, "Soak", usual.soak_s, _SECONDS_MAX),
-        silent_s=_bounded(form, "SilentAfter", usual.silent_s, _SECONDS_MAX),
-        offline_s=_bounded(form, "OfflineAfter", usual.offline_s, _SECONDS_MAX),
-        on_unproven=_on_unproven(form),
-        require_proof=find_flag(form, "RequireProof") or False,
-    )
-
-
-def _bounded(form: Fields, name: str, default: int, most: int) -> int:
-    number = find_number(form, name, default)
-    if number > most:
-        raise Invalid(f"{name} must be at most {most}.")
-    return number
-
-
 def _pace(form: Fields, name: str) -> int | None:
-    return None if find_text(form, name) is None else _bounded(form, name, 0, _PACE_MAX)
+    return None if find_text(form, name) is None else find_bounded(form, name, 0, _PACE_MAX)
 
 
 def _kind(form: Fields) -> Literal["release", "rollback"]:
@@ -265,16 +227,6 @@ def _kind(form: Fields) -> Literal["release", "rollback"]:
             return kind
         case _:
             raise Invalid("Kind must be release or rollback.")
-
-
-def _on_unproven(form: Fields) -> OnUnproven:
-    match find_text(form, "OnUnproven") or None:
-        case None:
-            return "hold"
-        case "hold" | "stop" | "release" as choice:
-            return choice
-        case _:
-            raise Invalid("OnUnproven must be hold, stop or release.")
 
 
 def _action(form: Fields) -> Action | None:

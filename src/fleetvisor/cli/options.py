@@ -7,11 +7,11 @@ Exit codes: ``docs/reference/cli.md``.
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, Final, ParamSpec, Self
 
 import typer
 
@@ -184,6 +184,41 @@ class Session:
             self._http.close()
 
 
+class OptionSet:
+    """Options that several commands share: a dataclass, each field an option, or a set of its own.
+
+    A command takes them all as one parameter, annotated with the class.
+    """
+
+    @classmethod
+    def parameters(cls) -> list[inspect.Parameter]:
+        """Return the options as a function would declare them."""
+        return _expanded(inspect.signature(cls, eval_str=True).parameters.values())
+
+    @classmethod
+    def read(cls, given: dict[str, Any]) -> Self:
+        """Take what is given for these options out of ``given``."""
+        return cls(**_gathered(inspect.signature(cls, eval_str=True).parameters.values(), given))
+
+
+def _set_of(parameter: inspect.Parameter) -> type[OptionSet] | None:
+    kind = parameter.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, OptionSet) else None
+
+
+def _expanded(parameters: Iterable[inspect.Parameter]) -> list[inspect.Parameter]:
+    found: list[inspect.Parameter] = []
+    for parameter in parameters:
+        options = _set_of(parameter)
+        found += [parameter] if options is None else options.parameters()
+    return found
+
+
+def _gathered(parameters: Iterable[inspect.Parameter], given: dict[str, Any]) -> dict[str, Any]:
+    sets = ((parameter, _set_of(parameter)) for parameter in parameters)
+    return {one.name: given.pop(one.name) if options is None else options.read(given) for one, options in sets}
+
+
 Command = Callable[Concatenate[Session, P], None]
 
 
@@ -194,17 +229,19 @@ def command(app: typer.Typer, name: str, **extra: Any) -> Callable[[Command[P]],
     """
 
     def register(function: Command[P]) -> Command[P]:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
         @functools.wraps(function)
         def run(ctx: typer.Context, data: Path | None, json: bool, quiet: bool, **rest: Any) -> None:  # noqa: ANN401
             options = ctx.ensure_object(Options)
             options.heed(data, json, quiet)
             session = Session(options)
             try:
-                function(session, **rest)  # pyright: ignore[reportCallIssue]  (Typer passes what it read from it)
+                function(session, **_gathered(own, rest))  # pyright: ignore[reportCallIssue]  (Typer passes what it read from it)
             finally:
                 session.close()
 
-        _sign(run, function)
+        _sign(run, own)
         extra.setdefault("help", _paragraphs(function.__doc__ or ""))
         app.command(name, **extra)(run)
         return function
@@ -229,9 +266,8 @@ def group(about: str) -> typer.Typer:
     return made
 
 
-def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
-    """Give ``run`` the signature of ``function``, with the options of every command in place of the session."""
-    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+def _sign(run: Callable[..., None], own: Iterable[inspect.Parameter]) -> None:
+    """Set the signature of ``run``: a command's ``own`` parameters, and the options of every command."""
     kind = inspect.Parameter.KEYWORD_ONLY
     shared = [
         inspect.Parameter("ctx", kind, annotation=typer.Context),
@@ -239,6 +275,6 @@ def _sign(run: Callable[..., None], function: Callable[..., None]) -> None:
         inspect.Parameter("json", kind, default=False, annotation=Json),
         inspect.Parameter("quiet", kind, default=False, annotation=Quiet),
     ]
-    parameters = [parameter.replace(kind=kind) for parameter in own] + shared
+    parameters = [parameter.replace(kind=kind) for parameter in _expanded(own)] + shared
     run.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
     run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

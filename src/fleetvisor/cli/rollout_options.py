@@ -1,14 +1,18 @@
-"""The options that say how a new rollout is to go, which ``create`` and ``rollback`` share.
+"""The options of a new rollout, which ``create`` and ``rollback`` share; those of the guard are made from its settings.
 
-Deliberately without the defaults: the server has them, and the help only tells them.
+An option that is absent is not sent: the server has the defaults, and the help names them.
 """
 
-from typing import Annotated
+import inspect
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Self
 
 import typer
 
 from fleetvisor.cli.durations import parse_seconds
+from fleetvisor.cli.options import OptionSet
 from fleetvisor.client.rollouts import Wanted
+from fleetvisor.protocol.guard_settings import SETTINGS, Setting, Value
 
 Ref = Annotated[str, typer.Argument(metavar="RO", help="A rollout's SID.", show_default=False)]
 Name = Annotated[str | None, typer.Option("--name", help="What it is for.", show_default=False)]
@@ -20,67 +24,6 @@ Waves = Annotated[
         help="How far each wave goes: 1%,10%,50%,100% if absent (a rollback: 100%); numbers of devices too.",
         show_default=False,
     ),
-]
-Limit = Annotated[
-    str | None,
-    typer.Option(
-        "--limit",
-        metavar="PERCENT",
-        help="The highest failure rate that is acceptable; 5% if absent.",
-        show_default=False,
-    ),
-]
-Confidence = Annotated[
-    str | None,
-    typer.Option(
-        "--confidence",
-        metavar="PERCENT",
-        help="How sure the guard's bounds must be; 95% if absent.",
-        show_default=False,
-    ),
-]
-MinSample = Annotated[
-    int | None,
-    typer.Option(
-        "--min-sample",
-        metavar="N",
-        help="How many devices must be decided before the bounds count; 5 if absent.",
-        show_default=False,
-    ),
-]
-Soak = Annotated[
-    str | None,
-    typer.Option("--soak", metavar="TIME", help="How long each wave is observed; 10m if absent.", show_default=False),
-]
-SilentAfter = Annotated[
-    str | None,
-    typer.Option(
-        "--silent-after",
-        metavar="TIME",
-        help="After how long without a word a device that installs counts as failed; 30m if absent.",
-        show_default=False,
-    ),
-]
-OfflineAfter = Annotated[
-    str | None,
-    typer.Option(
-        "--offline-after",
-        metavar="TIME",
-        help="After how long a device that did not fetch its update is not waited for; 1d if absent.",
-        show_default=False,
-    ),
-]
-OnUnproven = Annotated[
-    str | None,
-    typer.Option(
-        "--on-unproven",
-        metavar="hold|stop|release",
-        help="What to do with a wave over the limit that proves nothing; hold if absent.",
-        show_default=False,
-    ),
-]
-RequireProof = Annotated[
-    bool, typer.Option("--require-proof", help="Hold a wave within the limit that proves nothing; else it is released.")
 ]
 MaxConcurrent = Annotated[
     int | None,
@@ -119,34 +62,68 @@ Timeout = Annotated[
 ]
 
 
-def wanted_of(
-    name: str | None,
-    waves: str | None,
-    limit: str | None,
-    confidence: str | None,
-    min_sample: int | None,
-    soak: str | None,
-    silent_after: str | None,
-    offline_after: str | None,
-    on_unproven: str | None,
-    require_proof: bool,
-    max_concurrent: int | None,
-    starts_per_minute: int | None,
-    known_since: str | None,
-) -> Wanted:
-    """Return what the options say, in the words of the API. Raises ``Usage`` for what is no duration."""
-    return Wanted(
-        name=name,
-        waves=waves,
-        limit=limit,
-        confidence=confidence,
-        sample_min=min_sample,
-        soak_s=parse_seconds(soak, "--soak"),
-        silent_s=parse_seconds(silent_after, "--silent-after"),
-        offline_s=parse_seconds(offline_after, "--offline-after"),
-        on_unproven=on_unproven,
-        require_proof=require_proof or None,
-        concurrent_max=max_concurrent,
-        starts_per_minute=starts_per_minute,
-        known_since=known_since,
-    )
+class GuardOptions(OptionSet):
+    """The options that set the guard, made of ``guard_settings.SETTINGS``."""
+
+    def __init__(self, given: dict[str, Value]) -> None:
+        """Keep the settings that are given, by name."""
+        self.given: Final = given
+
+    @classmethod
+    def parameters(cls) -> list[inspect.Parameter]:
+        """Return an option for each setting."""
+        return [_parameter(setting) for setting in SETTINGS]
+
+    @classmethod
+    def read(cls, given: dict[str, Any]) -> Self:
+        """Take the settings out of ``given``. Raises ``Usage`` for what is no duration."""
+        found = {setting.name: _value(setting, given.pop(setting.name)) for setting in SETTINGS}
+        return cls({name: value for name, value in found.items() if value is not None})
+
+
+def _parameter(setting: Setting) -> inspect.Parameter:
+    rule, kind = setting.rule, inspect.Parameter.KEYWORD_ONLY
+    if rule.kind == "flag":
+        flag = Annotated[bool, typer.Option(setting.option, help=rule.about)]
+        return inspect.Parameter(setting.name, kind, default=False, annotation=flag)
+    metavar = {"share": "PERCENT", "number": "N", "seconds": "TIME", "choice": "|".join(rule.choices)}[rule.kind]
+    about = f"{rule.about} If absent: {setting.spell(setting.usual)}."
+    option = typer.Option(setting.option, metavar=metavar, help=about, show_default=False)
+    annotation = Annotated[int | None, option] if rule.kind == "number" else Annotated[str | None, option]
+    return inspect.Parameter(setting.name, kind, default=None, annotation=annotation)
+
+
+def _value(setting: Setting, given: Any) -> Value | None:  # noqa: ANN401  (what Typer read)
+    match setting.rule.kind:
+        case "seconds":
+            return parse_seconds(given, setting.option)
+        case "flag":
+            return given or None
+        case "share" | "number" | "choice":
+            return given
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRollout(OptionSet):
+    """The options of a new rollout, which ``create`` and ``rollback`` share."""
+
+    waves: Waves = None
+    name: Name = None
+    guard: GuardOptions
+    max_concurrent: MaxConcurrent = None
+    starts_per_minute: StartsPerMinute = None
+    known_since: KnownSince = None
+    start: Start = False
+    start_at: StartAt = None
+
+    @property
+    def wanted(self) -> Wanted:
+        """Return what the options say, in the words of the API."""
+        return Wanted(
+            name=self.name,
+            waves=self.waves,
+            guard=self.guard.given,
+            concurrent_max=self.max_concurrent,
+            starts_per_minute=self.starts_per_minute,
+            known_since=self.known_since,
+        )

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from fleetvisor.cli.devices import reason
 from fleetvisor.cli.output import STYLES, cell, clean
-from fleetvisor.client.rollouts import EVERYTHING, Decision, Guard, Rollout, RolloutDevice, Wave
-from fleetvisor.ground.durations import spell
+from fleetvisor.client.rollouts import EVERYTHING, Decision, Rollout, RolloutDevice, Wave
+from fleetvisor.protocol.guard_settings import describe
 
 # What a bar is drawn with, in the order of a bar: a glyph for each state, so that it can be read without colours.
 GLYPHS: Final = {
@@ -107,7 +107,7 @@ def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
         "wave": place(rollout),
         "devices": counted(rollout.counts),
         "failure rate": rate(rollout),
-        "guard": guarding(rollout.guard),
+        "guard": describe(rollout.guard),
     }
     if rollout.uncounted:
         told["too new to count"] = rollout.uncounted
@@ -121,14 +121,6 @@ def facts(rollout: Rollout, app: str | None) -> dict[str, Any]:
     told["in a minute"] = rollout.starts_per_minute or "no limit"
     dates = {"start": rollout.date_start, "started": rollout.date_started, "ended": rollout.date_ended}
     return told | {name: date for name, date in dates.items() if date} | {"created": rollout.date_created}
-
-
-def guarding(guard: Guard) -> str:
-    """Say what the guard goes by."""
-    release = "releases by proof only" if guard.require_proof else f"unproven over the limit: {guard.on_unproven}"
-    times = {"soak": guard.soak, "silent after": guard.silent_after, "offline after": guard.offline_after}
-    spelt = ", ".join(f"{name} {spell(seconds)}" for name, seconds in times.items())
-    return f"from {guard.minimum_sample} devices on; {release}; {spelt}"
 
 
 def wave_rows(rollout: Rollout) -> list[tuple[object, ...]]:

@@ -12,26 +12,7 @@ import typer
 from fleetvisor.cli import rollout_view as view
 from fleetvisor.cli.devices import AppNames, Everything, Selector, is_blank, removed
 from fleetvisor.cli.options import Failure, Session, Usage, command, group
-from fleetvisor.cli.rollout_options import (
-    Confidence,
-    KnownSince,
-    Limit,
-    MaxConcurrent,
-    MinSample,
-    Name,
-    OfflineAfter,
-    OnUnproven,
-    Ref,
-    RequireProof,
-    SilentAfter,
-    Soak,
-    Start,
-    StartAt,
-    StartsPerMinute,
-    Timeout,
-    Waves,
-    wanted_of,
-)
+from fleetvisor.cli.rollout_options import MaxConcurrent, NewRollout, Ref, StartsPerMinute, Timeout
 from fleetvisor.cli.rollout_watch import app_name, show_whole, watch
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.rollouts import EVERYTHING, Action, Rollout
@@ -45,21 +26,8 @@ def create(
     app: Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)],
     selector: Selector = None,
     everything: Everything = False,
-    waves: Waves = None,
-    name: Name = None,
-    limit: Limit = None,
-    confidence: Confidence = None,
-    min_sample: MinSample = None,
-    soak: Soak = None,
-    silent_after: SilentAfter = None,
-    offline_after: OfflineAfter = None,
-    on_unproven: OnUnproven = None,
-    require_proof: RequireProof = False,
-    max_concurrent: MaxConcurrent = None,
-    starts_per_minute: StartsPerMinute = None,
-    known_since: KnownSince = None,
-    start: Start = False,
-    start_at: StartAt = None,
+    *,
+    new: NewRollout,
 ) -> None:
     """Draft a rollout of an app to those that -l selects, or with --all to every device.
 
@@ -68,49 +36,23 @@ def create(
     Times are written 90s, 10m, 2h, 1d, or in seconds. When the draft cannot be started it is kept and shown, and the
     exit status is 1.
     """
-    wanted = wanted_of(
-        name, waves, limit, confidence, min_sample, soak, silent_after, offline_after, on_unproven,
-        require_proof, max_concurrent, starts_per_minute, known_since,
-    )  # fmt: skip
     if is_blank(selector):
         raise Usage("The selector is empty.", "For every device say --all.")
     if everything == (selector is not None):
         raise Usage("Say which devices: either -l SELECTOR or --all.", "See: fleetvisor rollouts create --help")
     session.client.app(app)  # an app that is not there is told as that, and not as a parameter that is refused
-    made = session.rollouts.create(app, selector or EVERYTHING, wanted)
-    _show_made(session, made, start=start, start_at=start_at)
+    made = session.rollouts.create(app, selector or EVERYTHING, new.wanted)
+    _show_made(session, made, start=new.start, start_at=new.start_at)
 
 
 @command(app, "rollback")
-def rollback(
-    session: Session,
-    rollout: Ref,
-    waves: Waves = None,
-    name: Name = None,
-    limit: Limit = None,
-    confidence: Confidence = None,
-    min_sample: MinSample = None,
-    soak: Soak = None,
-    silent_after: SilentAfter = None,
-    offline_after: OfflineAfter = None,
-    on_unproven: OnUnproven = None,
-    require_proof: RequireProof = False,
-    max_concurrent: MaxConcurrent = None,
-    starts_per_minute: StartsPerMinute = None,
-    known_since: KnownSince = None,
-    start: Start = False,
-    start_at: StartAt = None,
-) -> None:
+def rollback(session: Session, rollout: Ref, new: NewRollout) -> None:
     """Draft the taking back of a rollout that is over: each of its devices gets the app that it ran before.
 
     It is a rollout itself, with waves and a guard. Nothing happens before it is started.
     """
-    wanted = wanted_of(
-        name, waves, limit, confidence, min_sample, soak, silent_after, offline_after, on_unproven,
-        require_proof, max_concurrent, starts_per_minute, known_since,
-    )  # fmt: skip
-    made = session.rollouts.create_rollback(session.rollouts.get(rollout).sid, wanted)
-    _show_made(session, made, start=start, start_at=start_at)
+    made = session.rollouts.create_rollback(session.rollouts.get(rollout).sid, new.wanted)
+    _show_made(session, made, start=new.start, start_at=new.start_at)
 
 
 def _show_made(session: Session, made: Rollout, *, start: bool, start_at: str | None) -> None:

@@ -4,12 +4,13 @@ Beside ``resources`` as ``api/rollouts`` is beside ``api/devices``. Deliberately
 this asks. Spec: our extensions in ``docs/divergences.md`` and ``docs/reference/rest-api.md``.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from fleetvisor.client.resources import Resource, make_form, read, segment, walk
+from fleetvisor.protocol.guard_settings import GuardSettings, Value, render_form
 
 if TYPE_CHECKING:
     from fleetvisor.client.http import Form, Http
@@ -21,34 +22,17 @@ Action = Literal["start", "pause", "resume", "abort", "retry", "release"]
 
 
 class Wanted(msgspec.Struct, kw_only=True, frozen=True):
-    """How a new rollout is to go, in the words of the API; what is ``None`` the server chooses. Times: seconds."""
+    """How a new rollout is to go, in the words of the API; the server chooses what is absent.
+
+    ``guard``: settings of the guard by name, such as ``{"soak": 600, "limit": "2%"}``; times are seconds.
+    """
 
     name: str | None = None
     waves: str | None = None
-    limit: str | None = None
-    confidence: str | None = None
-    sample_min: int | None = None
-    soak_s: int | None = None
-    silent_s: int | None = None
-    offline_s: int | None = None
-    on_unproven: str | None = None
-    require_proof: bool | None = None
+    guard: Mapping[str, Value] = msgspec.field(default_factory=dict[str, Value])
     concurrent_max: int | None = None
     starts_per_minute: int | None = None
     known_since: str | None = None
-
-
-class Guard(msgspec.Struct, kw_only=True):
-    """What the guard goes by: rates are shares, times are seconds."""
-
-    limit: float = 0.0
-    confidence: float = 0.0
-    minimum_sample: int = 0
-    soak: int = 0
-    silent_after: int = 0
-    offline_after: int = 0
-    on_unproven: str = ""
-    require_proof: bool = False
 
 
 class Wave(msgspec.Struct, kw_only=True):
@@ -98,7 +82,7 @@ class Rollout(Resource, kw_only=True):
     failure_rate: float | None = None
     failure_rate_lower: float = 0.0
     failure_rate_upper: float = 1.0
-    guard: Guard
+    guard: GuardSettings
     decision: Decision | None = None
     waits_for: WaitsFor | None = None
     max_concurrent: int = 0
@@ -240,14 +224,7 @@ def _form(wanted: Wanted) -> "Form":
     return make_form(
         FriendlyName=wanted.name,
         Waves=wanted.waves,
-        Limit=wanted.limit,
-        Confidence=wanted.confidence,
-        MinimumSample=_number(wanted.sample_min),
-        Soak=_number(wanted.soak_s),
-        SilentAfter=_number(wanted.silent_s),
-        OfflineAfter=_number(wanted.offline_s),
-        OnUnproven=wanted.on_unproven,
-        RequireProof=None if wanted.require_proof is None else str(wanted.require_proof).lower(),
+        **render_form(wanted.guard),
         MaxConcurrent=_number(wanted.concurrent_max),
         StartsPerMinute=_number(wanted.starts_per_minute),
         KnownSince=wanted.known_since,

@@ -1,5 +1,7 @@
 """Rows become values: a plan made once for each statement and row type, so that a row costs one call.
 
+A field that is a struct is a column of JSON.
+
 Deliberately no mapping by name at run time: names and order are checked when the plan is made.
 """
 
@@ -47,4 +49,6 @@ def _converter(kind: Any) -> Callable[[Any], Any] | None:  # noqa: ANN401  (anno
         return bool
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return dict(zip((member.value for member in kind), kind, strict=True)).__getitem__
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return msgspec.json.Decoder(kind).decode
     return None

@@ -73,7 +73,8 @@ _WRONG: Final = {
         WHERE w.date_released IS NOT NULL AND NOT EXISTS (
             SELECT 1 FROM rollout_decisions d WHERE d.rollout_sid = w.rollout_sid AND d.wave = w.position
                 AND (d.code IN ('by_hand', 'empty')
-                    OR (d.verdict <> 'stop' AND w.date_offered + r.soak_s * 1000 <= w.date_released + {SKEW_MS})))""",
+                    OR (d.verdict <> 'stop'
+                        AND w.date_offered + (r.guard ->> 'soak') * 1000 <= w.date_released + {SKEW_MS})))""",
     "something began twice": """
         SELECT subject_sid || ' ' || type || ' ' || data AS what FROM events
         WHERE type IN ('rollout.started', 'rollout.wave_opened', 'rollout.stopped')

@@ -44,24 +44,3 @@ def test_anything_else_is_refused_with_the_option_and_the_ways_there_are(text):
 def test_seconds_are_spelt_shortly_and_read_back_the_same(seconds, text):
     assert spell(seconds) == text
     assert parse_seconds(text, "--soak") == find_seconds(text) == seconds
-
-
-def test_the_help_tells_the_servers_defaults():
-    """The options of a rollout leave out what is not given, so only their help says what the server takes."""
-    from scripts.cli_reference import render
-
-    from fleetvisor.features.rollouts.guard import GuardSettings
-
-    usual, page = GuardSettings(), render()
-    for option, default in {
-        "--soak TIME": spell(usual.soak_s),
-        "--silent-after TIME": spell(usual.silent_s),
-        "--offline-after TIME": spell(usual.offline_s),
-        "--limit PERCENT": f"{usual.limit:.0%}",
-        "--confidence PERCENT": f"{usual.confidence:.0%}",
-        "--min-sample N": str(usual.sample_min),
-        "--on-unproven hold|stop|release": usual.on_unproven,
-    }.items():
-        named = option.replace("|", "\\|")
-        [row] = {line for line in page.splitlines() if line.startswith(f"| `{named}`")}
-        assert f"{default} if absent" in row

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from fleetvisor.cli import rollout_view as view
-from fleetvisor.client.rollouts import Decision, Guard, Rollout, RolloutDevice, WaitsFor, Wave
+from fleetvisor.client.rollouts import Decision, Rollout, RolloutDevice, WaitsFor, Wave
+from fleetvisor.protocol.guard_settings import GuardSettings
 
-GUARD = Guard(
+GUARD = GuardSettings(
     limit=0.05, confidence=0.95, minimum_sample=5, soak=600, silent_after=90, offline_after=86_400, on_unproven="hold"
 )
 SENTENCE = "1 of 40 devices failed. Devices are still deciding."
@@ -122,9 +123,12 @@ def test_the_facts_of_a_rollout_name_its_app_or_what_it_takes_back():
     assert view.facts(rollout(), "app-2")["what"] == "release of app-2"
     back = view.facts(rollout(kind="rollback", rollback_of="RO0", app_sid=None), None)
     assert back["what"] == "rollback of RO0"
-    assert back["guard"].endswith("unproven over the limit: hold; soak 10m, silent after 90s, offline after 1d")
+    assert back["guard"] == (
+        "limit 5%, confidence 95%, minimum sample 5, soak 10m, silent after 90s, offline after 1d,"
+        " on unproven hold, require proof no"
+    )
     proof = msgspec.structs.replace(GUARD, require_proof=True)
-    assert "by proof only" in view.facts(rollout(guard=proof), None)["guard"]
+    assert "require proof yes" in view.facts(rollout(guard=proof), None)["guard"]
     assert "decision" not in view.facts(rollout(decision=None), None)
 
 

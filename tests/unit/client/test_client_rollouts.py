@@ -10,6 +10,7 @@ from fleetvisor.client.answers import Unreachable
 from fleetvisor.client.credentials import Server
 from fleetvisor.client.http import Http
 from fleetvisor.client.rollouts import Rollouts, Wanted
+from fleetvisor.protocol.guard_settings import SETTINGS
 
 SID = "RO" + "1" * 32
 ROLLOUT = {
@@ -62,8 +63,10 @@ def test_an_answer_of_another_shape_is_a_server_not_understood(answering):
 def test_only_what_is_given_is_sent(answering, calls):
     rollouts = answering(ROLLOUT)
     rollouts.create("app-1", "*")
-    rollouts.create("app-1", "site=graz", Wanted(name="spring", waves="1,100%", soak_s=0, require_proof=False))
-    rollouts.create_rollback(SID, Wanted(limit="2%", concurrent_max=0))
+    rollouts.create(
+        "app-1", "site=graz", Wanted(name="spring", waves="1,100%", guard={"soak": 0, "require_proof": False})
+    )
+    rollouts.create_rollback(SID, Wanted(guard={"limit": "2%"}, concurrent_max=0))
     assert [form for _, _, form in calls] == [
         {"App": ["app-1"], "Selector": ["*"]},
         {
@@ -78,14 +81,14 @@ def test_every_setting_has_its_parameter(answering, calls):
     answering(ROLLOUT).create(
         "a", None,
         Wanted(
-            name="n", waves="w", limit="l", confidence="c", sample_min=1, soak_s=2, silent_s=3, offline_s=4,
-            on_unproven="u", require_proof=True, concurrent_max=5, starts_per_minute=6,
+            name="n", waves="w", guard={setting.name: setting.usual for setting in SETTINGS}, concurrent_max=5,
+            starts_per_minute=6, known_since="k",
         ),
     )  # fmt: skip
     assert {name: value for name, (value,) in calls[0][2].items()} == {
-        "App": "a", "FriendlyName": "n", "Waves": "w", "Limit": "l", "Confidence": "c", "MinimumSample": "1",
-        "Soak": "2", "SilentAfter": "3", "OfflineAfter": "4", "OnUnproven": "u", "RequireProof": "true",
-        "MaxConcurrent": "5", "StartsPerMinute": "6",
+        "App": "a", "FriendlyName": "n", "Waves": "w", "Limit": "0.05", "Confidence": "0.95", "MinimumSample": "5",
+        "Soak": "600", "SilentAfter": "1800", "OfflineAfter": "86400", "OnUnproven": "hold", "RequireProof": "false",
+        "MaxConcurrent": "5", "StartsPerMinute": "6", "KnownSince": "k",
     }  # fmt: skip
 
 
@@ -94,9 +97,8 @@ def test_every_parameter_of_the_api_can_be_given():
     from fleetvisor.api import rollouts
 
     assert {param.name for param in rollouts._CREATE} == {
-        "App", "Selector", "Kind", "RollbackOf", "FriendlyName", "Waves", "Limit", "Confidence", "MinimumSample", "Soak",
-        "SilentAfter", "OfflineAfter", "OnUnproven", "RequireProof", "MaxConcurrent", "StartsPerMinute",
-        "KnownSince",
+        "App", "Selector", "Kind", "RollbackOf", "FriendlyName", "Waves", "MaxConcurrent", "StartsPerMinute",
+        "KnownSince", *(setting.parameter for setting in SETTINGS),
     }  # fmt: skip
     assert {param.name for param in rollouts._CHANGE} == {
         "Action", "StartAt", "Wave", "MaxConcurrent", "StartsPerMinute",

@@ -41,6 +41,20 @@ def test_a_row_type_without_conversions_takes_the_values_as_they_are():
     assert plan(Plain, ["a", "b"])((1, None)) == Plain(1, None)
 
 
+def test_a_field_that_is_a_struct_is_read_from_json():
+    """The database keeps it as text, in which fields that came later are absent."""
+
+    class Settings(msgspec.Struct, frozen=True):
+        rate: float
+        later: int = 7
+
+    class Kept(msgspec.Struct, frozen=True):
+        name: str
+        settings: Settings
+
+    assert plan(Kept, ["name", "settings"])(("x", '{"rate": 50000e-6}')) == Kept("x", Settings(0.05, 7))
+
+
 @pytest.mark.parametrize("columns", [COLUMNS[:-1], [*COLUMNS, "more"], COLUMNS[::-1], []])
 def test_columns_that_are_not_the_fields_in_their_order_are_refused(columns):
     """Two columns of one type, swapped, would otherwise go unseen."""

@@ -12,41 +12,14 @@ from typing import Final, Literal
 
 import msgspec
 
-MILLION: Final = 1_000_000
+from fleetvisor.protocol.guard_settings import MILLION, GuardSettings
+
 _STEPS: Final = 40
 _FLOOR: Final = 0.001
 _UNDER, _OVER = "under 0.1 %", "over 99.9 %"
 _DIGITS, _DIGITS_MAX, _PLACES_MAX = 3, 9, 9
 
 Verdict = Literal["stop", "release", "hold", "unproven"]
-OnUnproven = Literal["hold", "stop", "release"]
-
-
-class GuardSettings(msgspec.Struct, frozen=True):
-    """What a guard goes by. ``limit_ppm`` and ``confidence_ppm`` are in millionths; times are seconds.
-
-    ``silent_s``: how long a device may say nothing once it installs. ``offline_s``: how long a device may not have
-    fetched its update before nothing waits for it.
-    """
-
-    limit_ppm: int = 50_000
-    confidence_ppm: int = 950_000
-    sample_min: int = 5
-    soak_s: int = 600
-    silent_s: int = 1800
-    offline_s: int = 86_400
-    on_unproven: OnUnproven = "hold"
-    require_proof: bool = False
-
-    @property
-    def limit(self) -> float:
-        """Return the highest failure rate that is acceptable."""
-        return self.limit_ppm / MILLION
-
-    @property
-    def confidence(self) -> float:
-        """Return how sure the bounds are."""
-        return self.confidence_ppm / MILLION
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -136,7 +109,7 @@ def _least(bad: int, total: int, threshold: float) -> float:
 def decide(evidence: Evidence, progress: Progress, settings: GuardSettings) -> Decision:
     """Say what to do with the open wave."""
     between = bounds(evidence, settings.confidence)
-    if evidence.total >= settings.sample_min and between.lower > settings.limit:
+    if evidence.total >= settings.minimum_sample and between.lower > settings.limit:
         return _decision("stop", "failing", evidence, between, settings, stops=True)
     if _proves(evidence, between, settings):
         if progress.soaked and (progress.rested or not progress.last):
@@ -156,7 +129,7 @@ def is_proven(evidence: Evidence, settings: GuardSettings) -> bool:
 
 
 def _proves(evidence: Evidence, between: Bounds, settings: GuardSettings) -> bool:
-    return evidence.total >= settings.sample_min and between.upper < settings.limit
+    return evidence.total >= settings.minimum_sample and between.upper < settings.limit
 
 
 def _unproven(evidence: Evidence, between: Bounds, settings: GuardSettings, *, last: bool) -> Decision:
@@ -220,7 +193,7 @@ def seen(evidence: Evidence, settings: GuardSettings) -> str:
         return f"No device{known} has succeeded, failed or fallen silent.{away}"
     silent = f", {evidence.silent} of them silent" if evidence.silent else ""
     devices = "device" if evidence.total == 1 else "devices"
-    few = f"; the bounds count from {settings.sample_min} on" if evidence.total < settings.sample_min else ""
+    few = f"; the bounds count from {settings.minimum_sample} on" if evidence.total < settings.minimum_sample else ""
     return f"{evidence.bad} of {evidence.total} {devices} failed{silent}{few}.{away}"
 
 
@@ -232,7 +205,7 @@ def _words(between: Bounds, settings: GuardSettings) -> dict[str, str]:
         "upper": upper,
         "at_most": upper if upper == _UNDER else f"at most {upper}",
         "confidence": percent(settings.confidence, _DIGITS_MAX),
-        "soak": str(settings.soak_s),
+        "soak": str(settings.soak),
     }
 
 

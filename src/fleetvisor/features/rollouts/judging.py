@@ -85,7 +85,7 @@ def judge(rollout: Rollout, waves: tuple[Wave, ...], counted: Counted, now: Mill
     # Once all of it was offered, looking for late devices unsettles nothing before one is found.
     decided = offered is not None and every["updating"] == 0 and rollout.date_retry is None
     settled = (wave.date_settled or now) if decided else None
-    soak_ms = settings.soak_s * 1000
+    soak_ms = settings.soak * 1000
     rested = settled is not None and now - settled >= soak_ms
     soaked = offered is not None and now - offered >= soak_ms
     progress = Progress(soaked, settled is not None, rested, last=rollout.wave == len(waves))

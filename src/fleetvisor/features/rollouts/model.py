@@ -6,10 +6,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from fleetvisor.features.rollouts.guard import Evidence, GuardSettings, OnUnproven
+from fleetvisor.features.rollouts.guard import Evidence
 from fleetvisor.features.updates.model import MemberState
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
+from fleetvisor.protocol.guard_settings import GuardSettings
 
 RolloutState = Literal["draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed"]
 FINISHED: Final = frozenset({"stopped", "aborted", "completed"})
@@ -37,14 +38,7 @@ class Rollout(msgspec.Struct, frozen=True):
     rollback_of: RolloutSid | None
     selector: str
     state: RolloutState
-    limit_ppm: int
-    confidence_ppm: int
-    sample_min: int
-    soak_s: int
-    silent_s: int
-    offline_s: int
-    on_unproven: OnUnproven
-    require_proof: bool
+    guard: GuardSettings
     known_by: KnownBy
     known_since: Millis | None
     concurrent_max: int
@@ -63,20 +57,6 @@ class Rollout(msgspec.Struct, frozen=True):
     date_ended: Millis | None
     date_created: Millis
     date_updated: Millis
-
-    @property
-    def guard(self) -> GuardSettings:
-        """Return what its guard goes by."""
-        return GuardSettings(
-            self.limit_ppm,
-            self.confidence_ppm,
-            self.sample_min,
-            self.soak_s,
-            self.silent_s,
-            self.offline_s,
-            self.on_unproven,
-            self.require_proof,
-        )
 
 
 class Wave(msgspec.Struct, frozen=True):

@@ -12,7 +12,6 @@ from typing import Final
 
 import msgspec
 
-from fleetvisor.features.rollouts.guard import MILLION
 from fleetvisor.features.rollouts.model import (
     FINISHED,
     SCALE,
@@ -27,6 +26,7 @@ from fleetvisor.features.updates.model import STATES, MemberState
 from fleetvisor.ground.clock import Millis, later
 from fleetvisor.ground.errors import Conflict, Invalid
 from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.guard_settings import MILLION
 
 _DEVICES: Final = re.compile(r"[1-9][0-9]{0,7}")
 _PERCENT_DIGITS_MAX: Final = 12

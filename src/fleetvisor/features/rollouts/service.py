@@ -298,7 +298,6 @@ def _drafted(
     rollback_of: RolloutSid | None,
     now: Millis,
 ) -> Rollout:
-    guard = draft.guard
     return Rollout(
         rollout_sid=rollout_sid,
         account_sid=account_sid,
@@ -308,14 +307,7 @@ def _drafted(
         rollback_of=rollback_of,
         selector=draft.selector,
         state="draft",
-        limit_ppm=guard.limit_ppm,
-        confidence_ppm=guard.confidence_ppm,
-        sample_min=guard.sample_min,
-        soak_s=guard.soak_s,
-        silent_s=guard.silent_s,
-        offline_s=guard.offline_s,
-        on_unproven=guard.on_unproven,
-        require_proof=guard.require_proof,
+        guard=draft.guard,
         known_by="start" if draft.known_since is None else "date",
         known_since=draft.known_since,
         concurrent_max=draft.concurrent_max,

@@ -10,9 +10,10 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.events import store as events
 from fleetvisor.features.rollouts import store
-from fleetvisor.features.rollouts.guard import Bounds, Evidence, GuardSettings
+from fleetvisor.features.rollouts.guard import Bounds, Evidence
 from fleetvisor.features.rollouts.model import Rollout, Ruling, Wave
 from fleetvisor.ground.clock import Millis
+from fleetvisor.protocol.guard_settings import GuardSettings
 
 _DIGITS: Final = 6
 
@@ -47,7 +48,7 @@ def numbers_of(evidence: Evidence, between: Bounds, settings: GuardSettings) -> 
         "upper": round(between.upper, _DIGITS),
         "limit": settings.limit,
         "confidence": settings.confidence,
-        "minimum_sample": settings.sample_min,
+        "minimum_sample": settings.minimum_sample,
     }
     return msgspec.json.encode(numbers).decode()
 

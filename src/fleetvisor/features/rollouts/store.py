@@ -15,11 +15,11 @@ from fleetvisor.features.updates.members import COLUMNS
 from fleetvisor.features.updates.model import EXCUSED, Member
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
+from fleetvisor.protocol.guard_settings import GuardSettings
 
-_COLUMNS: Final = """rollout_sid, account_sid, friendly_name, kind, app_sid, rollback_of, selector, state, limit_ppm,
-    confidence_ppm, sample_min, soak_s, silent_s, offline_s, on_unproven, require_proof, known_by, known_since,
-    concurrent_max, starts_per_minute, wave, version, scan_created, scan_sid, date_scanned, date_paid, date_retry,
-    canceling, removing, date_start, date_started, date_ended, date_created, date_updated"""
+_COLUMNS: Final = """rollout_sid, account_sid, friendly_name, kind, app_sid, rollback_of, selector, state, guard,
+    known_by, known_since, concurrent_max, starts_per_minute, wave, version, scan_created, scan_sid, date_scanned,
+    date_paid, date_retry, canceling, removing, date_start, date_started, date_ended, date_created, date_updated"""
 _WAVE_COLUMNS: Final = (
     "position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled, date_released"
 )
@@ -71,6 +71,8 @@ async def insert_waves(tx: Tx, rollout_sid: RolloutSid, waves: Sequence[WaveSize
 def _value(value: object) -> str | int | None:
     if isinstance(value, bool):
         return int(value)
+    if isinstance(value, GuardSettings):
+        return msgspec.json.encode(value).decode()
     if value is None or isinstance(value, str | int):
         return value
     raise TypeError(f"no column holds {value!r}")
@@ -299,6 +301,6 @@ OVERDUE: Final = """((u.state = 'pending' AND u.date_deadline IS NULL AND m.date
 def overdue_params(rollout: Rollout, now: Millis) -> dict[str, int]:
     """Return the times before which a device is offline, and silent."""
     return {
-        "offline_before": now - rollout.offline_s * 1000,
-        "silent_before": now - rollout.silent_s * 1000,
+        "offline_before": now - rollout.guard.offline_after * 1000,
+        "silent_before": now - rollout.guard.silent_after * 1000,
     }

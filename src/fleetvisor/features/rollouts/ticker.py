@@ -285,14 +285,14 @@ class Ticker:
         return await self._db.write(upkeep.settle(rollout, found, [row.device_sid for row in ripe], now))
 
     async def _look_for_overdue(self, rollout: Rollout, memo: _Memo, now: Millis) -> bool:
-        pause_s = min(rollout.silent_s, rollout.offline_s) / _OVERDUE_SHARE
+        pause_s = min(rollout.guard.silent_after, rollout.guard.offline_after) / _OVERDUE_SHARE
         pause_s = min(max(pause_s, _OVERDUE_PAUSE_S[0]), _OVERDUE_PAUSE_S[1])
         if memo.looked is not None and now - memo.looked < pause_s * 1000:
             return False
         if await holding.is_held(self._db, rollout):  # a device that cannot download is silent for no fault of the app
             memo.looked = memo.held = now
             return False
-        if memo.held is not None and now - memo.held < rollout.silent_s * 1000:
+        if memo.held is not None and now - memo.held < rollout.guard.silent_after * 1000:
             return False
         found = await store.overdue(self._db, rollout, now, self._limits.rollout_chunk)
         if len(found) < self._limits.rollout_chunk:

@@ -72,11 +72,11 @@ def _wave(view: View, now: Millis) -> Wait:
         return _wait("offering")
     proven = wave.position < len(view.waves) and is_proven(view.counted.evidence, rollout.guard)
     if proven and wave.date_offered is not None:  # then devices that are deciding are not waited for
-        over = later(wave.date_offered, rollout.soak_s)
+        over = later(wave.date_offered, rollout.guard.soak)
         return _wait("soak", over) if over > now else _wait("decision")
     if every["updating"]:
         return _wait("devices")
-    over = later(wave.date_settled or now, rollout.soak_s)
+    over = later(wave.date_settled or now, rollout.guard.soak)
     if over > now:
         return _wait("soak", over)
     if view.damaged and wave.position == len(view.waves):

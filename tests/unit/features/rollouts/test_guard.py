@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from fleetvisor.features.rollouts.guard import (
     CODES,
-    MILLION,
     Evidence,
-    GuardSettings,
     Progress,
     bounds,
     decide,
 )
+from fleetvisor.protocol.guard_settings import GuardSettings
 
 OPEN = Progress(soaked=False, settled=False, rested=False)
 SOAKED = Progress(soaked=True, settled=False, rested=False)
@@ -24,7 +23,7 @@ OVER = Progress(soaked=True, settled=True, rested=True)
 
 
 def guard(limit, **more):
-    return GuardSettings(limit_ppm=round(limit * MILLION), sample_min=1, **more)
+    return GuardSettings(limit=limit, minimum_sample=1, **more)
 
 
 @pytest.mark.parametrize(("limit", "devices"), [(0.10, 69), (0.05, 158), (0.02, 451)])
@@ -105,7 +104,7 @@ def test_a_wave_of_devices_that_are_all_too_new_is_held_unless_it_is_the_last():
 
 
 def test_nothing_is_said_by_the_bounds_before_the_least_sample():
-    settings = GuardSettings(limit_ppm=20_000, sample_min=5)
+    settings = GuardSettings(limit=0.02, minimum_sample=5)
     assert decide(Evidence(0, 4, 0), OPEN, settings).verdict == "hold"
     assert decide(Evidence(0, 5, 0), OPEN, settings).verdict == "stop"
 
@@ -122,7 +121,7 @@ def test_the_sentence_says_what_was_seen_and_what_was_not_shown():
 
 
 def test_a_sentence_says_that_too_few_devices_were_decided_for_the_bounds_to_count():
-    decision = decide(Evidence(0, 4, 0), OVER, GuardSettings(limit_ppm=20_000, sample_min=5))
+    decision = decide(Evidence(0, 4, 0), OVER, GuardSettings(limit=0.02, minimum_sample=5))
     assert decision.code == "unproven_over_hold"
     assert decision.sentence.startswith("4 of 4 devices failed; the bounds count from 5 on. That is over")
 
@@ -140,8 +139,8 @@ def test_a_sentence_tells_of_devices_that_did_not_come_and_of_none_that_did():
     ("evidence", "settings", "words"),
     [
         (Evidence(451, 0, 0), guard(0.02), "under the limit of 2 %: it is at most 1.9996 %, at 95 % confidence"),
-        (Evidence(0, 9, 0), guard(0.02, confidence_ppm=999_900), "at 99.99 % confidence"),
-        (Evidence(100, 0, 0), guard(0.999999, confidence_ppm=500_000), "under the limit of 99.9999 %"),
+        (Evidence(0, 9, 0), guard(0.02, confidence=0.9999), "at 99.99 % confidence"),
+        (Evidence(100, 0, 0), guard(0.999999, confidence=0.5), "under the limit of 99.9999 %"),
         (Evidence(100_000, 3, 0), guard(0.000001), "rate lies between 0.0000"),
     ],
 )

@@ -6,11 +6,12 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fleetvisor.features.rollouts import rules
-from fleetvisor.features.rollouts.guard import Evidence, GuardSettings
+from fleetvisor.features.rollouts.guard import Evidence
 from fleetvisor.features.rollouts.model import SCALE, Counted, CountRow, Draft, Wave, WaveSize
 from fleetvisor.features.rollouts.service import _drafted
 from fleetvisor.ground.errors import Conflict, Invalid
 from fleetvisor.ground.limits import Limits
+from fleetvisor.protocol.guard_settings import GuardSettings
 
 LIMITS = Limits()
 

@@ -1,14 +1,12 @@
 """Drafts: what a new rollout is before anybody starts it, and what may be changed of it."""
 
-import pytest
-
-from fleetvisor.features.rollouts.guard import GuardSettings
 from fleetvisor.features.rollouts.model import Draft, WaveSize
 from fleetvisor.features.rollouts.service import Pace, _drafted
+from fleetvisor.protocol.guard_settings import GuardSettings
 
 
 def test_a_draft_has_opened_no_wave_and_is_not_started():
-    guard = GuardSettings(limit_ppm=1, soak_s=2, silent_s=3, offline_s=4, on_unproven="stop", require_proof=True)
+    guard = GuardSettings(limit=0.01, soak=2, silent_after=3, offline_after=4, on_unproven="stop", require_proof=True)
     draft = Draft("release", "v2", None, "site=graz", "spring", (WaveSize(1, None),), guard, 7, 8)
     made = _drafted("RO1", "AC1", draft, "KA1", None, 5)
     assert (made.state, made.wave, made.version, made.date_started, made.date_ended) == ("draft", 0, 0, None, None)
@@ -19,9 +17,3 @@ def test_a_draft_has_opened_no_wave_and_is_not_started():
 def test_a_pace_that_says_nothing_is_no_change():
     assert Pace() == Pace(None, None)
     assert Pace(concurrent_max=0) != Pace()
-
-
-@pytest.mark.parametrize("kind", ["release", "rollback"])
-def test_every_field_of_a_guard_is_kept(kind):
-    draft = Draft(kind, None, None, "", "", (), GuardSettings(), 0, 0)
-    assert _drafted("RO1", "AC1", draft, None, None, 5).guard == GuardSettings()
