@@ -39,7 +39,7 @@ def matches(if_none_match: bytes | None, etag: bytes) -> bool:
     position = 0
     while position < len(if_none_match):
         tag = _TAG.match(if_none_match, position)
-        if tag is None or tag.end() == position:
+        if tag is None:
             return False
         found = found or tag.group(2) == wanted
         position = tag.end()
@@ -86,4 +86,4 @@ def _opaque(etag: bytes) -> bytes:
 
 
 def _number(digits: bytes) -> int:
-    return int(digits[:_DIGITS_MAX]) if len(digits) <= _DIGITS_MAX else 10**_DIGITS_MAX
+    return int(digits) if len(digits) <= _DIGITS_MAX else 10**_DIGITS_MAX

@@ -18,12 +18,12 @@ _WINDOW_S: Final = 60.0
 class RateLimited(TooManyRequests):
     """Too many requests."""
 
-    def __init__(self, detail: str, *, per_s: int, burst: int, wait_s: int) -> None:
-        """Keep the rate that was exceeded, for the answer's headers."""
-        super().__init__(detail, retry_after_s=wait_s)
+    def __init__(self, detail: str, *, per_s: int, burst: int) -> None:
+        """Keep the rate that was exceeded, at least one a second, for the headers of the answer."""
+        super().__init__(detail, retry_after_s=1)
         self.headers: tuple[Header, ...] = (
-            (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (burst, max(1, burst // max(1, per_s)))),
-            (b"ratelimit", b'"requests";r=0;t=%d' % wait_s),
+            (b"ratelimit-policy", b'"requests";q=%d;w=%d' % (burst, max(1, burst // per_s))),
+            (b"ratelimit", b'"requests";r=0;t=1'),
         )
 
 
@@ -86,7 +86,6 @@ class Buckets:
             del self._rows[next(iter(self._rows))]
         if left < 1:
             self._rows[key] = (left, now)
-            wait_s = max(1, -int(-(1 - left) // self._per_s))
             detail = f"{what} may make {self._per_s} requests a second, and {self._burst} at once."
-            raise RateLimited(detail, per_s=self._per_s, burst=self._burst, wait_s=wait_s)
+            raise RateLimited(detail, per_s=self._per_s, burst=self._burst)
         self._rows[key] = (left - 1, now)

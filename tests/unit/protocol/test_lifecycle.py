@@ -29,6 +29,12 @@ def test_any_open_update_may_end_without_success(new):
     assert all(may_follow(old, new) for old in OPEN)
 
 
+def test_the_published_states_keep_their_names():
+    """NOTE: devices, clients of the API and stored updates have these words."""
+    open_states = ["pending", "downloading", "installing", "testing"]
+    assert [*State] == [*open_states, "succeeded", "failed", "canceled", "superseded"]
+
+
 def test_the_published_error_codes_keep_their_numbers():
     """NOTE: devices in the field send these numbers."""
     assert {code.name: code.value for code in ErrorCode} == {

@@ -122,6 +122,14 @@ def test_a_range_never_leaves_the_content(first, last, size):
         assert found == (first, min(last + 1, size))
 
 
+def test_a_number_of_any_length_is_above_every_size():
+    for digits in (18, 19, 5000):
+        assert parse_range(b"bytes=-" + b"9" * digits, 10**9) == Range(0, 10**9)
+        assert parse_range(b"bytes=7-" + b"9" * digits, 10**9) == Range(7, 10**9)
+        with pytest.raises(RangeNotSatisfiable):
+            parse_range(b"bytes=" + b"9" * digits + b"-", 10**9)
+
+
 def test_if_range_compares_strongly():
     assert range_applies(None, TAG)
     assert range_applies(TAG, TAG)

@@ -42,7 +42,7 @@ def _wait_of(prefer: bytes) -> int | None:
             place = empty.end()
             continue
         preference = _PREFERENCE.match(text, place)
-        if preference is None or preference.end() == place:
+        if preference is None:
             return None
         if preference[1].lower() == "wait":
             return _seconds(preference[2])

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fleetvisor.channel.native import prefer
 from fleetvisor.channel.native.prefer import wait_of
 
 
@@ -25,8 +26,12 @@ from fleetvisor.channel.native.prefer import wait_of
         (b"return=minimal, , ,wait=9", 9),
         (b"wait=0", 0),
         (b"wait=007", 7),
+        (b"wait=123456789", 123_456_789),
+        (b"wait=0123456789", 123_456_789),
+        (b"wait=1234567890", 999_999_999),
         (b"wait=99999999999999999999999999", 999_999_999),
         (b"wait=00000000000000000000000000000000000005", 5),
+        (b"wait=" + b"0" * 5000 + b"5", 5),
     ],
 )
 def test_wait_is_read_however_the_header_is_written(header, seconds):
@@ -35,7 +40,20 @@ def test_wait_is_read_however_the_header_is_written(header, seconds):
 
 @pytest.mark.parametrize(
     "header",
-    [b"", b" ", b",", b"wait", b"wait=", b'wait=""', b"wait=-5", b"wait=5.5", b"wait=five", b"wait=5s", b"wait=\xb2"]
+    [
+        b"",
+        b" ",
+        b",",
+        b"wait",
+        b"wait=",
+        b'wait=""',
+        b"wait=-5",
+        b"wait=5.5",
+        b"wait=five",
+        b"wait=5s",
+        b"wait=\xb2",
+        b'wait="\xb2"',
+    ]
     + [b"wait=5 6", b'wait="5', b"awaits=5", b"wait =x, other", b"=5", b"wait;x=5", b"\xff, wait=5"],
 )
 def test_an_invalid_wait_is_an_ignored_one(header):
@@ -46,6 +64,19 @@ def test_an_invalid_wait_is_an_ignored_one(header):
 def test_of_two_waits_only_the_first_is_considered(header, seconds):
     """RFC 7240, section 2: if a preference is given more than once, only the first instance counts."""
     assert wait_of(header) == seconds
+
+
+def test_of_a_hundred_preferences_the_last_one_is_read_and_of_more_none():
+    assert wait_of(b"a," * 99 + b"wait=5") == 5
+    assert wait_of(b"a," * 100 + b"wait=5") is None
+
+
+def test_only_headers_of_up_to_64_bytes_are_remembered():
+    """A device repeats its short header with each poll; long ones would fill the memory."""
+    prefer._remembered.cache_clear()
+    for size, kept in ((64, 1), (65, 1), (1000, 1)):
+        assert wait_of(b"wait=5".ljust(size)) == 5
+        assert prefer._remembered.cache_info().currsize == kept
 
 
 @given(st.binary(max_size=60))

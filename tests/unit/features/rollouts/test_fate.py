@@ -41,6 +41,7 @@ def test_the_newest_explicit_instruction_wins(by, date, newer):
     subject = replace(PLAIN, instructed_by=by, date_instructed=date)
     assert has_newer_instruction(subject, OURS) is newer
     assert decide(OURS, subject, app(), 3) == (LEFT if newer else TAKE)
+    assert decide(OURS, subject, app(), 3).outcome == ("left" if newer else "take")
 
 
 def test_nothing_is_newer_than_a_rollout_that_has_not_begun():
@@ -60,6 +61,8 @@ def test_a_device_is_left_out_for_a_reason():
     assert why("b", hardware_class=None) is None
     assert why(app_counter=4) == "security_counter"
     assert [why(app_counter=5), why(app_counter=4, counter=None), why(app_counter=None)] == [None] * 3
+    assert decide(OURS, PLAIN, None, 3) == TAKE  # a removed app asks for no hardware
+    assert decide(OURS, PLAIN, app(), 1) == TAKE
     assert why(failures=2) is None
     assert why(failures=3) == "penalty"
     assert why(access="disabled") == "disabled"
@@ -75,7 +78,8 @@ def test_a_rollback_is_about_the_devices_whose_target_the_other_rollout_changed(
 
 
 def test_a_rollback_is_not_about_a_device_that_the_other_rollout_never_came_to():
-    assert decide(BACK, replace(PLAIN, instructed_by=FIRST), app(), 3) == OTHER
+    found = decide(BACK, replace(PLAIN, instructed_by=FIRST), app(), 3)
+    assert (found, found.outcome) == (OTHER, "other")
 
 
 def test_a_rollback_leaves_a_device_that_another_instruction_has():

@@ -82,8 +82,31 @@ def test_a_device_that_left_its_target_too_often_is_an_error():
     assert status(LastUpdate("KA1", State.SUCCEEDED, 0), reached=True) == Status("error", 7)
 
 
+@pytest.mark.parametrize("state", CLOSED)
+def test_a_device_whose_update_is_over_waits_for_another_unless_it_failed_or_reverted(state):
+    last = LastUpdate("KA1", state, 2)
+    assert status(last) == (Status("error", 2) if state == State.FAILED else Status("pending", 0))
+    assert status(last, reached=True) == Status("error", 2 if state == State.FAILED else 7)
+
+
+def test_a_device_that_never_had_an_update_is_pending():
+    assert status(None) == status(None, reached=True) == Status("pending", 0)
+    assert status(LastUpdate("KA2", State.SUCCEEDED, 0), reached=True) == Status("pending", 0)
+
+
 def test_clearing_the_target_cancels_the_open_update():
     assert rules.retarget(assignment(), update(), None) == Retarget(State.CANCELED, False, False)
+
+
+def test_clearing_the_target_of_a_device_without_an_update_closes_none():
+    assert rules.retarget(assignment(), None, None) == Retarget(None, False, False)
+
+
+def test_a_first_target_makes_an_update_and_one_that_runs_closes_the_open_one():
+    assert rules.retarget(assignment(), None, app()) == Retarget(None, True, False)
+    running = assignment(reported_hash=NEW)
+    assert rules.retarget(running, update(app_sid="KA0"), app()) == Retarget(State.SUPERSEDED, False, True)
+    assert rules.retarget(running, update(), app()) == Retarget(None, False, False)
 
 
 def test_a_new_target_supersedes_the_open_update():
@@ -103,6 +126,29 @@ def test_a_report_is_news_only_once():
     assert not rules.is_newer(assignment(journal="0" * 32, sequence=5), report(sequence=5))
 
 
+def test_the_first_report_of_a_journal_is_news_whatever_its_number():
+    assert rules.is_newer(assignment(), report(sequence=1))
+    known = assignment(journal="1" * 32, sequence=9, retired_journals=",".join(["2" * 32, "3" * 32]))
+    assert rules.is_newer(known, report(sequence=1))
+    assert not rules.is_newer(known, report(sequence=1, journal="3" * 32))
+
+
+def test_only_the_last_report_sent_again_is_a_repeat():
+    taken = assignment(journal="0" * 32, sequence=5)
+    assert rules.is_repeat(taken, report(sequence=5))
+    assert not rules.is_repeat(taken, report(sequence=4))
+    assert not rules.is_repeat(taken, report(sequence=6))
+    assert not rules.is_repeat(taken, report(sequence=5, journal="1" * 32))
+
+
+def test_a_journal_is_retired_by_the_first_report_of_another():
+    assert rules.retire(assignment(), report()) == ""
+    went_on = assignment(journal="0" * 32, retired_journals="2" * 32)
+    assert rules.retire(went_on, report(journal="0" * 32)) == "2" * 32
+    assert rules.retire(went_on, report(journal="1" * 32)) == ",".join(["2" * 32, "0" * 32])
+    assert rules.retire(assignment(journal="0" * 32), report(journal="1" * 32)) == "0" * 32
+
+
 def test_a_late_report_of_a_journal_that_was_replaced_is_no_news():
     """A reflashed device starts a new journal; what the old one still sends is over."""
     now = assignment(journal="1" * 32, sequence=1, retired_journals="0" * 32)
@@ -113,6 +159,7 @@ def test_only_the_last_retired_journals_are_kept():
     current = assignment(journal="f" * 32, retired_journals=",".join(str(n) * 32 for n in range(8)))
     retired = rules.retire(current, report(journal="e" * 32)).split(",")
     assert len(retired) == rules.RETIRED_JOURNALS_MAX
+    assert len(retired) == 8
     assert retired[-1] == "f" * 32
     assert "0" * 32 not in retired
 
@@ -125,8 +172,23 @@ def test_the_app_that_the_device_names_wins_over_its_target_and_the_newest():
     assert rules.reported_app([], "KA1", "KA2") is None
 
 
+def test_of_apps_made_at_once_that_are_the_same_the_greater_sid_is_reported():
+    apps = [app("KA2", date_created=1), app("KA3", date_created=1), app("KA1", date_created=1)]
+    assert rules.reported_app(apps, None, None).app_sid == "KA3"
+    assert rules.reported_app(apps, "KA9", "KA1").app_sid == "KA1"
+
+
 def test_a_report_that_would_move_backward_is_ignored():
     assert rules.next_state(update(State.TESTING), report(State.DOWNLOADING), OLD) is None
+
+
+def test_a_report_moves_its_own_update_forward_only():
+    assert rules.next_state(update(), report(State.INSTALLING), OLD) == State.INSTALLING
+    assert rules.next_state(update(State.INSTALLING), report(State.FAILED), OLD) == State.FAILED
+    assert rules.next_state(update(), report(State.INSTALLING, number=2), OLD) is None
+    assert rules.next_state(update(), report(State.FAILED, number=2, manifest=NEW), NEW) == State.SUCCEEDED
+    assert rules.next_state(update(), report(), OLD) is None
+    assert rules.next_state(update(), report(State.TESTING, manifest=NEW), NEW) == State.TESTING
 
 
 def test_success_counts_only_while_the_update_s_app_runs():
@@ -136,6 +198,7 @@ def test_success_counts_only_while_the_update_s_app_runs():
 
 def test_a_device_cannot_cancel_its_update_by_itself():
     assert rules.next_state(update(), report(State.CANCELED), OLD) is None
+    assert rules.next_state(update(), report(State.SUPERSEDED), OLD) is None
 
 
 def test_a_device_that_runs_the_app_and_no_longer_speaks_of_the_update_has_succeeded():
@@ -145,6 +208,8 @@ def test_a_device_that_runs_the_app_and_no_longer_speaks_of_the_update_has_succe
 def test_a_failure_without_a_known_code_is_other():
     assert rules.error_code_of(report(State.FAILED, error_code=1234)) == 99
     assert rules.error_code_of(report(State.FAILED, error_code=2)) == 2
+    assert rules.error_code_of(report(State.FAILED)) == 99
+    assert rules.error_code_of(report()) == 99
 
 
 @given(st.sampled_from(State), st.sampled_from(State))
@@ -197,6 +262,39 @@ def test_an_answer_about_work_under_way_never_moves_an_update_back():
     later = update(State.INSTALLING)
     assert rules.verdict_of(later, DeviceAnswer.PROCEEDING) == (None, 0)
     assert rules.verdict_of(later, DeviceAnswer.DOWNLOADED) == (None, 0)
+
+
+def test_a_device_that_could_not_cancel_has_failed_as_one_that_gave_up():
+    assert rules.verdict_of(update(), DeviceAnswer.CANCELED) == rules.COULD_NOT_CANCEL
+
+
+@pytest.mark.parametrize("state", CLOSED)
+@pytest.mark.parametrize("code", [2, 9, 99])
+def test_a_late_success_counts_unless_the_device_itself_ended_the_update(state, code):
+    """Code 9 is of an update that nobody reported in time, code 99 of one that the device gave up without a reason."""
+    over = replace(update(state), error_code=code)
+    nobody_waited = state in {State.CANCELED, State.SUPERSEDED} or (state == State.FAILED and code != 2)
+    assert rules.counts_late(over, rules.Verdict(State.SUCCEEDED)) is nobody_waited
+    for other in (State.FAILED, State.CANCELED, None):
+        assert not rules.counts_late(over, rules.Verdict(other))
+
+
+def test_a_target_that_is_not_reported_asks_for_an_update():
+    wanted = assignment(target_sid="KA1", target_hash=NEW)
+    assert rules.is_due(wanted)
+    assert rules.is_due(replace(wanted, reported_hash=OLD))
+    assert not rules.is_due(replace(wanted, reported_hash=NEW))
+    assert not rules.is_due(assignment(reported_hash=OLD))
+
+
+def test_only_a_device_that_reached_its_target_can_have_left_it():
+    reached = assignment(target_sid="KA1", target_hash=NEW, target_reached=True)
+    assert rules.reverted(reached, OLD)
+    assert rules.reverted(reached, None)
+    assert not rules.reverted(reached, NEW)
+    assert not rules.reverted(replace(reached, target_reached=False), OLD)
+    assert not rules.reverted(assignment(target_reached=True), OLD)
+    assert not rules.needs_another(replace(reached, target_reached=False), OLD, 3)
 
 
 def test_a_device_that_left_its_target_gets_a_bounded_number_of_new_updates():
