@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: help setup demo test check nightly bench release-check format docs clean
+.PHONY: help setup demo test check nightly mutants bench release-check format docs clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,8 +35,11 @@ check: $(VENV)/.dev  ## format, lint, types, layout and unit tests, in under a m
 test: $(VENV)/.dev  ## everything: check, then all tests, with what they need installed and started
 	@scripts/test $(ARGS)
 
-nightly: $(VENV)/.dev  ## 10,000 simulated worlds of boards and of rollouts, and the fuzzer for an hour; ARGS="--worlds 500" for fewer
+nightly: $(VENV)/.dev  ## 10,000 simulated worlds of boards and of rollouts, the fuzzer for an hour, and mutants; ARGS="--worlds 500" for fewer
 	@$(BIN)/python -m scripts.nightly $(ARGS)
+
+mutants: $(VENV)/.dev  ## change the pure modules in small ways: their unit tests must notice; MODULE=guard for one of them
+	@$(BIN)/python -m scripts.mutants $(MODULE)
 
 bench: $(VENV)/.dev  ## ratios to nginx and to gooseBit in the same run, printed and written to bench/results/
 	@scripts/debian-packages wrk nginx-light

@@ -1,13 +1,15 @@
-"""Runs what ``make test`` runs for a minute at length: simulated worlds of boards and of rollouts, and the fuzzer.
+"""Runs what lasts too long for ``make test``: simulated worlds of boards and of rollouts, the fuzzer, and mutants.
 
-``make nightly`` runs 10,000 worlds of each kind on all cores, then fuzzes every parser of bytes, an hour in all.
-``ARGS="--worlds 500 --first 20000"`` runs other worlds, ``ARGS="--only fuzz --fuzz-s 600"`` the fuzzer alone. A world
-that breaks a promise is printed with the command that runs it again; an input that breaks a bound is written to
-``.fuzz/``. Then the exit code is 1.
+``make nightly`` runs 10,000 worlds of each kind on all cores, then fuzzes every parser of bytes, an hour in all, and at
+last asks of the pure modules whether their tests can fail (``scripts/mutants.py``). ``ARGS="--worlds 500 --first
+20000"`` runs other worlds, ``ARGS="--only fuzz --fuzz-s 600"`` the fuzzer alone. A world that breaks a promise is
+printed with the command that runs it again; an input that breaks a bound is written to ``.fuzz/``. Then, and when
+mutants survive, the exit code is 1.
 """
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -64,6 +66,7 @@ def _told(fault: Exception) -> str:
 
 
 FUZZ: Final = "fuzz"
+MUTANTS: Final = "mutants"
 FINDINGS: Final = Path(".fuzz")
 
 
@@ -109,7 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.nightly", description=__doc__)
     parser.add_argument("--worlds", type=int, default=10_000, help="how many of each kind")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
-    parser.add_argument("--only", choices=[*KINDS, FUZZ], help="only this kind")
+    parser.add_argument("--only", choices=[*KINDS, FUZZ, MUTANTS], help="only this kind")
     parser.add_argument("--fuzz-s", type=float, default=3600, help="for how many seconds the parsers are fuzzed")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="how many processes")
     options = parser.parse_args()
@@ -134,6 +137,8 @@ def main() -> int:
             broken += bool(fuzzed.fault)
             told = fuzzed.fault or f"{fuzzed.inputs} inputs for {fuzzed.name}"
             console.print(told, markup=False, highlight=False, soft_wrap=True)
+    if options.only in (None, MUTANTS):
+        broken += subprocess.run([sys.executable, "-m", "scripts.mutants"], check=False).returncode != 0
     console.print(f"{broken} broke a promise" if broken else "every promise held")
     return 1 if broken else 0
 
