@@ -185,7 +185,7 @@ def test_a_device_is_explained_and_its_penalties_are_shown_and_lifted(cli, eyes)
     cli("devices create puzzling")
     codes = [reason["code"] for reason in cli("devices explain puzzling")[0]["reasons"]]
     assert codes == ["never_reported", "no_target", "never_seen"]
-    assert "It was never seen." in eyes("devices explain puzzling").out
+    assert "The device has never connected." in eyes("devices explain puzzling").out
     assert cli("devices updates puzzling") == []
     cli("deploy fan-app puzzling")
     (update,) = cli("devices updates puzzling --limit 5")

@@ -96,7 +96,7 @@ async def test_what_a_rollout_will_do_with_a_device_is_said_before_it_comes(serv
     await hands.post(f"/v1/Devices/{direct}", TargetApp="v2")
     assert "hardware" in await explain(server, other)
     left_out = (await explain(server, disabled))["left_out"]
-    assert (left_out["data"]["reason"], left_out["data"]["why"]) == ("disabled", "its access is disabled")
+    assert (left_out["data"]["reason"], left_out["data"]["why"]) == ("disabled", "the device's access is disabled")
     found = await explain(server, direct)
     assert found["left"]["data"] == {"rollout": rollout["sid"], "app": "v3"}
     assert "wave" not in found

@@ -24,7 +24,10 @@ async def test_every_decision_has_its_numbers_also_an_operators_and_that_of_an_e
     assert {"by_hand", "empty", "unproven_over_hold"} <= {row["code"] for row in found}
     assert all(set(row["numbers"]) == NUMBERS for row in found)
     (_, by_hand) = [row for row in found if row["code"] == "by_hand"]
-    assert by_hand["sentence"] == "4 of 4 devices failed; the bounds count from 9 on. An operator released the wave."
+    assert (
+        by_hand["sentence"]
+        == "4 of 4 devices failed; the bounds apply from 9 devices on. An operator released the wave."
+    )
     assert (by_hand["numbers"]["failed"], by_hand["numbers"]["minimum_sample"]) == (4, 9)
 
 
@@ -99,6 +102,6 @@ async def test_a_wave_nobody_came_to_is_released_with_words_that_say_so(server):
     assert rollout["wave"] == 2
     (released,) = [row for row in await decisions(fleet, rollout) if row["code"] == "unproven_within"]
     assert released["sentence"].startswith(
-        "No device has succeeded, failed or fallen silent. 3 more did not come for the update."
+        "No device has succeeded, failed or fallen silent. 3 more did not fetch the update."
     )
     assert released["numbers"]["offline"] == 3

@@ -56,7 +56,7 @@ async def test_explain_says_it_of_a_rollout_to_come(server, hands):
     reasons = (await hands.get(f"/v1/Devices/{board.sid}/Explain"))["reasons"]
     (left_out,) = [reason for reason in reasons if reason["code"] == "left_out"]
     assert left_out["data"]["reason"] == "security_counter"
-    assert "the App's security counter is below that of the App that it runs" in left_out["sentence"]
+    assert "the App's security counter is lower than that of the App that the device runs" in left_out["sentence"]
 
 
 async def test_a_rollback_to_a_lower_counter_leaves_the_device_out(server, hands):

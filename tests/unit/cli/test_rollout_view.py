@@ -36,7 +36,7 @@ def rollout(**changes):
         failure_rate_upper=0.12,
         guard=GUARD,
         decision=Decision(number=1, wave=2, verdict="hold", code="deciding", sentence=SENTENCE),
-        waits_for=WaitsFor(code="devices", sentence="Devices of the open wave are deciding."),
+        waits_for=WaitsFor(code="devices", sentence="Some devices of the open wave have not decided yet."),
     )
     return msgspec.structs.replace(plain, **changes)
 
@@ -78,8 +78,11 @@ def test_the_rate_has_its_bounds_and_its_limit():
 
 
 def test_what_is_waited_for_has_its_end_if_that_is_known():
-    until = WaitsFor(code="soak", sentence="The open wave soaks.", until="2026-01-01T00:00:00Z")
-    assert view.waiting(rollout(waits_for=until)) == "The open wave soaks. Until 2026-01-01T00:00:00Z."
+    until = WaitsFor(code="soak", sentence="The soak time of the open wave is not over.", until="2026-01-01T00:00:00Z")
+    assert (
+        view.waiting(rollout(waits_for=until))
+        == "The soak time of the open wave is not over. Until 2026-01-01T00:00:00Z."
+    )
     assert view.waiting(rollout(waits_for=None)) is None
 
 
@@ -95,7 +98,7 @@ def test_the_picture_has_a_line_for_each_wave_and_the_guards_sentence():
     assert "limit 5 %" in lines[4]
     assert SENTENCE in lines[5]
     assert "still deciding" in lines[5]
-    assert "Devices of the open wave" in lines[6]
+    assert "devices of the open wave" in lines[6]
 
 
 def test_a_bar_keeps_its_width_where_there_is_little_room():

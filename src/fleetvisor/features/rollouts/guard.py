@@ -159,25 +159,24 @@ def _decision(
 
 
 SENTENCES: Final = {
-    "failing": "The failure rate is over the limit of {limit}: it is at least {lower}, at {confidence} confidence."
+    "failing": "The failure rate is over the limit of {limit}: it is {at_least} at {confidence} confidence."
     " The rollout is stopped.",
-    "proven": "The failure rate is under the limit of {limit}: it is {at_most}, at {confidence} confidence."
+    "proven": "The failure rate is under the limit of {limit}: it is {at_most} at {confidence} confidence."
     " The wave has soaked and is released.",
-    "soaking": "The wave soaks for {soak} s before anything is made of it.",
-    "deciding": "Devices are still deciding; the failure rate lies between {lower} and {upper} (limit {limit}).",
-    "unproven_within": "That is within the limit of {limit} but proves nothing: the rate may be anything from {lower}"
-    " to {upper}, at {confidence} confidence. The wave is released on what was observed, without an error bound.",
-    "proof_required": "That is within the limit of {limit}, but the rate may be anything from {lower} to {upper}, at"
-    " {confidence} confidence. Proof is required, so the wave is held; release it by hand, or abort.",
-    "only_new": "No device that counts as evidence was decided, so nothing is known of the app. The wave is held;"
-    " release it by hand, or abort.",
-    "unproven_over_hold": "That is over the limit of {limit} but proves nothing: the rate may be anything from {lower}"
-    " to {upper}, at {confidence} confidence. The wave is held; release it by hand, or abort.",
-    "unproven_over_stop": "That is over the limit of {limit}; the rate may be anything from {lower} to {upper}, at"
-    " {confidence} confidence. The rollout is stopped on what was observed, without an error bound.",
-    "unproven_over_release": "That is over the limit of {limit} but proves nothing: the rate may be anything from"
-    " {lower} to {upper}, at {confidence} confidence. The wave is released because OnUnproven says so, without an error"
-    " bound.",
+    "soaking": "The wave must soak for {soak} s before the guard decides.",
+    "deciding": "Some devices have not decided yet; the failure rate is between {lower} and {upper} (limit {limit}).",
+    "unproven_within": "The observed rate is within the limit of {limit} but proves nothing: the true rate may be from"
+    " {lower} to {upper} at {confidence} confidence. The observed rate releases the wave, without an error bound.",
+    "proof_required": "The observed rate is within the limit of {limit}, but the true rate may be from {lower} to"
+    " {upper} at {confidence} confidence. RequireProof holds the wave. Release the wave by hand, or abort the rollout.",
+    "only_new": "No device that counts as evidence was decided, so nothing is known about the app. The wave is held."
+    " Release the wave by hand, or abort the rollout.",
+    "unproven_over_hold": "The observed rate is over the limit of {limit} but proves nothing: the true rate may be from"
+    " {lower} to {upper} at {confidence} confidence. The wave is held. Release the wave by hand, or abort the rollout.",
+    "unproven_over_stop": "The observed rate is over the limit of {limit}; the true rate may be from {lower} to"
+    " {upper} at {confidence} confidence. The observed rate stops the rollout, without an error bound.",
+    "unproven_over_release": "The observed rate is over the limit of {limit} but proves nothing: the true rate may be"
+    " from {lower} to {upper} at {confidence} confidence. OnUnproven releases the wave, without an error bound.",
 }
 CODES: Final = tuple(SENTENCES)
 HELD: Final = frozenset({"proof_required", "only_new", "unproven_over_hold"})
@@ -185,7 +184,7 @@ HELD: Final = frozenset({"proof_required", "only_new", "unproven_over_hold"})
 
 def seen(evidence: Evidence, settings: GuardSettings) -> str:
     """Say in words what was seen, with which every sentence begins."""
-    away = f" {evidence.offline} more did not come for the update." if evidence.offline else ""
+    away = f" {evidence.offline} more did not fetch the update." if evidence.offline else ""
     if evidence.uncounted:
         away = f" {evidence.uncounted} more are too new to count as evidence.{away}"
     if evidence.total == 0:
@@ -193,15 +192,20 @@ def seen(evidence: Evidence, settings: GuardSettings) -> str:
         return f"No device{known} has succeeded, failed or fallen silent.{away}"
     silent = f", {evidence.silent} of them silent" if evidence.silent else ""
     devices = "device" if evidence.total == 1 else "devices"
-    few = f"; the bounds count from {settings.minimum_sample} on" if evidence.total < settings.minimum_sample else ""
+    few = (
+        f"; the bounds apply from {settings.minimum_sample} devices on"
+        if evidence.total < settings.minimum_sample
+        else ""
+    )
     return f"{evidence.bad} of {evidence.total} {devices} failed{silent}{few}.{away}"
 
 
 def _words(between: Bounds, settings: GuardSettings) -> dict[str, str]:
-    upper = _beside(between.upper, settings.limit)
+    lower, upper = _beside(between.lower, settings.limit), _beside(between.upper, settings.limit)
     return {
         "limit": percent(settings.limit, _DIGITS_MAX),
-        "lower": _beside(between.lower, settings.limit),
+        "lower": lower,
+        "at_least": lower if lower == _OVER else f"at least {lower}",
         "upper": upper,
         "at_most": upper if upper == _UNDER else f"at most {upper}",
         "confidence": percent(settings.confidence, _DIGITS_MAX),

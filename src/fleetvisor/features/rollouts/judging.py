@@ -13,7 +13,7 @@ from fleetvisor.features.rollouts.guard import Decision, Progress
 from fleetvisor.features.rollouts.model import Counted, Rollout, Ruling, Wave
 from fleetvisor.ground.clock import Millis
 
-EMPTY: Final = "The wave has no devices: it is passed."
+EMPTY: Final = "The wave has no devices, so it is skipped."
 
 
 class Judgement(msgspec.Struct, frozen=True):

@@ -84,72 +84,80 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 SENTENCES: Final = {
-    "runs": "It reports that it runs {app}, last at {date}.",
-    "runs_unknown": "It reports an image that no App of this account is.",
-    "never_reported": "It never reported what it runs.",
-    "controller": "Its board asks over DDI by the controller id {controller}, whatever its name is.",
-    "namesake": "A board that asks over DDI by {name} means the Device {other}, which has this controller id.",
-    "no_target": "It has no target: it is left to run what it runs.",
-    "target_direct": "Its target is {app}, set directly at {date}.",
-    "target_rollout": "Its target is {app}, set by the rollout {rollout} at {date}.",
-    "up_to_date": "It runs its target: there is nothing to do.",
-    "pending": "Update {number} to {app} is offered; the device has not begun it.",
+    "runs": "The device reports that it runs {app}; its last report was at {date}.",
+    "runs_unknown": "The device reports an image that is not an App of this account.",
+    "never_reported": "The device has never reported what it runs.",
+    "controller": "Over DDI, the board uses the controller id {controller}, which differs from the device's unique"
+    " name.",
+    "namesake": "A board that uses {name} over DDI is the Device {other}, because that Device has this controller id.",
+    "no_target": "The device has no target, so it keeps the app that it runs.",
+    "target_direct": "The target is {app}. It was set directly at {date}.",
+    "target_rollout": "The target is {app}. The rollout {rollout} set it at {date}.",
+    "up_to_date": "The device runs its target, so there is nothing to do.",
+    "pending": "Update {number} to {app} is offered; the device has not started it.",
     "downloading": "Update {number} to {app} is downloading: {done} of {total} bytes.",
     "installing": "Update {number} to {app} is being installed.",
-    "testing": "Update {number} to {app} is on trial: the device confirms it or goes back.",
-    "cancel_asked": "The device is asked to cancel update {number}; without an answer it ends at {date}.",
-    "next_update": "Once update {number} has ended, one to {app} is made.",
-    "consent": "Update {number} waits for somebody's consent at the device.",
+    "testing": "Update {number} to {app} is on trial: the device will confirm it or revert.",
+    "cancel_asked": "The server has asked the device to cancel update {number}. Without an answer, the update ends at"
+    " {date}.",
+    "next_update": "After update {number} has ended, the server creates an update to {app}.",
+    "consent": "Update {number} waits for consent at the device.",
     "attempt": "The device may choose when it installs update {number}.",
-    "skip": "The device is told to download update {number} and not to install it.",
-    "report_due": "If nothing is heard of update {number} by {date}, it fails with code 9.",
-    "tried_again": "It left its target by itself: update {number} is new try {retries} of at most {most}.",
-    "not_fetched": "It closed update {number} with success, but had fetched nothing of it from this server: it may"
-    " not run {app}.",
-    "failed": "Update {number} to {app} failed with code {error}. Nothing is tried until it is targeted or retried.",
-    "reverted": "It left {app} by itself, and {retries} new tries did not keep it there. Nothing is tried until it is"
-    " targeted again.",
-    "reverted_after": "It left {app} by itself. The rollout {rollout} that set it is {state}: nothing is tried for it.",
-    "reports_ignored": "{count} of its reports were ignored, the last at {date}: their sequence is not above"
-    " {sequence}, the last one that was taken under its journal. The device must count on or take a new journal;"
-    " BeginAnew=true takes its next report.",
-    "values_left_out": "Its last report counts, but without values that could not be read: {names}.",
-    "waiting": "It registered itself and waits to be accepted: until then it gets nothing.",
-    "disabled": "Its access is disabled: it is refused.",
-    "no_credentials": "It has no credential that is valid: it is refused until it is given one.",
-    "credentials_refused": "Its credentials were refused, last at {date}: see the events of type request.denied.",
-    "secrets_withheld": "It may not fetch the account's Secrets: a fetch answers that there are none.",
-    "never_seen": "It was never seen. What is offered waits until it comes.",
-    "offline": "It was last seen at {date}, longer ago than it usually takes. What is offered waits until it comes.",
-    "politeness": "The app that it runs may put an update off for up to {seconds} seconds.",
-    "hardware": "The rollout {rollout} leaves it out: the App is for other hardware.",
-    "penalty": "It failed {app} {failures} times: rollouts pass it by until that is lifted.",
-    "wave": "The rollout {rollout} reaches it in wave {wave}; wave {open} is open.",
-    "beyond": "No wave of the rollout {rollout} reaches it: the last one ends before its place.",
-    "late": "The rollout {rollout} finds it when it looks again for devices of its open wave: every half minute, or"
-    " more seldom in a large fleet.",
-    "rollout_waits": "The rollout {rollout} has not come to it yet: {wait}",
-    "left": "The rollout {rollout} would have it run {app}, but a newer instruction has it.",
-    "left_out": "The rollout {rollout} leaves it out: {why}.",
-    "tried": "The rollout {rollout} came to it in wave {wave}: {what}.",
+    "skip": "The device must download update {number}, but not install it.",
+    "report_due": "If the device does not report about update {number} by {date}, the update fails with code 9.",
+    "tried_again": "The device left its target by itself: update {number} is retry {retries} of at most {most}.",
+    "not_fetched": "The device reported success for update {number}, but it had fetched nothing of the update from this"
+    " server. It may not run {app}.",
+    "failed": "Update {number} to {app} failed with code {error}. The server does not retry it until you target the"
+    " device again or retry the rollout.",
+    "reverted": "The device left {app} by itself, and {retries} retries did not help. The server does not retry until"
+    " you target the device again.",
+    "reverted_after": "The device left {app} by itself. The rollout {rollout} set this target and is {state}, so the"
+    " server does not retry.",
+    "reports_ignored": "The server ignored {count} of the device's reports, the last at {date}: their sequence is not"
+    " above {sequence}, the last accepted sequence of its journal. The device must continue the sequence or use a new"
+    " journal. To accept its next report, send BeginAnew=true.",
+    "values_left_out": "The server accepted the last report without the values that it could not read: {names}.",
+    "waiting": "The device registered itself and waits to be accepted. Until then it gets nothing.",
+    "disabled": "The device's access is disabled, so the server refuses it.",
+    "no_credentials": "The device has no valid credential, so the server refuses it until you add one.",
+    "credentials_refused": "The server refused the device's credentials, last at {date}. See the events of type"
+    " request.denied.",
+    "secrets_withheld": "The device may not fetch the account's Secrets. A fetch gets the same answer as for a"
+    " missing key.",
+    "never_seen": "The device has never connected. Any open update waits until the device connects.",
+    "offline": "The device was last seen at {date}, longer ago than usual. Any open update waits until the device"
+    " connects.",
+    "politeness": "The app that the device runs may delay an update for up to {seconds} seconds.",
+    "hardware": "The rollout {rollout} skips the device: the App is for other hardware.",
+    "penalty": "{app} failed {failures} times on the device. Rollouts of this app skip the device until you lift the"
+    " penalty.",
+    "wave": "The rollout {rollout} reaches the device in wave {wave}; wave {open} is open.",
+    "beyond": "No wave of the rollout {rollout} reaches the device: the last wave ends below the device's position.",
+    "late": "The rollout {rollout} will find the device when it searches for devices of its open wave again: every half"
+    " minute, or less often in a large fleet.",
+    "rollout_waits": "The rollout {rollout} has not reached the device yet: {wait}",
+    "left": "The rollout {rollout} wants the device to run {app}, but a newer instruction controls the device.",
+    "left_out": "The rollout {rollout} skips the device: {why}.",
+    "tried": "The rollout {rollout} reached the device in wave {wave}: {what}.",
 }
 _WHY: Final = {
-    "security_counter": "the App's security counter is below that of the App that it runs",
-    "penalty": "it failed the App too often",
-    "disabled": "its access is disabled",
-    "waiting": "it waits to be accepted",
-    "damaged": "the stored bytes of the App that it ran before are damaged",
-    "previous_unknown": "what it ran before is not known",
-    "previous_removed": "the App that it ran before was removed",
+    "security_counter": "the App's security counter is lower than that of the App that the device runs",
+    "penalty": "the App failed on the device too often",
+    "disabled": "the device's access is disabled",
+    "waiting": "the device waits to be accepted",
+    "damaged": "the stored bytes of the device's previous App are damaged",
+    "previous_unknown": "the device's previous App is not known",
+    "previous_removed": "the device's previous App was removed",
 }
 _WHAT: Final = {
-    "updating": "its update is under way",
-    "offline": "it did not come for its update, and is not waited for",
-    "silent": "it fell silent, and counts as failed",
-    "succeeded": "it succeeded",
-    "failed": "it failed",
-    "unchanged": "it ran the App already",
-    "canceled": "its update was canceled",
+    "updating": "the update is open",
+    "offline": "the device did not fetch the update, and the rollout does not wait for it",
+    "silent": "the device fell silent and counts as failed",
+    "succeeded": "the device succeeded",
+    "failed": "the device failed",
+    "unchanged": "the device already ran the App",
+    "canceled": "the update was canceled",
 }
 _OPEN: Final = {
     State.PENDING: "pending",
@@ -278,7 +286,7 @@ def _rollouts(facts: Facts) -> Iterator[Reason]:
     for part in facts.parts:
         member, sid = part.member, part.rollout.rollout_sid
         if part.taken or (member is not None and member.state == "left"):
-            app = facts.name(part.app_sid) if part.app_sid else "the App that it ran before"
+            app = facts.name(part.app_sid) if part.app_sid else "its previous App"
             yield _say("left", sid, rollout=sid, app=app)
         elif part.wave > part.waves and member is None:
             yield _say("beyond", sid, rollout=sid)

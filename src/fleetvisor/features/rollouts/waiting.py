@@ -22,16 +22,17 @@ class Wait(msgspec.Struct, frozen=True):
 
 
 CODES: Final = {
-    "start": "It is a draft: it waits to be started.",
-    "start_time": "It waits for its time.",
-    "selection": "The devices selected are being counted.",
-    "resume": "It is paused: nothing is offered until it is resumed.",
-    "damaged": "The stored bytes of the app are damaged: nothing is offered until the same firmware is uploaded again.",
+    "start": "The rollout is a draft and waits to be started.",
+    "start_time": "The rollout waits for its start time.",
+    "selection": "The selected devices are being counted.",
+    "resume": "The rollout is paused. It offers nothing until you resume it.",
+    "damaged": "The stored bytes of the app are damaged. The rollout offers nothing until you upload the same"
+    " firmware again.",
     "offering": "Devices of the open wave are being offered the app.",
-    "concurrency": "It waits for open updates to end: the most at one time are open.",
-    "rate": "It waits until more updates may be started in this minute.",
-    "devices": "Devices of the open wave are deciding.",
-    "soak": "The open wave soaks.",
+    "concurrency": "Waiting for open updates to finish (MaxConcurrent reached).",
+    "rate": "Waiting until more updates may start (StartsPerMinute reached).",
+    "devices": "Some devices of the open wave have not decided yet.",
+    "soak": "The soak time of the open wave is not over.",
     "decision": "The guard is about to decide on the open wave.",
     "operator": "The guard holds the open wave: an operator must release it or abort the rollout.",
     "canceling": "Open updates are being canceled.",

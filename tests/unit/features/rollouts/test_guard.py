@@ -116,32 +116,36 @@ def test_a_wave_is_not_released_before_its_soak_is_over():
 
 def test_the_sentence_says_what_was_seen_and_what_was_not_shown():
     decision = decide(Evidence(9, 1, 1), OVER, guard(0.05))
-    assert decision.sentence.startswith("2 of 11 devices failed, 1 of them silent. That is over the limit of 5 %")
+    assert decision.sentence.startswith(
+        "2 of 11 devices failed, 1 of them silent. The observed rate is over the limit of 5 %"
+    )
     assert "proves nothing" in decision.sentence
 
 
 def test_a_sentence_says_that_too_few_devices_were_decided_for_the_bounds_to_count():
     decision = decide(Evidence(0, 4, 0), OVER, GuardSettings(limit=0.02, minimum_sample=5))
     assert decision.code == "unproven_over_hold"
-    assert decision.sentence.startswith("4 of 4 devices failed; the bounds count from 5 on. That is over")
+    assert decision.sentence.startswith(
+        "4 of 4 devices failed; the bounds apply from 5 devices on. The observed rate is over"
+    )
 
 
 def test_a_sentence_tells_of_devices_that_did_not_come_and_of_none_that_did():
     assert decide(Evidence(3, 0, 0, 7), OVER, guard(0.05)).sentence.startswith(
-        "0 of 3 devices failed. 7 more did not come for the update. That is within"
+        "0 of 3 devices failed. 7 more did not fetch the update. The observed rate is within"
     )
     assert decide(Evidence(0, 0, 0), OVER, guard(0.05)).sentence.startswith(
-        "No device has succeeded, failed or fallen silent. That is within"
+        "No device has succeeded, failed or fallen silent. The observed rate is within"
     )
 
 
 @pytest.mark.parametrize(
     ("evidence", "settings", "words"),
     [
-        (Evidence(451, 0, 0), guard(0.02), "under the limit of 2 %: it is at most 1.9996 %, at 95 % confidence"),
+        (Evidence(451, 0, 0), guard(0.02), "under the limit of 2 %: it is at most 1.9996 % at 95 % confidence"),
         (Evidence(0, 9, 0), guard(0.02, confidence=0.9999), "at 99.99 % confidence"),
         (Evidence(100, 0, 0), guard(0.999999, confidence=0.5), "under the limit of 99.9999 %"),
-        (Evidence(100_000, 3, 0), guard(0.000001), "rate lies between 0.0000"),
+        (Evidence(100_000, 3, 0), guard(0.000001), "rate is between 0.0000"),
     ],
 )
 def test_no_number_of_a_sentence_is_rounded_to_another_statement(evidence, settings, words):
@@ -247,10 +251,10 @@ def wilsons_lower(bad, total):
 
 def test_a_rate_under_a_thousandth_is_told_as_that_and_not_in_digits_that_nobody_knows():
     said = decide(Evidence(100_000, 0, 0), SOAKED, guard(0.05)).sentence
-    assert "it is under 0.1 %, at 95 % confidence" in said
+    assert "it is under 0.1 % at 95 % confidence" in said
     said = decide(Evidence(1500, 1, 0), OVER, guard(0.0011)).sentence
-    assert "anything from under 0.1 % to 0.854 %" in said
-    assert "at least over 99.9 %" in decide(Evidence(0, 100_000, 0), OPEN, guard(0.5)).sentence
+    assert "may be from under 0.1 % to 0.854 %" in said
+    assert "it is over 99.9 % at" in decide(Evidence(0, 100_000, 0), OPEN, guard(0.5)).sentence
 
 
 def test_a_bound_beside_a_limit_under_a_thousandth_keeps_its_digits():
