@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import msgspec
 from tests.api.world import BASE
 
-from fleetvisor.features.rollouts import membership, store
+from fleetvisor.features.rollouts import members, store
 from fleetvisor.features.updates.model import STATES
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import PageRequest
@@ -112,7 +112,7 @@ class Fleet:
         account_sid = self.hands.auth[0]
         rollout = await store.find(self.server.world.db, account_sid, shown["sid"])
         everything = PageRequest(100_000)
-        rows = (await membership.page(self.server.world.db, rollout, None, None, everything, Limits())).items
+        rows = (await members.page(self.server.world.db, rollout, None, None, everything, Limits())).items
         counts = {}
         for row in rows:
             counts.setdefault(row.wave, dict.fromkeys(STATES, 0))[row.state] += 1

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from fleetvisor.features.rollouts import fate, rules, store
-from fleetvisor.features.updates import members
+from fleetvisor.features.rollouts import fate, members, rules, store
+from fleetvisor.features.updates import rollout_devices
 from fleetvisor.sim.checks import Violated
 from fleetvisor.sim.network import CALM
 from fleetvisor.sim.rollout_world import RolloutRecipe, run_rollouts
@@ -45,12 +45,12 @@ async def _nothing(*_: object, **__: object) -> bool:
 
 def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget that a device was counted before: what a ticker that is not idempotent would do."""
-    insert = members.insert
+    insert = rollout_devices.insert
 
     async def again(tx, rows, before):  # type: ignore[no-untyped-def]
         await insert(tx, rows, {})
 
-    monkeypatch.setattr(members, "insert", again)
+    monkeypatch.setattr(rollout_devices, "insert", again)
 
 
 def _take_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,14 +58,14 @@ def _take_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(members, "leave", _nothing)
+    monkeypatch.setattr(rollout_devices, "leave", _nothing)
 
 
 def _go_on_when_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def none(*_: object) -> list[store.DeviceRef]:
+    async def none(*_: object) -> list[members.DeviceRef]:
         return []
 
-    monkeypatch.setattr(store, "to_cancel", none)
+    monkeypatch.setattr(members, "to_cancel", none)
 
 
 def _know_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:

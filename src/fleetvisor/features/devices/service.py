@@ -22,7 +22,7 @@ from fleetvisor.features.devices import selection as selections
 from fleetvisor.features.devices.model import Device, DeviceChange, DeviceIdentity, NewDevice, Registration
 from fleetvisor.features.events import store as events
 from fleetvisor.features.logs import store as logs_store
-from fleetvisor.features.updates import ignored, members, numbers, targets
+from fleetvisor.features.updates import ignored, numbers, rollout_devices, targets
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Wanted
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
@@ -200,7 +200,7 @@ class Devices:
             device_sid = await self._resolve(tx, account_sid, ref)
             await configs_store.delete_of_device(tx, account_sid, device_sid)
             await credentials.refuse_keys(tx, account_sid, device_sid)
-            await members.forget(tx, account_sid, device_sid)
+            await rollout_devices.forget(tx, account_sid, device_sid)
             await numbers.retire(tx, [device_sid])
             await store.delete(tx, account_sid, device_sid)
             await accounts_store.count_devices_down(tx, account_sid)

@@ -20,7 +20,7 @@ from fleetvisor.features.events import store as events
 from fleetvisor.features.identity import store
 from fleetvisor.features.identity.model import Enrolled, EnrollmentToken, Grant, NewEnrollmentToken
 from fleetvisor.features.identity.refusals import Refusals, place_of
-from fleetvisor.features.updates import members, numbers
+from fleetvisor.features.updates import numbers, rollout_devices
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.ground.clock import Clock, Entropy, Millis, later
 from fleetvisor.ground.errors import AccessDenied, Conflict, Invalid, NotFound, Unauthenticated
@@ -285,7 +285,7 @@ async def _leave(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) 
     await configs_store.delete_of_device(tx, account_sid, device_sid)
     await rows.forget_key(tx, account_sid, fingerprint)
     await rows.refuse_keys(tx, account_sid, device_sid)
-    await members.forget(tx, account_sid, device_sid)
+    await rollout_devices.forget(tx, account_sid, device_sid)
     await numbers.retire(tx, [device_sid])
     await devices_store.delete(tx, account_sid, device_sid)
     await accounts_store.count_devices_down(tx, account_sid)

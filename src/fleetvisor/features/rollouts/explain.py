@@ -15,11 +15,12 @@ from fleetvisor.features.devices import controllers, selection
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import fate, reasons, rules, store, views
+from fleetvisor.features.rollouts import fate, members, reasons, rules, store
 from fleetvisor.features.rollouts.model import Penalty, Rollout, View
 from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
 from fleetvisor.features.rollouts.waiting import waits_for
+from fleetvisor.features.updates import rollout_devices
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Assignment, Member
 from fleetvisor.ground.clock import Clock, Millis
@@ -160,7 +161,7 @@ class Explainer:
         sql = f"""SELECT device_sid FROM devices d
             WHERE device_sid = :device_sid AND account_sid = :account_sid AND {PROVABLE}"""
         keys = {"device_sid": device.device_sid, "account_sid": device.account_sid, "now": now}
-        return await self._db.one(store.DeviceRef, sql, keys) is not None
+        return await self._db.one(members.DeviceRef, sql, keys) is not None
 
     async def _parts(
         self, device: Device, assignment: Assignment, penalties: Sequence[Penalty], now: Millis
@@ -172,9 +173,9 @@ class Explainer:
             last = await store.find(self._db, device.account_sid, instructed_by)
             rollouts += [last] if last is not None else []
         parts: list[Part] = []
-        for view in await views.views(self._db, rollouts):
+        for view in await store.views(self._db, rollouts):
             rollout = view.rollout
-            member = await store.member(self._db, device.account_sid, rollout.rollout_sid, device.device_sid)
+            member = await rollout_devices.find(self._db, device.account_sid, rollout.rollout_sid, device.device_sid)
             if member is None and (rollout.date_ended is not None or not await self._selects(rollout, device)):
                 continue
             part = await self._part(view, member, device, assignment, penalties, now)
@@ -198,7 +199,7 @@ class Explainer:
         fixed = [wave.threshold for wave in view.waves if wave.threshold is not None]
         source = None
         if rollout.rollback_of is not None:
-            origin = await store.member(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
+            origin = await rollout_devices.find(self._db, device.account_sid, rollout.rollback_of, device.device_sid)
             source = None if origin is None else fate.Source(origin.state, origin.previous_sid)
         app_sid = fate.app_sid_for(rollout, source)
         decided = None

@@ -11,10 +11,10 @@ import msgspec
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
-from fleetvisor.features.rollouts import fate, holding, rules, store
+from fleetvisor.features.rollouts import fate, holding, members, rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.rollouts.population import Spot
-from fleetvisor.features.updates import members, offers
+from fleetvisor.features.updates import offers, rollout_devices
 from fleetvisor.features.updates import store as updates_store
 from fleetvisor.features.updates.model import Assignment, Instruction, Member, MemberState, Update
 from fleetvisor.ground.clock import Millis
@@ -50,12 +50,6 @@ class _Device(msgspec.Struct, frozen=True):
         return rules.Origin(self.date_created, self.by_operator)
 
 
-class _Failures(msgspec.Struct, frozen=True):
-    device_sid: DeviceSid
-    app_sid: str
-    failures: int
-
-
 class _Seen(msgspec.Struct, frozen=True):
     """What was read of the devices of a chunk, in its transaction."""
 
@@ -88,7 +82,7 @@ def offer(rollout: Rollout, chunk: Chunk, limits: Limits, now: Millis) -> Callab
         waves = {spot.device_sid: wave for spot, wave in chunk.devices}
         rows += [_taken(rollout, waves[each.assignment.device_sid], each, numbers, now) for each in taken]
         rows = _with_evidence(rollout, rows, seen, await store.count_waves(tx, rollout.rollout_sid), limits, now)
-        await members.insert(tx, rows, seen.known)
+        await rollout_devices.insert(tx, rows, seen.known)
         starts = sum(1 for row in rows if row.state == "updating")
         at = chunk.spot if reached_end is None else reached_end
         await store.step(
@@ -110,7 +104,7 @@ async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
     source: dict[DeviceSid, Member] = {}
     wanted: set[str] = set()
     if rollout.kind == "rollback":
-        source = await store.find_members(tx, account_sid, str(rollout.rollback_of), sids)
+        source = await members.find_many(tx, account_sid, str(rollout.rollback_of), sids)
         wanted = {member.previous_sid for member in source.values() if member.previous_sid}
     elif rollout.app_sid is not None:
         wanted = {rollout.app_sid}
@@ -122,17 +116,13 @@ async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
         FROM assignments a JOIN devices d ON d.device_sid = a.device_sid
         LEFT JOIN apps r ON r.app_sid = a.reported_sid
         WHERE a.account_sid = :account_sid AND a.device_sid IN (:keys)"""
-    failed = """SELECT device_sid, app_sid, failures FROM app_failures
-        WHERE account_sid = :account_sid AND device_sid IN (:keys)"""
     return _Seen(
-        known=await store.find_members(tx, account_sid, rollout.rollout_sid, sids),
+        known=await members.find_many(tx, account_sid, rollout.rollout_sid, sids),
         source=source,
         assignments=await updates_store.find_assignments(tx, account_sid, sids),
         open_updates=await updates_store.find_all_open(tx, account_sid, sids),
         devices={row.device_sid: row for row in await tx.read_many(_Device, sql, sids, account)},
-        failures={
-            (row.device_sid, row.app_sid): row.failures for row in await tx.read_many(_Failures, failed, sids, account)
-        },
+        failures=await rollout_devices.failures_of(tx, account_sid, sids),
         apps={app.app_sid: app for app in found if app is not None},
     )
 

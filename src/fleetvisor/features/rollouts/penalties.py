@@ -1,6 +1,6 @@
 """Penalties: a device that failed an app too often is passed by when a rollout offers it, until it is released.
 
-The failures are counted where updates close (``features/updates/members``); targeting the device directly lifts its
+``features/updates/rollout_devices`` counts the failures where updates close. Targeting the device directly lifts its
 penalty for that app too.
 """
 
@@ -9,7 +9,7 @@ import msgspec
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.events import store as events
 from fleetvisor.features.rollouts.model import Penalty
-from fleetvisor.features.updates import members
+from fleetvisor.features.updates import rollout_devices
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.errors import NotFound
 from fleetvisor.ground.limits import Limits
@@ -49,7 +49,7 @@ class Penalties:
         now = self._clock.now()
 
         async def body(tx: Tx) -> None:
-            if not await members.lift(tx, account_sid, device_sid, app_sid):
+            if not await rollout_devices.lift(tx, account_sid, device_sid, app_sid):
                 raise NotFound("The Device did not fail this App, or its penalty was lifted already.")
             await events.append(
                 tx,

@@ -4,28 +4,17 @@ Walks every device that is selected. Deliberately writes nothing. A draft's wave
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 
 from fleetvisor.db.database import Database
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
-from fleetvisor.features.rollouts import fate, rules, store
+from fleetvisor.features.rollouts import fate, members, rules, store
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.rollouts.population import PIECES_MAX, Census, Population, Spot, device_sids
+from fleetvisor.features.rollouts.population import PIECES_MAX, Census, Population, device_sids
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.sids import DeviceSid
-
-_FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
-    a.rollout_sid, a.date_instructed, COALESCE(f.failures, 0) AS failures, m.previous_sid, m.state AS source_state,
-    CASE WHEN a.asks = 0 THEN r.security_counter END AS counter
-FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
-LEFT JOIN apps r ON r.app_sid = a.reported_sid
-LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source
-LEFT JOIN app_failures f ON f.device_sid = d.device_sid AND f.app_sid = COALESCE(m.previous_sid, :app_sid)
-WHERE a.account_sid = :account_sid AND a.device_sid IN """
 
 
 class PlannedWave(msgspec.Struct):
@@ -69,25 +58,6 @@ class Plan(msgspec.Struct, frozen=True):
         )
 
 
-class _Facts(msgspec.Struct, frozen=True):
-    device_sid: DeviceSid
-    access: str
-    hardware_class: str | None
-    date_created: Millis
-    by_operator: bool
-    reported_hash: str | None
-    rollout_sid: str | None
-    date_instructed: Millis | None
-    failures: int
-    previous_sid: str | None
-    source_state: str | None
-    counter: int | None
-
-    @property
-    def source(self) -> fate.Source | None:
-        return None if self.source_state is None else fate.Source(self.source_state, self.previous_sid)
-
-
 class Planner:
     """Makes plans."""
 
@@ -116,7 +86,7 @@ class Planner:
         selected = beyond = 0
         async for spots in self._population.walk(rollout):
             selected += len(spots)
-            facts = {row.device_sid: row for row in await self._read(rollout, spots)}
+            facts = {row.device_sid: row for row in await members.facts(self._db, rollout, device_sids(spots))}
             for sid in device_sids(spots):
                 wave = rules.wave_of(rules.place(rollout.rollout_sid, sid), fixed)
                 if wave > len(planned):
@@ -126,22 +96,10 @@ class Planner:
                     await self._put(rollout, facts[sid], planned[wave - 1], out, apps, sample, new=new)
         return Plan(selected, beyond, planned, tuple(sorted(out.values(), key=lambda each: -each.devices)))
 
-    async def _read(self, rollout: Rollout, spots: tuple[Spot, ...]) -> list[_Facts]:
-        if not spots:
-            return []
-        names = {f"d{place}": spot.device_sid for place, spot in enumerate(spots)}
-        sql = f"{_FACTS} ({', '.join(f':{name}' for name in names)})"
-        keys = {
-            "account_sid": rollout.account_sid,
-            "app_sid": rollout.app_sid or "",
-            "source": rollout.rollback_of or "",
-        }
-        return await self._db.scan(_Facts, sql, {**keys, **names})
-
     async def _put(
         self,
         rollout: Rollout,
-        facts: _Facts,
+        facts: members.Facts,
         wave: PlannedWave,
         out: dict[str, LeftOut],
         apps: dict[str, App | None],
@@ -169,13 +127,13 @@ class Planner:
         if len(wave.sample) < sample:
             wave.sample.append(facts.device_sid)
 
-    def _is_new(self, rollout: Rollout, facts: _Facts, wave: int, waves: int, now: Millis) -> bool:
+    def _is_new(self, rollout: Rollout, facts: members.Facts, wave: int, waves: int, now: Millis) -> bool:
         after_s = self._limits.new_device_s
         origin = rules.Origin(facts.date_created, facts.by_operator)
         lately = not origin.by_operator and later(origin.date_created, after_s) > now
         return lately or rules.evidence_from(rollout, wave, waves, origin, after_s=after_s, now=now) != 0
 
-    def _decide(self, rollout: Rollout, facts: _Facts, app: App | None) -> fate.Fate:
+    def _decide(self, rollout: Rollout, facts: members.Facts, app: App | None) -> fate.Fate:
         subject = fate.Subject(
             access=facts.access,
             hardware_class=facts.hardware_class,

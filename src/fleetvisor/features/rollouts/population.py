@@ -12,23 +12,17 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database
-from fleetvisor.db.portable import literals
 from fleetvisor.features.devices import selection
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import rules
-from fleetvisor.features.rollouts.fate import TAKEN_BACK
+from fleetvisor.features.rollouts import members, rules
 from fleetvisor.features.rollouts.model import Rollout, Wave
-from fleetvisor.ground.clock import Clock
+from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.offload import Offload
 from fleetvisor.ground.sids import DeviceSid
 
 PIECE: Final = 512
 PIECES_MAX: Final = 8
 PAUSE_S: Final = 0.001
-_SOURCE: Final = f"""SELECT 0 AS date_created, device_sid, 1 AS selected FROM rollout_devices
-    WHERE rollout_sid = :source AND account_sid = :account_sid AND device_sid > :sid
-        AND state IN {literals(TAKEN_BACK)}
-    ORDER BY device_sid LIMIT :size"""
 
 
 class Spot(msgspec.Struct, frozen=True):
@@ -88,9 +82,8 @@ class Population:
     async def piece(self, rollout: Rollout, spot: Spot | None) -> Piece:
         """Go on from ``spot`` (``None``: from the beginning), past a bounded number of devices."""
         if rollout.kind == "rollback":
-            params = {"source": str(rollout.rollback_of), "account_sid": rollout.account_sid, "size": PIECE}
-            sid = "" if spot is None else spot.device_sid
-            rows = await self._db.scan(selection.Walked, _SOURCE, {**params, "sid": sid})
+            met = await members.taken_back(self._db, rollout, "" if spot is None else spot.device_sid, PIECE)
+            rows = [selection.Walked(Millis(0), row.device_sid, selected=True) for row in met]
         else:
             chosen = await self._devices.compile(rollout.account_sid, rollout.selector)
             at = None if spot is None else (spot.date_created, spot.device_sid)

@@ -11,7 +11,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import judging, membership, rules, steps, store, views
+from fleetvisor.features.rollouts import judging, members, rules, steps, store
 from fleetvisor.features.rollouts.guard import seen
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
@@ -99,7 +99,7 @@ class Rollouts:
 
     async def get(self, account_sid: AccountSid, rollout_sid: str) -> View:
         """Return a rollout with its waves, counts and newest decision. Raises ``NotFound``."""
-        return await views.view(self._db, await self.find(account_sid, rollout_sid))
+        return await store.view(self._db, await self.find(account_sid, rollout_sid))
 
     async def find(self, account_sid: AccountSid, rollout_sid: str) -> Rollout:
         """Return a rollout. Raises ``NotFound``."""
@@ -115,7 +115,7 @@ class Rollouts:
         newer = cursor is not None and not cursor.forward
         rows = await store.page(self._db, account_sid, key=key, limit=page.size + 1, newer=newer)
         cut = page_of(rows, page, lambda rollout: (rollout.date_created, rollout.rollout_sid))
-        return Page(tuple(await views.views(self._db, cut.items)), cut.next, cut.previous)
+        return Page(tuple(await store.views(self._db, cut.items)), cut.next, cut.previous)
 
     async def plan(self, account_sid: AccountSid, rollout_sid: str, sample: int) -> tuple[Rollout, Plan]:
         """Plan a rollout, naming up to ``sample`` devices of each wave and reason. Raises ``NotFound``, ``Invalid``."""
@@ -141,7 +141,7 @@ class Rollouts:
         """
         rollout = await self.find(account_sid, rollout_sid)
         selection = await self._devices.compile(account_sid, selector) if selector else None
-        return await membership.page(self._db, rollout, state, selection, page, self._limits)
+        return await members.page(self._db, rollout, state, selection, page, self._limits)
 
     async def warnings(self, account_sid: AccountSid, selector: str) -> tuple[str, ...]:
         """Return what to say of the labels of a list's selector that nothing has. Raises ``Invalid``."""

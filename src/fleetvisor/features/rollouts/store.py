@@ -9,12 +9,11 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.devices.credentials import PROVABLE
-from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, Wave, WaveSize
-from fleetvisor.features.updates.members import COLUMNS
-from fleetvisor.features.updates.model import EXCUSED, Member
+from fleetvisor.features.apps import store as apps_store
+from fleetvisor.features.rollouts import members
+from fleetvisor.features.rollouts.model import Counted, CountRow, Rollout, Ruling, View, Wave, WaveSize
 from fleetvisor.ground.clock import Millis
-from fleetvisor.ground.sids import AccountSid, DeviceSid, RolloutSid
+from fleetvisor.ground.sids import AccountSid, RolloutSid
 from fleetvisor.protocol.guard_settings import GuardSettings
 
 _COLUMNS: Final = """rollout_sid, account_sid, friendly_name, kind, app_sid, rollback_of, selector, state, guard,
@@ -24,27 +23,38 @@ _WAVE_COLUMNS: Final = (
     "position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled, date_released"
 )
 _RULING_COLUMNS: Final = "number, wave, verdict, code, sentence, data, date_created"
-_MEMBER_COLUMNS: Final = ", ".join(COLUMNS)
 _OF: Final = "WHERE rollout_sid = :rollout_sid"
 # NOTE: as the index rollouts_under_way says it. However many drafts there are, they cost nothing.
 UNDER_WAY: Final = "((date_ended IS NULL AND state <> 'draft') OR canceling = 1 OR removing = 1)"
+
+
+#: What a count row holds; shards under 0 are those of devices that were removed.
+_COUNTS: Final = """wave, state, evidence, CAST(SUM(count) AS INTEGER) AS count,
+    CAST(SUM(CASE WHEN shard < 0 THEN count ELSE 0 END) AS INTEGER) AS removed"""
+_WAVES_OF_MANY: Final = """SELECT position, percent_ppm, devices, threshold, date_opened, date_offered, date_settled,
+    date_released, rollout_sid
+FROM rollout_waves WHERE rollout_sid IN ({sids}) ORDER BY rollout_sid, position"""
+_COUNTS_OF_MANY: Final = f"""SELECT {_COUNTS}, rollout_sid
+FROM rollout_counts WHERE rollout_sid IN ({{sids}}) GROUP BY rollout_sid, wave, state, evidence"""
+_LAST_RULINGS: Final = """SELECT d.number, d.wave, d.verdict, d.code, d.sentence, d.data, d.date_created, d.rollout_sid
+FROM rollout_decisions d WHERE d.rollout_sid IN ({sids})
+    AND d.number = (SELECT MAX(m.number) FROM rollout_decisions m WHERE m.rollout_sid = d.rollout_sid)"""
 
 
 class _Number(msgspec.Struct, frozen=True):
     number: int
 
 
-class DeviceRef(msgspec.Struct, frozen=True):
-    """The SID of a device."""
-
-    device_sid: DeviceSid
+class _Wave(Wave, frozen=True):
+    rollout_sid: RolloutSid
 
 
-class ShutOut(msgspec.Struct, frozen=True):
-    """A device that cannot report, and why: one of ``EXCUSED``."""
+class _Ruling(Ruling, frozen=True):
+    rollout_sid: RolloutSid
 
-    device_sid: DeviceSid
-    reason: str
+
+class _Count(CountRow, frozen=True):
+    rollout_sid: RolloutSid
 
 
 async def insert(tx: Tx, rollout: Rollout, waves: Sequence[WaveSize]) -> None:
@@ -172,14 +182,9 @@ async def set_wave(tx: Tx, rollout_sid: RolloutSid, position: int, **changes: in
     await tx.run(sql, {"rollout_sid": rollout_sid, "position": position, **changes})
 
 
-#: What a count row holds; shards under 0 are those of devices that were removed.
-COUNTS: Final = """wave, state, evidence, CAST(SUM(count) AS INTEGER) AS count,
-    CAST(SUM(CASE WHEN shard < 0 THEN count ELSE 0 END) AS INTEGER) AS removed"""
-
-
 async def counted(source: Tx | Database, rollout_sid: RolloutSid) -> Counted:
     """Read how many devices of each wave are in each state, and what of them is evidence."""
-    sql = f"SELECT {COUNTS} FROM rollout_counts {_OF} GROUP BY wave, state, evidence"
+    sql = f"SELECT {_COUNTS} FROM rollout_counts {_OF} GROUP BY wave, state, evidence"
     return Counted.of(await source.all(CountRow, sql, {"rollout_sid": rollout_sid}))
 
 
@@ -221,86 +226,40 @@ async def rulings(db: Database, rollout: Rollout, number: int | None, limit: int
     return await db.all(Ruling, sql, {**keys, "number": 1 << 40 if number is None else number})
 
 
-async def find_members(
-    tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sids: Sequence[DeviceSid]
-) -> dict[DeviceSid, Member]:
-    """Read the rows of those of many devices that a rollout came to."""
-    sql = f"""SELECT {_MEMBER_COLUMNS} FROM rollout_devices {_OF} AND account_sid = :account_sid
-        AND device_sid IN (:keys)"""
-    found = await tx.read_many(Member, sql, device_sids, {"rollout_sid": rollout_sid, "account_sid": account_sid})
-    return {member.device_sid: member for member in found}
-
-
-async def member(db: Database, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid) -> Member | None:
-    """Read what became of one device in one rollout."""
-    sql = f"SELECT {_MEMBER_COLUMNS} FROM rollout_devices {_OF} AND account_sid = :account_sid AND device_sid = :sid"
-    return await db.one(Member, sql, {"rollout_sid": rollout_sid, "account_sid": account_sid, "sid": device_sid})
-
-
-async def failed_before(db: Database, rollout: Rollout, before: Millis, limit: int) -> list[DeviceRef]:
-    """Read devices that failed or fell silent, and changed before a time; the oldest change first."""
-    found: list[DeviceRef] = []
-    for state in ("failed", "silent"):
-        sql = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid AND state = :state
-            AND date_changed < :before ORDER BY date_changed, device_sid LIMIT :limit"""
-        keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "state": state}
-        found += await db.all(DeviceRef, sql, {**keys, "before": before, "limit": limit - len(found)})
+async def view(db: Database, rollout: Rollout) -> View:
+    """Read what is shown of one rollout: its waves, counts and newest decision."""
+    (found,) = await views(db, (rollout,))
     return found
 
 
-async def to_cancel(db: Database, rollout: Rollout, limit: int) -> list[DeviceRef]:
-    """Read devices that the rollout still counts as open; once there are none, those whose open update nobody canceled.
-
-    In this order, because the second walks by all devices that were asked and have yet to answer.
-    """
-    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
-    undecided = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
-        AND state IN ('updating', 'offline') LIMIT :limit"""
-    found = await db.scan(DeviceRef, undecided, keys)
-    if found:
-        return found
-    sql = """SELECT u.device_sid FROM updates u
-        JOIN assignments a ON a.device_sid = u.device_sid AND a.rollout_sid = u.rollout_sid
-        WHERE u.rollout_sid = :rollout_sid AND u.open_app_sid IS NOT NULL AND u.account_sid = :account_sid
-            AND u.cancel_requested = 0 LIMIT :limit"""
-    return await db.scan(DeviceRef, sql, keys)
-
-
-async def overdue(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[DeviceRef]:
-    """Read devices of open updates that are to be called silent or offline."""
-    sql = f"""SELECT m.device_sid FROM rollout_devices m
-        JOIN updates u ON u.device_sid = m.device_sid AND u.number = m.number
-        WHERE m.rollout_sid = :rollout_sid AND m.account_sid = :account_sid AND m.state = 'updating' AND {OVERDUE}
-        LIMIT :limit"""
-    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
-    return await db.scan(DeviceRef, sql, {**keys, **overdue_params(rollout, now)})
+async def views(db: Database, rollouts: Sequence[Rollout]) -> list[View]:
+    """Read what is shown of several rollouts, in their order, in four reads for all of them."""
+    if not rollouts:
+        return []
+    params = {f"r{place}": rollout.rollout_sid for place, rollout in enumerate(rollouts)}
+    sids = ", ".join(f":{name}" for name in params)
+    read = db.all if len(rollouts) == 1 else db.scan  # off the event loop, where that pays
+    waves: dict[str, list[Wave]] = {}
+    for wave in await read(_Wave, _WAVES_OF_MANY.format(sids=sids), params):
+        waves.setdefault(wave.rollout_sid, []).append(wave)
+    counts: dict[str, list[CountRow]] = {}
+    for row in await read(_Count, _COUNTS_OF_MANY.format(sids=sids), params):
+        counts.setdefault(row.rollout_sid, []).append(row)
+    rulings = {ruling.rollout_sid: ruling for ruling in await read(_Ruling, _LAST_RULINGS.format(sids=sids), params)}
+    held = await _held(db, rollouts)
+    return [
+        View(each, tuple(waves.get(sid, ())), Counted.of(counts.get(sid, ())), rulings.get(sid), sid in held)
+        for each in rollouts
+        for sid in (each.rollout_sid,)
+    ]
 
 
-async def shut_out(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[ShutOut]:
-    """Read devices that are waited for though they cannot report: disabled, or without any credential that is valid."""
-    sql = f"""SELECT m.device_sid, CASE WHEN d.access = 'active' THEN '{EXCUSED[1]}' ELSE '{EXCUSED[0]}' END AS reason
-        FROM rollout_devices m JOIN devices d ON d.device_sid = m.device_sid
-        WHERE m.rollout_sid = :rollout_sid AND m.account_sid = :account_sid AND m.state = 'updating'
-            AND (d.access <> 'active' OR NOT {PROVABLE}) LIMIT :limit"""
-    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
-    return await db.scan(ShutOut, sql, {**keys, "now": now})
-
-
-async def ripe(db: Database, rollout: Rollout, now: Millis, limit: int) -> list[DeviceRef]:
-    """Read devices whose results count as evidence by now, and did not before."""
-    sql = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
-        AND evidence_from > 0 AND evidence_from <= :now ORDER BY evidence_from LIMIT :limit"""
-    keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid, "limit": limit}
-    return await db.all(DeviceRef, sql, {**keys, "now": now})
-
-
-OVERDUE: Final = """((u.state = 'pending' AND u.date_deadline IS NULL AND m.date_offered <= :offline_before)
-    OR (u.state IN ('installing', 'testing') AND u.date_updated <= :silent_before))"""
-
-
-def overdue_params(rollout: Rollout, now: Millis) -> dict[str, int]:
-    """Return the times before which a device is offline, and silent."""
-    return {
-        "offline_before": now - rollout.guard.offline_after * 1000,
-        "silent_before": now - rollout.guard.silent_after * 1000,
-    }
+async def _held(db: Database, rollouts: Sequence[Rollout]) -> set[str]:
+    """Return the SIDs of those rollouts under way that damaged bytes hold, or will hold at their end."""
+    running = [each for each in rollouts if each.state == "running"]
+    damaged = await apps_store.damaged(db, [each.app_sid for each in running if each.app_sid is not None])
+    found = {str(each.rollout_sid) for each in running if each.app_sid in damaged}
+    for each in running:
+        if each.kind == "rollback" and await members.has_damaged(db, each):
+            found.add(each.rollout_sid)
+    return found

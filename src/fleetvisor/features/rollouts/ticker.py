@@ -13,7 +13,17 @@ from typing import Final
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.rollouts import holding, judging, offering, rules, service, steps, store, upkeep, views
+from fleetvisor.features.rollouts import (
+    holding,
+    judging,
+    members,
+    offering,
+    rules,
+    service,
+    steps,
+    store,
+    upkeep,
+)
 from fleetvisor.features.rollouts.model import Rollout, Wave
 from fleetvisor.features.rollouts.offering import Chunk
 from fleetvisor.features.rollouts.population import PAUSE_S, PIECES_MAX, Census, Population, Spot
@@ -114,7 +124,7 @@ class Ticker:
         """Return what the rollouts under way, of all accounts, wait for: how many for each code of ``waiting``."""
         now = self._clock.now()
         unfinished = [each for each in await store.unfinished(self._db) if not each.removing]
-        under_way = await views.views(self._db, unfinished)
+        under_way = await store.views(self._db, unfinished)
         found = [waits_for(view, now) for view in under_way]
         return Counter(wait.code for wait in found if wait is not None)
 
@@ -275,8 +285,8 @@ class Ticker:
             return False
         began = self._clock.monotonic()
         most = self._limits.rollout_chunk
-        found = await store.shut_out(self._db, rollout, now, most)
-        ripe = await store.ripe(self._db, rollout, now, most)
+        found = await members.shut_out(self._db, rollout, now, most)
+        ripe = await members.ripe(self._db, rollout, now, most)
         if len(found) < most and len(ripe) < most:
             spent_s = self._clock.monotonic() - began
             memo.looks_again = later(now, max(_SHUT_OUT_PAUSE_S, spent_s * _RESCAN_SHARE))
@@ -294,7 +304,7 @@ class Ticker:
             return False
         if memo.held is not None and now - memo.held < rollout.guard.silent_after * 1000:
             return False
-        found = await store.overdue(self._db, rollout, now, self._limits.rollout_chunk)
+        found = await members.overdue(self._db, rollout, now, self._limits.rollout_chunk)
         if len(found) < self._limits.rollout_chunk:
             memo.looked = now
         if not found:
@@ -304,7 +314,7 @@ class Ticker:
     async def _retry(self, rollout: Rollout, now: Millis) -> bool:
         if rollout.date_retry is None:
             return False
-        found = await store.failed_before(self._db, rollout, rollout.date_retry, self._limits.rollout_chunk)
+        found = await members.failed_before(self._db, rollout, rollout.date_retry, self._limits.rollout_chunk)
         body = upkeep.retry(rollout, [row.device_sid for row in found], self._limits, now)
         changed = await self._db.write(body)
         if changed is None:
@@ -313,7 +323,7 @@ class Ticker:
         return True
 
     async def _cancel(self, rollout: Rollout, now: Millis) -> bool:
-        found = [row.device_sid for row in await store.to_cancel(self._db, rollout, self._limits.rollout_chunk)]
+        found = [row.device_sid for row in await members.to_cancel(self._db, rollout, self._limits.rollout_chunk)]
         changed = await self._db.write(upkeep.cancel(rollout, found, self._limits, now))
         self._bus.ring((rollout.rollout_sid, *found))
         return changed

@@ -5,79 +5,52 @@ Each function returns the body of a transaction, which checks again what it was 
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
 
 import msgspec
 
 from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
-from fleetvisor.features.rollouts import rules, store
+from fleetvisor.features.rollouts import members, rules, store
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.updates import members, offers, targets
+from fleetvisor.features.updates import offers, rollout_devices, targets
 from fleetvisor.features.updates import store as updates_store
-from fleetvisor.features.updates.model import Instruction, Member, Place
+from fleetvisor.features.updates.model import Instruction, Place
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
-
-_ROWS: Final = """SELECT device_sid, wave, state, CASE WHEN evidence_from = 0 THEN 1 ELSE 0 END AS evidence
-    FROM rollout_devices
-    WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid ORDER BY device_sid LIMIT :limit"""
-
-
-class _Row(msgspec.Struct, frozen=True):
-    device_sid: DeviceSid
-    wave: int
-    state: str
-    evidence: bool
-
-
-class _Overdue(msgspec.Struct, frozen=True):
-    device_sid: DeviceSid
-    state: str
-
-
-class _Failed(msgspec.Struct, frozen=True):
-    device_sid: DeviceSid
-    failures: int
 
 
 def call_overdue(rollout: Rollout, device_sids: Sequence[DeviceSid], now: Millis) -> Callable[[Tx], Awaitable[bool]]:
     """Call devices silent, or offline, that still are."""
 
     async def body(tx: Tx) -> bool:
-        sql = f"""SELECT m.device_sid, u.state FROM rollout_devices m
-            JOIN updates u ON u.device_sid = m.device_sid AND u.number = m.number
-            WHERE m.rollout_sid = :rollout_sid AND m.account_sid = :account_sid AND m.state = 'updating'
-                AND {store.OVERDUE} AND m.device_sid IN (:keys)"""
-        keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}
-        found = await tx.read_many(_Overdue, sql, device_sids, {**keys, **store.overdue_params(rollout, now)})
+        found = await members.still_overdue(tx, rollout, device_sids, now)
         changed = False
         for row in found:
-            member = await members.find(tx, rollout.account_sid, rollout.rollout_sid, row.device_sid)
+            member = await rollout_devices.find(tx, rollout.account_sid, rollout.rollout_sid, row.device_sid)
             if member is not None and member.state == "updating":
                 became = "offline" if row.state == "pending" else "silent"
-                changed |= await members.move(tx, member, became, now)
+                changed |= await rollout_devices.move(tx, member, became, now)
         return changed
 
     return body
 
 
 def settle(
-    rollout: Rollout, shut_out: Sequence[store.ShutOut], ripe: Sequence[DeviceSid], now: Millis
+    rollout: Rollout, shut_out: Sequence[members.ShutOut], ripe: Sequence[DeviceSid], now: Millis
 ) -> Callable[[Tx], Awaitable[bool]]:
     """Stop waiting for devices that cannot report, and let those count as evidence that are no longer too new."""
 
     async def body(tx: Tx) -> bool:
         changed = False
         for row in shut_out:
-            member = await members.find(tx, rollout.account_sid, rollout.rollout_sid, row.device_sid)
+            member = await rollout_devices.find(tx, rollout.account_sid, rollout.rollout_sid, row.device_sid)
             if member is not None and member.state == "updating":
-                changed |= await members.move(tx, member, "offline", now, reason=row.reason)
+                changed |= await rollout_devices.move(tx, member, "offline", now, reason=row.reason)
         for sid in ripe:
-            member = await members.find(tx, rollout.account_sid, rollout.rollout_sid, sid)
+            member = await rollout_devices.find(tx, rollout.account_sid, rollout.rollout_sid, sid)
             if member is not None:
-                changed |= await members.count_as_evidence(tx, member)
+                changed |= await rollout_devices.count_as_evidence(tx, member)
         return changed
 
     return body
@@ -108,7 +81,7 @@ def retry(
         numbers = await offers.make(
             tx, rollout.account_sid, list(again.values()), instruction, now, cancel_timeout_s=limits.cancel_timeout_s
         )
-        known = await store.find_members(tx, rollout.account_sid, rollout.rollout_sid, device_sids)
+        known = await members.find_many(tx, rollout.account_sid, rollout.rollout_sid, device_sids)
         rows = [
             msgspec.structs.replace(
                 known[sid],
@@ -122,7 +95,7 @@ def retry(
             )
             for sid, offer in again.items()
         ]
-        await members.insert(tx, rows, known)
+        await rollout_devices.insert(tx, rows, known)
         await store.step(tx, rollout, now, date_paid=rules.pay(rollout, len(rows), now))
         return [*done, *again]
 
@@ -134,9 +107,10 @@ async def _sort(
 ) -> tuple[list[DeviceSid], dict[DeviceSid, offers.Offer]]:
     """Return the devices that nothing more is done to, and what the others are offered."""
     account_sid = rollout.account_sid
-    known = await store.find_members(tx, account_sid, rollout.rollout_sid, device_sids)
+    known = await members.find_many(tx, account_sid, rollout.rollout_sid, device_sids)
     assignments = await updates_store.find_assignments(tx, account_sid, device_sids)
     open_updates = await updates_store.find_all_open(tx, account_sid, device_sids)
+    failures = await rollout_devices.failures_of(tx, account_sid, device_sids)
     done: list[DeviceSid] = []
     again: dict[DeviceSid, offers.Offer] = {}
     for sid in device_sids:
@@ -145,25 +119,19 @@ async def _sort(
             continue
         app = await apps_store.find_in(tx, account_sid, str(member.app_sid))
         if app is None or assignment.rollout_sid != rollout.rollout_sid:
-            await members.move(tx, member, "left", now)
+            await rollout_devices.move(tx, member, "left", now)
             done.append(sid)
         elif sid in open_updates:
-            await members.move(tx, member, member.state, now, reason=member.reason, error_code=member.error_code)
+            await rollout_devices.move(
+                tx, member, member.state, now, reason=member.reason, error_code=member.error_code
+            )
             done.append(sid)
-        elif await _failures(tx, member) >= limits.penalty_failures:
-            await members.move(tx, member, member.state, now, reason="penalty", error_code=member.error_code)
+        elif failures.get((sid, str(member.app_sid)), 0) >= limits.penalty_failures:
+            await rollout_devices.move(tx, member, member.state, now, reason="penalty", error_code=member.error_code)
             done.append(sid)
         elif room is None or len(again) < room:
             again[sid] = offers.Offer(assignment, app, None)
     return done, again
-
-
-async def _failures(tx: Tx, member: Member) -> int:
-    sql = """SELECT device_sid, failures FROM app_failures
-        WHERE device_sid = :device_sid AND app_sid = :app_sid AND account_sid = :account_sid"""
-    keys = {"device_sid": member.device_sid, "app_sid": member.app_sid, "account_sid": member.account_sid}
-    row = await tx.one(_Failed, sql, keys)
-    return 0 if row is None else row.failures
 
 
 def cancel(
@@ -193,23 +161,23 @@ def cancel(
 def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
     """Forget a chunk of the devices of a rollout that is being removed, and with the last chunk the rollout.
 
-    If the rollout was given up, nothing is retried on a device that reverts later (``members.gave_up``). The rollout's
-    row says so no more, so the devices' retries are used up. The body returns whether there was anything to forget.
+    If the rollout was given up, nothing is retried on a device that reverts later (``rollout_devices.gave_up``). The
+    rollout's row says so no more, so the devices' retries are used up. The body returns whether there was anything to
+    forget.
     """
 
     async def body(tx: Tx) -> bool:
-        keys = {"rollout_sid": rollout.rollout_sid, "account_sid": rollout.account_sid}
-        rows = await tx.all(_Row, _ROWS, {**keys, "limit": limits.rollout_chunk})
+        rows = await members.first(tx, rollout, limits.rollout_chunk)
         if rollout.state != "completed":
             sids = [row.device_sid for row in rows]
             await updates_store.use_up_retries(
                 tx, rollout.account_sid, rollout.rollout_sid, sids, limits.update_retries_max
             )
-        await members.delete(tx, rollout.account_sid, rollout.rollout_sid, [row.device_sid for row in rows])
+        await rollout_devices.delete(tx, rollout.account_sid, rollout.rollout_sid, [row.device_sid for row in rows])
         gone = {
             key: -number for key, number in Counter(Place(row.wave, row.state, row.evidence) for row in rows).items()
         }
-        await members.count(tx, rollout.rollout_sid, gone, 0)
+        await rollout_devices.count(tx, rollout.rollout_sid, gone, 0)
         if len(rows) < limits.rollout_chunk:
             await store.delete(tx, rollout)
         return bool(rows)

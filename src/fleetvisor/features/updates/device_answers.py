@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
-from fleetvisor.features.updates import log, members, rules, store, targets
+from fleetvisor.features.updates import log, rollout_devices, rules, store, targets
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis, later
@@ -100,7 +100,7 @@ class DeviceAnswers:
                 await store.want_attributes(tx, account_sid, device_sid)
             elif answer is DeviceAnswer.REFUSED:
                 await store.go_on(tx, update, deadline=later(now, self._limits.report_timeout_s), now=now)
-                await members.hand_over(tx, update)
+                await rollout_devices.hand_over(tx, update)
                 await targets.note(tx, update, "cancel_rejected", now)
 
         await self._db.write(body)
@@ -143,8 +143,8 @@ class DeviceAnswers:
         await targets.note(tx, update, "succeeded_late", now)
         if update.app_hash != assignment.reported_hash:
             await targets.note_reported(tx, assignment, update.app_sid, update.app_hash, now)
-        await members.lift(tx, update.account_sid, update.device_sid, update.app_sid)
-        await members.follow(tx, update, State.SUCCEEDED, now, 0)
+        await rollout_devices.lift(tx, update.account_sid, update.device_sid, update.app_sid)
+        await rollout_devices.follow(tx, update, State.SUCCEEDED, now, 0)
         if await store.find_open(tx, update.account_sid, update.device_sid) is None:
             assignment = await targets.the_assignment(tx, update.account_sid, update.device_sid)
             await targets.make_due(tx, assignment, now)
@@ -161,7 +161,7 @@ class DeviceAnswers:
             error_code=verdict.error_code,
         )
         if verdict.state is None:
-            await members.follow(tx, update, state, now, 0)
+            await rollout_devices.follow(tx, update, state, now, 0)
             return
         await targets.moved(tx, update, state, now, verdict.error_code)
         if is_open(state):

@@ -10,7 +10,7 @@ from typing import Final
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
-from fleetvisor.features.updates import ignored, log, members, rules, store, targets
+from fleetvisor.features.updates import ignored, log, rollout_devices, rules, store, targets
 from fleetvisor.features.updates.fetches import Fetches
 from fleetvisor.features.updates.model import Assignment, Update
 from fleetvisor.ground.clock import Clock, Millis
@@ -97,12 +97,13 @@ class Updates:
         retries = assignment.retries
         again = None
         if open_update is None and rules.reverted(assignment, reported_hash):
-            await members.revert(tx, assignment, now)
+            await rollout_devices.revert(tx, assignment, now)
         if open_update is None:
             if reported_hash == assignment.target_hash and assignment.target_hash is not None:
                 reached = True
             elif rules.needs_another(assignment, reported_hash, self._limits.update_retries_max) and not (
-                assignment.rollout_sid is not None and await members.gave_up(tx, account_sid, assignment.rollout_sid)
+                assignment.rollout_sid is not None
+                and await rollout_devices.gave_up(tx, account_sid, assignment.rollout_sid)
             ):
                 again = await apps_store.find_in(tx, account_sid, str(assignment.target_sid))
                 retries += 1
@@ -149,7 +150,7 @@ class Updates:
         if not still:
             return False
         if state is None:
-            await members.follow(tx, update, update.state, now, 0)
+            await rollout_devices.follow(tx, update, update.state, now, 0)
             return False
         await targets.moved(tx, update, state, now, error_code)
         return state in {State.SUCCEEDED, State.FAILED}

@@ -8,7 +8,7 @@ from fleetvisor.db.database import Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.apps.model import App
 from fleetvisor.features.events import store as events
-from fleetvisor.features.updates import members, rules, store
+from fleetvisor.features.updates import rollout_devices, rules, store
 from fleetvisor.features.updates.model import Assignment, Instruction, Update, Wanted
 from fleetvisor.ground.clock import Millis, later
 from fleetvisor.ground.errors import Conflict, NotFound
@@ -37,7 +37,7 @@ async def moved(tx: Tx, update: Update, state: State, now: Millis, error_code: i
     await note(tx, update, state.value, now, error_code)
     if state == State.SUCCEEDED and update.date_fetched is None:
         await note(tx, update, "not_fetched", now)
-    await members.follow(tx, update, state, now, error_code)
+    await rollout_devices.follow(tx, update, state, now, error_code)
 
 
 async def make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
@@ -51,7 +51,7 @@ async def make(tx: Tx, assignment: Assignment, app: App, now: Millis) -> None:
         now=now,
     )
     if assignment.rollout_sid is not None:
-        await members.number(tx, assignment.account_sid, assignment.rollout_sid, assignment.device_sid, number)
+        await rollout_devices.number(tx, assignment.account_sid, assignment.rollout_sid, assignment.device_sid, number)
     await events.append(
         tx,
         account_sid=assignment.account_sid,
@@ -181,9 +181,9 @@ async def _take_over(
     """
     account_sid, device_sid = assignment.account_sid, assignment.device_sid
     if assignment.rollout_sid is not None and assignment.rollout_sid != instruction.rollout_sid:
-        await members.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "left")
+        await rollout_devices.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "left")
     if instruction.rollout_sid is None and app is not None:
-        await members.lift(tx, account_sid, device_sid, app.app_sid)
+        await rollout_devices.lift(tx, account_sid, device_sid, app.app_sid)
     same = open_update is not None and app is not None and open_update.app_sid == app.app_sid
     if open_update is not None and same and not open_update.cancel_requested:
         await store.adopt(tx, open_update, instruction.rollout_sid)
@@ -210,7 +210,7 @@ async def cancel(
     elif assignment.target_hash == assignment.reported_hash:
         return
     if assignment.rollout_sid is not None:
-        await members.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "canceled")
+        await rollout_devices.leave(tx, account_sid, assignment.rollout_sid, device_sid, now, "canceled")
     await put_back(tx, assignment, now)
     await store.set_instruction(tx, assignment, instruction or Instruction(now))
 
@@ -256,7 +256,7 @@ async def make_due(tx: Tx, assignment: Assignment, now: Millis) -> None:
         if app is not None:
             await make(tx, assignment, app, now)
     elif assignment.rollout_sid is not None:
-        await members.arrive(tx, assignment.account_sid, assignment.rollout_sid, assignment.device_sid, now)
+        await rollout_devices.arrive(tx, assignment.account_sid, assignment.rollout_sid, assignment.device_sid, now)
 
 
 async def put_back(tx: Tx, assignment: Assignment, now: Millis) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from fleetvisor.db.database import Tx
+from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.updates import store
 from fleetvisor.features.updates.model import EXCUSED, UNDECIDED, Assignment, Member, MemberState, Place, Update
@@ -53,10 +53,28 @@ class _State(msgspec.Struct, frozen=True):
     state: str
 
 
-async def find(tx: Tx, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid) -> Member | None:
+class _Failures(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
+    app_sid: str
+    failures: int
+
+
+async def find(
+    source: Tx | Database, account_sid: AccountSid, rollout_sid: str, device_sid: DeviceSid
+) -> Member | None:
     """Read what became of one device in one rollout."""
     keys = {"rollout_sid": rollout_sid, "device_sid": device_sid, "account_sid": account_sid}
-    return await tx.one(Member, _FIND, keys)
+    return await source.one(Member, _FIND, keys)
+
+
+async def failures_of(
+    tx: Tx, account_sid: AccountSid, device_sids: Sequence[DeviceSid]
+) -> dict[tuple[DeviceSid, str], int]:
+    """Read how often devices failed apps, by device and app."""
+    sql = """SELECT device_sid, app_sid, failures FROM app_failures
+        WHERE account_sid = :account_sid AND device_sid IN (:keys)"""
+    rows = await tx.read_many(_Failures, sql, device_sids, {"account_sid": account_sid})
+    return {(row.device_sid, row.app_sid): row.failures for row in rows}
 
 
 async def move(
