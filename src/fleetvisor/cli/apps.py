@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from fleetvisor.cli.devices import removed
-from fleetvisor.cli.options import Failure, Session, command, group
+from fleetvisor.cli.options import AppRef, Failure, Session, command, group
 
 app = group("Make, check, upload, list, show and remove apps: firmware for devices.")
 
@@ -153,11 +153,8 @@ def list_all(session: Session) -> None:
         session.out.warn(f"The stored bytes of {', '.join(damaged)} are damaged: upload the same firmware again.")
 
 
-Ref = Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)]
-
-
 @command(app, "show")
-def show(session: Session, app: Ref) -> None:
+def show(session: Session, app: AppRef) -> None:
     """Show one app."""
     session.out.record(session.client.app(app).document, hidden=("links",))
 

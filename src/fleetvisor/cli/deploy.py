@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from fleetvisor.cli.bulk import Bulk
 from fleetvisor.cli.devices import Selector, count_for_change, is_blank, reason, show_table, status
-from fleetvisor.cli.options import Failure, Session, Usage
+from fleetvisor.cli.options import AppRef, Failure, Session, Usage
 from fleetvisor.cli.output import Output, clean
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Device
@@ -96,7 +96,7 @@ def told(device: Device, app: App) -> str:
 
 def deploy(
     session: Session,
-    app: Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)],
+    app: AppRef,
     devices: Annotated[
         list[str] | None, typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)
     ] = None,

@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from fleetvisor.cli.bulk import Bulk
-from fleetvisor.cli.options import Failure, Session, Usage, command, group
+from fleetvisor.cli.options import Failure, Newest, Session, Usage, command, group
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.resources import App, Client, Device
 from fleetvisor.features.devices import labels as label_rules
@@ -202,9 +202,7 @@ def import_file(
 @command(app, "list")
 def list_all(
     session: Session,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
-    ] = None,
+    limit: Newest = None,
     waiting: Annotated[bool, typer.Option("--waiting", help="Show those only that wait to be accepted.")] = False,
     selector: Selector = None,
 ) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from fleetvisor.cli.devices import Class, Labels, removed
 from fleetvisor.cli.durations import parse_seconds
-from fleetvisor.cli.options import Session, command, group
+from fleetvisor.cli.options import Purpose, Session, command, group
 
 app = group("Make, list, show, revoke and remove enrolment tokens: they let new devices in.")
 
@@ -19,7 +19,7 @@ Tokens = Annotated[list[str], typer.Argument(metavar="ET…", help="SIDs of enro
 @command(app, "create")
 def create(
     session: Session,
-    name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
+    name: Purpose = None,
     uses: Annotated[
         int | None,
         typer.Option("--uses", metavar="N", help="How many devices it lets in; 1 if absent.", show_default=False),

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fleetvisor.cli.devices import AppNames, Ref, reason
-from fleetvisor.cli.options import Session
+from fleetvisor.cli.options import Newest, Session
 
 
 def explain(session: Session, device: Ref) -> None:
@@ -25,9 +25,7 @@ def explain(session: Session, device: Ref) -> None:
 def updates(
     session: Session,
     device: Ref,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
-    ] = None,
+    limit: Newest = None,
 ) -> None:
     """List the updates of a device, newest first: what it was given, by which rollout, and what became of it."""
     found = itertools.islice(session.explanations.updates(device), limit)

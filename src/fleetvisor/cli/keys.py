@@ -6,7 +6,7 @@ import typer
 
 from fleetvisor.cli.devices import removed
 from fleetvisor.cli.durations import parse_seconds
-from fleetvisor.cli.options import Session, command, group
+from fleetvisor.cli.options import Purpose, Session, command, group
 
 app = group("Make, list and remove API keys.")
 
@@ -18,7 +18,7 @@ def create(
         str,
         typer.Option("--role", metavar="ROLE", help="viewer, operator or admin: what it may do.", show_default=False),
     ],
-    name: Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)] = None,
+    name: Purpose = None,
     ttl: Annotated[
         str | None,
         typer.Option(

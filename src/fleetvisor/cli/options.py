@@ -57,6 +57,11 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Say nothing but data, warnings and errors.", rich_help_panel=PANEL)
 ]
+AppRef = Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)]
+Purpose = Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)]
+Newest = Annotated[
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
+]
 
 
 #: What pydantic says of a value, and the same in words of a command line.

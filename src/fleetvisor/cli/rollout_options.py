@@ -104,14 +104,21 @@ def _value(setting: Setting, given: Any) -> Value | None:  # noqa: ANN401  (what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace(OptionSet):
+    """How many devices are updated at a time; can be changed while the rollout is under way."""
+
+    max_concurrent: MaxConcurrent = None
+    starts_per_minute: StartsPerMinute = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NewRollout(OptionSet):
     """The options of a new rollout, which ``create`` and ``rollback`` share."""
 
     waves: Waves = None
     name: Name = None
     guard: GuardOptions
-    max_concurrent: MaxConcurrent = None
-    starts_per_minute: StartsPerMinute = None
+    pace: Pace
     known_since: KnownSince = None
     start: Start = False
     start_at: StartAt = None
@@ -123,7 +130,7 @@ class NewRollout(OptionSet):
             name=self.name,
             waves=self.waves,
             guard=self.guard.given,
-            concurrent_max=self.max_concurrent,
-            starts_per_minute=self.starts_per_minute,
+            concurrent_max=self.pace.max_concurrent,
+            starts_per_minute=self.pace.starts_per_minute,
             known_since=self.known_since,
         )

@@ -11,8 +11,8 @@ import typer
 
 from fleetvisor.cli import rollout_view as view
 from fleetvisor.cli.devices import AppNames, Everything, Selector, is_blank, removed
-from fleetvisor.cli.options import Failure, Session, Usage, command, group
-from fleetvisor.cli.rollout_options import MaxConcurrent, NewRollout, Ref, StartsPerMinute, Timeout
+from fleetvisor.cli.options import AppRef, Failure, Newest, Session, Usage, command, group
+from fleetvisor.cli.rollout_options import NewRollout, Pace, Ref, Timeout
 from fleetvisor.cli.rollout_watch import app_name, show_whole, watch
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.rollouts import EVERYTHING, Action, Rollout
@@ -23,7 +23,7 @@ app = group("Release an app to devices in waves, under a guard that stops what f
 @command(app, "create")
 def create(
     session: Session,
-    app: Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)],
+    app: AppRef,
     selector: Selector = None,
     everything: Everything = False,
     *,
@@ -79,9 +79,7 @@ def _show(session: Session, rollout: Rollout) -> None:
 @command(app, "list")
 def list_all(
     session: Session,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
-    ] = None,
+    limit: Newest = None,
 ) -> None:
     """List the rollouts, newest first."""
     found = itertools.islice(session.rollouts.list(), limit)
@@ -156,8 +154,8 @@ def start(
             "--at", metavar="TIME", help="Not now, but then: 2026-01-31T12:00:00Z, or a day.", show_default=False
         ),
     ] = None,
-    max_concurrent: MaxConcurrent = None,
-    starts_per_minute: StartsPerMinute = None,
+    *,
+    pace: Pace,
     watch_it: Annotated[bool, typer.Option("--watch", help="Watch it to its end, as rollouts watch does.")] = False,
     timeout: Annotated[
         float | None,
@@ -168,7 +166,7 @@ def start(
 ) -> None:
     """Start a draft."""
     begun = session.rollouts.act(
-        rollout, "start", start_at=at, concurrent_max=max_concurrent, starts_per_minute=starts_per_minute
+        rollout, "start", start_at=at, concurrent_max=pace.max_concurrent, starts_per_minute=pace.starts_per_minute
     )
     if watch_it:
         watch(session, begun, timeout)
@@ -187,13 +185,14 @@ def watch_one(session: Session, rollout: Ref, timeout: Timeout = None) -> None:
 
 
 @command(app, "update")
-def update(
-    session: Session, rollout: Ref, max_concurrent: MaxConcurrent = None, starts_per_minute: StartsPerMinute = None
-) -> None:
+def update(session: Session, rollout: Ref, pace: Pace) -> None:
     """Change the pace of a rollout that is not over."""
-    if max_concurrent is None and starts_per_minute is None:
+    if pace == Pace():
         raise Usage("Nothing to change was given.", "See: fleetvisor rollouts update --help")
-    _show(session, session.rollouts.act(rollout, concurrent_max=max_concurrent, starts_per_minute=starts_per_minute))
+    changed = session.rollouts.act(
+        rollout, concurrent_max=pace.max_concurrent, starts_per_minute=pace.starts_per_minute
+    )
+    _show(session, changed)
 
 
 def _act(session: Session, rollout: str, action: Action) -> None:
@@ -244,9 +243,7 @@ def release(
 def decisions(
     session: Session,
     rollout: Ref,
-    limit: Annotated[
-        int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
-    ] = None,
+    limit: Newest = None,
 ) -> None:
     """List what the guard and operators decided, newest first, with the numbers it stood on (--json)."""
     found = itertools.islice(session.rollouts.decisions(rollout), limit)

@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from typing import Final
 
 from fleetvisor.cli.options import Failure
-from fleetvisor.cli.scenario_view import UNTOUCHED, Board, Member, Rollout, Rollouts, board
+from fleetvisor.cli.rollout_view import counted
+from fleetvisor.cli.scenario_view import Board, board
 from fleetvisor.cli.stage import Stage, curl_line, swarm
 from fleetvisor.client.explanations import Explanations
 from fleetvisor.client.resources import App
+from fleetvisor.client.rollouts import EVERYTHING, Rollout, RolloutDevice, Rollouts, Wanted
+from fleetvisor.protocol.guard_settings import Value
 
 _LOOK_S: Final = 0.25
 _DRAFTS_MAX: Final = 20
+_UNTOUCHED: Final = frozenset({"left", "skipped", "unchanged"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ class _Tale:
         faults = Faults(fail=story.fail_rate, seed=story.seed, manifest=_manifest(self._v2))
         stage.stack.enter_context(swarm(fleet, stage.server, faults=faults, ramp_s=story.devices / 200))
         self._say(f"They are registered after {self._spent_s:.0f} s. Rolling out {self._v1.name} to all of them …")
-        form = self._form(FriendlyName="first", App=self._v1.sid, Selector="*", Waves="100%", Soak="0", Limit="2%")
-        first = self._run(form, story.setup_s, "completed")
+        wanted = self._wanted("first", waves="100%", soak=0, limit="2%")
+        first = self._run(self._rollouts.create(self._v1.sid, EVERYTHING, wanted), story.setup_s, "completed")
         self._demand_all_run_first()
         if first.counts.get("succeeded") != story.devices:
             raise Failure(f"Not every device took {self._v1.name}: {first.counts}.")
@@ -92,17 +96,17 @@ class _Tale:
             f" OnUnproven=stop Soak={story.soak_s} SilentAfter={story.silent_s}"
         )
         draft = self._draft_release()
-        return self._watch(self._rollouts.start(draft.sid), story.release_s, "stopped")
+        return self._watch(self._rollouts.act(draft.sid, "start"), story.release_s, "stopped")
 
     def explain(self, bad: Rollout) -> int:
         """Say why the guard stopped it and what it came to; return how many devices that are."""
         story = self._story
-        decision = self._rollouts.decisions(bad.sid)[0]
-        members = self._rollouts.members(bad.sid)
-        touched = sum(member.state not in UNTOUCHED for member in members)
+        decision = next(self._rollouts.decisions(bad.sid))
+        members = list(self._rollouts.devices(bad.sid))
+        touched = sum(member.state not in _UNTOUCHED for member in members)
         self._say(f"\nStopped in wave {decision.wave} ({decision.verdict}, {decision.code}):\n  {decision.sentence}")
         for wave in bad.waves:
-            self._say(f"  wave {wave.position}, up to {wave.size:>4}: {wave.said}")
+            self._say(f"  wave {wave.position}, up to {wave.size:>4}: {counted(wave.counts)}")
         self._say(f"  {touched} of {story.devices:,} devices were touched: {touched / story.devices:.1%}.")
         self._demand_no_other_is_touched(bad, members, touched)
         for sentence in self._one_failed(bad, members):
@@ -114,15 +118,15 @@ class _Tale:
     def take_back(self, bad: Rollout) -> Rollout:
         """Roll back, and demand that every device is well on the first version."""
         self._say(f"\nRolling back {bad.sid} …")
-        form = self._form(FriendlyName="take it back", Kind="rollback", RollbackOf=bad.sid, Soak="0")
-        back = self._run(form, self._story.rollback_s, "completed")
+        draft = self._rollouts.create_rollback(bad.sid, self._wanted("take it back", soak=0))
+        back = self._run(draft, self._story.rollback_s, "completed")
         self._demand_all_run_first()
         return back
 
     def conclude(self, bad: Rollout, back: Rollout, touched: int) -> str:
         """Write what came of it, as data; return the sentence to end with."""
         story, out, spent_s = self._story, self._stage.out, self._spent_s
-        decision = self._rollouts.decisions(bad.sid)[0]
+        decision = next(self._rollouts.decisions(bad.sid))
         curl = curl_line(self._stage.server, f"/v1/Rollouts/{bad.sid}")
         good = f"All {story.devices:,} devices are up-to-date on {self._v1.name} again, after {spent_s:.0f} s in all."
         if out.json:
@@ -147,24 +151,17 @@ class _Tale:
     def _spent_s(self) -> float:
         return time.monotonic() - self._began_s
 
-    def _form(self, **form: str) -> dict[str, str]:
-        return {"MinimumSample": "5", "SilentAfter": str(self._story.silent_s), **form}
+    def _wanted(self, name: str, waves: str | None = None, **guard: Value) -> Wanted:
+        return Wanted(name=name, waves=waves, guard={"silent_after": self._story.silent_s, **guard})
 
     def _draft_release(self) -> Rollout:
         """Draft the release. Which devices come first is chance: a plan with too many of them is drawn again."""
         story = self._story
-        form = self._form(
-            FriendlyName="bad release",
-            App=self._v2.sid,
-            Selector="*",
-            Waves=story.waves,
-            Limit=story.limit,
-            OnUnproven="stop",
-            Soak=str(story.soak_s),
-        )
+        guard = {"limit": story.limit, "on_unproven": "stop", "soak": story.soak_s}
+        wanted = self._wanted("bad release", story.waves, **guard)
         for _ in range(_DRAFTS_MAX):
-            draft = self._rollouts.draft(**form)
-            plan = self._rollouts.plan(draft.sid)
+            draft = self._rollouts.create(self._v2.sid, EVERYTHING, wanted)
+            plan = self._rollouts.plan(draft.sid, 1)
             if sum(wave.devices for wave in plan.waves[: story.testing_waves]) < story.touched_max * story.devices:
                 said = ", then ".join(f"{wave.devices} ({wave.size})" for wave in plan.waves)
                 self._say(f"  By the plan, devices in each wave: {said}.")
@@ -172,15 +169,15 @@ class _Tale:
             self._rollouts.delete(draft.sid)
         raise Failure(f"{_DRAFTS_MAX} drafts had too many devices in their first waves.")
 
-    def _run(self, form: dict[str, str], for_s: float, ends: str) -> Rollout:
-        return self._watch(self._rollouts.start(self._rollouts.draft(**form).sid), for_s, ends)
+    def _run(self, draft: Rollout, for_s: float, ends: str) -> Rollout:
+        return self._watch(self._rollouts.act(draft.sid, "start"), for_s, ends)
 
     def _watch(self, rollout: Rollout, for_s: float, ends: str) -> Rollout:
         """Show a rollout until it is over; demand that it ends in the state ``ends``, in time."""
         deadline = time.monotonic() + for_s
         with board(self._stage.out) as shown:
             rollout = self._until_over(rollout, deadline, shown)
-        if rollout.state != ends or not rollout.over:
+        if rollout.state != ends or not rollout.is_over:
             why = "" if rollout.decision is None else f" {rollout.decision.sentence}"
             raise Failure(f"The rollout is {rollout.state} and not {ends} after {for_s:.0f} s at most.{why}")
         return rollout
@@ -190,11 +187,11 @@ class _Tale:
         while True:
             rollout = self._rollouts.get(rollout.sid)
             shown.show(rollout, f"{names[rollout.kind]} {rollout.sid}")
-            if rollout.over or time.monotonic() > deadline:
+            if rollout.is_over or time.monotonic() > deadline:
                 return rollout
             time.sleep(_LOOK_S)
 
-    def _one_failed(self, bad: Rollout, members: list[Member]) -> list[str]:
+    def _one_failed(self, bad: Rollout, members: list[RolloutDevice]) -> list[str]:
         """Check what the server says of a device that failed: it names the failure and the rollout."""
         failed = next((member for member in members if member.state == "failed"), None)
         if failed is None:
@@ -207,7 +204,7 @@ class _Tale:
             raise Failure(f"{device.name} failed, and is not explained by that: {', '.join(reasons)}.")
         return [f"One that failed, {device.name}, explained:", *(f"  {reason.sentence}" for reason in found.reasons)]
 
-    def _demand_no_other_is_touched(self, bad: Rollout, members: list[Member], touched: int) -> None:
+    def _demand_no_other_is_touched(self, bad: Rollout, members: list[RolloutDevice], touched: int) -> None:
         """Demand that the devices themselves bear out what the rollout says it came to."""
         listed = Counter(member.state for member in members)
         counts = {state: count for state, count in bad.counts.items() if count}

@@ -101,6 +101,11 @@ class Rollout(Resource, kw_only=True):
         """Return what people call it: its name, else its SID."""
         return self.friendly_name or self.sid
 
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more comes of it: it has ended, and its open updates are canceled."""
+        return self.date_ended is not None and not self.canceling
+
 
 class PlannedWave(msgspec.Struct, kw_only=True):
     """What a wave would come to."""
