@@ -55,4 +55,4 @@ docs: $(VENV)/.dev  ## write the generated reference pages anew
 	@$(BIN)/python -m scripts.generate_docs
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-goosebit .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-goosebit .venv-newest .pytest_cache .ruff_cache .hypothesis

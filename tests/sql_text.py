@@ -50,10 +50,11 @@ class Statement(NamedTuple):
 def columns() -> Mapping[str, frozenset[str]]:
     """Return the columns of each table, as the migrations leave them."""
     import sqlite3
+    from contextlib import closing
 
     from fleetvisor.db.migrate import migrations
 
-    with sqlite3.connect(":memory:") as database:
+    with closing(sqlite3.connect(":memory:")) as database:
         for migration in migrations():
             for statement in migration.statements:
                 database.execute(statement)
