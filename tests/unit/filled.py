@@ -10,6 +10,7 @@ import pytest
 from fleetvisor.bus.bus import Bus
 from fleetvisor.bus.kept import Kept
 from fleetvisor.channel import download
+from fleetvisor.channel.ddi.polls import PollAnswer
 from fleetvisor.channel.native import prefer
 from fleetvisor.db.sqlite import memory
 from fleetvisor.features.accounts import service as accounts
@@ -18,9 +19,7 @@ from fleetvisor.features.accounts.model import Caller
 from fleetvisor.features.apps.model import AppLayer, LayerBlob
 from fleetvisor.features.apps.service import _LAYER_BYTES
 from fleetvisor.features.devices import presence, selectors, spelling
-from fleetvisor.features.devices.desired import DesiredAnswer
 from fleetvisor.features.devices.model import DeviceIdentity
-from fleetvisor.features.devices.polls import PollAnswer
 from fleetvisor.features.events import denials
 from fleetvisor.features.events.denials import Refusal
 from fleetvisor.features.identity import gateway, proofs
@@ -145,16 +144,7 @@ def kept(room: Room, make: Callable[[int], object], weigh: Callable[[object], in
     return made
 
 
-def fill_desired(_: pytest.MonkeyPatch, room: Room) -> object:
-    def make(number: int) -> DesiredAnswer:
-        return DesiredAnswer(
-            b'"%032x"' % number, b"x" * (number % 7 * 4000 + 200), Millis((1 << 50) + number), number + 1000
-        )
-
-    return kept(room, make, lambda answer: len(answer.body))  # type: ignore[attr-defined]
-
-
-def fill_polls(_: pytest.MonkeyPatch, room: Room) -> object:
+def fill_answers(_: pytest.MonkeyPatch, room: Room) -> object:
     def make(number: int) -> PollAnswer:
         return PollAnswer(b"/" * 3000 + b"%d" % number, b'"%032x"' % number, b"x" * (number % 7 * 100 + 200))
 
@@ -285,8 +275,7 @@ FILLED: dict[str, Callable[[pytest.MonkeyPatch, Room], object]] = {
     "GATEWAY_DEVICES": fill_gateway,
     "DEVICES_SEEN": fill_presence,
     "DEVICE_FETCHES": fill_fetches,
-    "DESIRED_ANSWERS": fill_desired,
-    "DDI_ANSWERS": fill_polls,
+    "DEVICE_ANSWERS": fill_answers,
     "DEVICE_ROWS": fill_rows,
     "LAYER_LISTS": fill_layers,
     "LAYER_PLACES": fill_places,

@@ -30,6 +30,20 @@ CLOSED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELED, State.SUPERSEDED
 _ORDER: Final = {state: place for place, state in enumerate((*OPEN, State.SUCCEEDED))}
 
 
+class DeviceProtocol(StrEnum):
+    """The protocols that devices speak, by the names under which the database knows them."""
+
+    NATIVE = "native"
+    DDI = "ddi"
+
+
+ASKING: Final = (DeviceProtocol.DDI,)
+"""Protocols that ask a device before its update is canceled, and in which it answers how each update went.
+
+What such a device runs is known from its answers only; in the others it reports that by itself.
+"""
+
+
 class DeviceAnswer(StrEnum):
     """What a device says about an update, or about the question whether it can cancel one."""
 

@@ -48,8 +48,7 @@ from fleetvisor.features.clocks.ahead import Ahead
 from fleetvisor.features.closing.closer import Closer
 from fleetvisor.features.configs.service import Configs
 from fleetvisor.features.devices.attributes import Attributes
-from fleetvisor.features.devices.desired import DesiredCache
-from fleetvisor.features.devices.polls import Polls
+from fleetvisor.features.devices.offers import Offers
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events.denials import Denials
@@ -176,7 +175,7 @@ def build(
     fetches = Fetches(limits)
     updates = Updates(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches)
     devices = Devices(db=db, clock=clock, entropy=entropy, limits=limits, bus=bus)
-    desired = DesiredCache(db=db, apps=apps, clock=clock, limits=limits, bus=bus)
+    offers = Offers(db=db, clock=clock, limits=limits, bus=bus)
     attributes = Attributes(db=db, clock=clock, limits=limits, bus=bus)
     audiences = audiences or (urls.base,)
     tokens = AuthTokens(db=db, clock=clock, entropy=entropy, seal=seal, bus=bus)
@@ -230,7 +229,8 @@ def build(
     channel = Channel(
         proofs=proofs,
         enrollment=enrollment,
-        desired=desired,
+        offers=offers,
+        apps=apps,
         updates=updates,
         configs=configs,
         download=download,
@@ -248,7 +248,7 @@ def build(
         devices=devices,
         proofs=proofs,
         gateway=gateway,
-        polls=Polls(db=db, clock=clock, limits=limits, bus=bus),
+        offers=offers,
         answers=DeviceAnswers(db=db, clock=clock, limits=limits, bus=bus, fetches=fetches),
         attributes=attributes,
         apps=apps,
@@ -258,6 +258,7 @@ def build(
         limits=limits,
         clock=clock,
         entropy=entropy,
+        bus=bus,
         urls=urls,
         guard=guard,
         log=log,

@@ -16,7 +16,7 @@ from fleetvisor.sim.checks import Violated, check_counts
 OPEN: Final = "('pending', 'downloading', 'installing', 'testing')"
 # A device that is asked to cancel keeps its update until it has answered, and may refuse; its rollout is done with it.
 # One that refused, while it ran its new target already, is brought back to that afterwards.
-ASKED: Final = """(a.asks = 1 AND (m.state = 'unchanged'
+ASKED: Final = """(a.protocol = 'ddi' AND (m.state = 'unchanged'
     OR (m.state IN ('left', 'canceled') AND (m.number = u.number OR m.app_sid IS NOT u.app_sid))))"""
 # Between a node's look at the clock and its commit there is the way to the database, and another node's commit.
 SKEW_MS: Final = 2000
@@ -153,7 +153,7 @@ class _AssignmentRow(msgspec.Struct, frozen=True):
 
 _ROLLOUTS: Final = """SELECT r.rollout_sid, r.state, r.version, r.wave,
     (SELECT COUNT(*) FROM rollout_devices m WHERE m.rollout_sid = r.rollout_sid) AS members,
-    (SELECT COUNT(*) FROM updates u JOIN assignments a ON a.device_sid = u.device_sid AND a.asks = 0
+    (SELECT COUNT(*) FROM updates u JOIN assignments a ON a.device_sid = u.device_sid AND a.protocol = 'native'
         WHERE u.rollout_sid = r.rollout_sid) AS updates FROM rollouts r"""
 _MEMBERS: Final = "SELECT rollout_sid, device_sid, wave FROM rollout_devices"
 _WAVES: Final = "SELECT rollout_sid, threshold FROM rollout_waves ORDER BY rollout_sid, position"

@@ -83,8 +83,7 @@ READERS = {
     "features/devices/attributes.py": ({"assignments"}, "attributes are shown with the date that the assignment has"),
     "features/devices/counting.py": ({"accounts", "assignments", "updates", COMPOSED}, SELECTED),
     "features/devices/credentials.py": ({"accounts", "gateway_tokens"}, SHUT),
-    "features/devices/desired.py": ({"apps", "assignments", "device_logging", "updates"}, OFFERED),
-    "features/devices/polls.py": ({"apps", "assignments", "updates"}, OFFERED),
+    "features/devices/offers.py": ({"apps", "assignments", "device_logging", "updates"}, OFFERED),
     "features/devices/selection.py": ({"assignments", "device_logging", "updates", COMPOSED}, SELECTED),
     "features/devices/spelling.py": (
         {"enrollment_tokens", "rollouts"},

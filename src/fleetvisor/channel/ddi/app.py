@@ -9,8 +9,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NamedTuple
 
+from fleetvisor.bus.bus import Bus
 from fleetvisor.channel.date_header import DateHeader
 from fleetvisor.channel.ddi.credentials import CHALLENGE, parse_gateway_token, parse_target_token
+from fleetvisor.channel.ddi.polls import PollAnswer, Polls
 from fleetvisor.channel.download import Abandoned, AbortedStream, Download
 from fleetvisor.channel.edge import dated, faulty, no_method
 from fleetvisor.features.accounts.service import Accounts
@@ -18,7 +20,7 @@ from fleetvisor.features.apps.artifacts import Artifacts
 from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.devices.attributes import Attributes
 from fleetvisor.features.devices.model import DeviceIdentity
-from fleetvisor.features.devices.polls import PollAnswer, Polls
+from fleetvisor.features.devices.offers import Offers
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events import actor
@@ -64,7 +66,7 @@ class Ddi:
         devices: Devices,
         proofs: Proofs,
         gateway: Gateway,
-        polls: Polls,
+        offers: Offers,
         answers: DeviceAnswers,
         attributes: Attributes,
         apps: Apps,
@@ -74,6 +76,7 @@ class Ddi:
         limits: Limits,
         clock: Clock,
         entropy: Entropy,
+        bus: Bus,
         urls: Urls,
         guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
@@ -83,7 +86,7 @@ class Ddi:
         self._devices = devices
         self._proofs = proofs
         self._gateway = gateway
-        self._polls = polls
+        self._polls = Polls(offers=offers, bus=bus)
         self._answers = answers
         self._attributes = attributes
         self._apps = apps

@@ -16,8 +16,10 @@ from fleetvisor.channel.edge import dated, faulty, no_method
 from fleetvisor.channel.held_polls import HeldPolls
 from fleetvisor.channel.native import openapi
 from fleetvisor.channel.native.calls import Native
+from fleetvisor.channel.native.desired import DesiredAnswers
+from fleetvisor.features.apps.service import Apps
 from fleetvisor.features.configs.service import Configs
-from fleetvisor.features.devices.desired import DesiredCache
+from fleetvisor.features.devices.offers import Offers
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.proofs import Proofs
@@ -50,7 +52,8 @@ class Channel:
         *,
         proofs: Proofs,
         enrollment: Enrollment,
-        desired: DesiredCache,
+        offers: Offers,
+        apps: Apps,
         updates: Updates,
         configs: Configs,
         download: Download,
@@ -72,7 +75,7 @@ class Channel:
         self._native = Native(
             proofs=proofs,
             enrollment=enrollment,
-            desired=desired,
+            desired=DesiredAnswers(offers=offers, apps=apps, clock=clock, bus=bus),
             updates=updates,
             configs=configs,
             presence=presence,

@@ -11,9 +11,9 @@ import msgspec
 
 from fleetvisor.channel.date_header import DateHeader
 from fleetvisor.channel.held_polls import Held, HeldPolls, Wake
+from fleetvisor.channel.native.desired import DesiredAnswer, DesiredAnswers
 from fleetvisor.channel.native.prefer import wait_of
 from fleetvisor.features.configs.service import Configs
-from fleetvisor.features.devices.desired import DesiredAnswer, DesiredCache
 from fleetvisor.features.devices.model import DeviceIdentity
 from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.events import actor
@@ -61,7 +61,7 @@ class Native:
         *,
         proofs: Proofs,
         enrollment: Enrollment,
-        desired: DesiredCache,
+        desired: DesiredAnswers,
         updates: Updates,
         configs: Configs,
         presence: Presence,

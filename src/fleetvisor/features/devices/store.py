@@ -13,6 +13,7 @@ from fleetvisor.features.devices.model import Device
 from fleetvisor.features.logs import rules as logs_rules
 from fleetvisor.features.updates.model import Update
 from fleetvisor.features.updates.rules import LastUpdate, update_status
+from fleetvisor.features.updates.store import IS_ASKED
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
 from fleetvisor.protocol.lifecycle import State
@@ -100,9 +101,9 @@ VALUES (:device_sid, :account_sid, :unique_name, CASE WHEN EXISTS (
     THEN NULL ELSE :unique_name END, :hardware_class, :labels, 1, :account_secrets, :now, :now)"""
 _RESOLVE_SID: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND device_sid = :ref"
 _RESOLVE_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :ref"
-_COMPATIBILITY: Final = """
+_COMPATIBILITY: Final = f"""
 SELECT d.hardware_class AS device_class, r.hardware_class AS app_class, r.security_counter AS app_counter,
-    CASE WHEN a.asks = 0 THEN s.security_counter END AS device_counter
+    CASE WHEN NOT {IS_ASKED} THEN s.security_counter END AS device_counter
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid LEFT JOIN apps r ON r.app_sid = a.target_sid
 LEFT JOIN apps s ON s.app_sid = a.reported_sid
 WHERE d.account_sid = :account_sid AND d.device_sid = :device_sid"""

@@ -122,7 +122,7 @@ class Explainer:
             names=names,
             instructed_by=assignment.rollout_sid,
             date_instructed=assignment.date_instructed,
-            asks=assignment.asks,
+            is_asked=assignment.is_asked,
             retries=assignment.retries,
             retries_max=self._limits.update_retries_max,
             politeness_s=policy.politeness_s,
@@ -231,7 +231,7 @@ class Explainer:
         app_sid = fate.app_sid_for(rollout, source)
         app = await apps_store.find_in(self._db, rollout.account_sid, app_sid) if app_sid else None
         running = None
-        if device.reported_sid is not None and not assignment.asks:
+        if device.reported_sid is not None and not assignment.is_asked:
             running = await apps_store.find_in(self._db, rollout.account_sid, device.reported_sid)
         subject = fate.Subject(
             access=device.access,

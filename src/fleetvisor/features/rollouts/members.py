@@ -17,6 +17,7 @@ from fleetvisor.features.rollouts.fate import TAKEN_BACK
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.updates.model import EXCUSED, Member, MemberState
 from fleetvisor.features.updates.rollout_devices import COLUMNS
+from fleetvisor.features.updates.store import IS_ASKED
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import Page, PageRequest, page_of_search
@@ -26,9 +27,9 @@ _PIECE: Final = 1024
 _ENDS: Final = (("",), ("~",))  # before and after every SID
 _OF: Final = "WHERE rollout_sid = :rollout_sid"
 _COLUMNS: Final = ", ".join(COLUMNS)
-_FACTS: Final = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
+_FACTS: Final = f"""SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
     a.rollout_sid, a.date_instructed, COALESCE(f.failures, 0) AS failures, m.previous_sid, m.state AS source_state,
-    CASE WHEN a.asks = 0 THEN r.security_counter END AS counter
+    CASE WHEN NOT {IS_ASKED} THEN r.security_counter END AS counter
 FROM devices d JOIN assignments a ON a.device_sid = d.device_sid
 LEFT JOIN apps r ON r.app_sid = a.reported_sid
 LEFT JOIN rollout_devices m ON m.device_sid = d.device_sid AND m.rollout_sid = :source

@@ -111,8 +111,8 @@ async def _look(tx: Tx, rollout: Rollout, sids: Sequence[DeviceSid]) -> _Seen:
     found = [await apps_store.find_in(tx, account_sid, sid) for sid in sorted(wanted)]
     account = {"account_sid": account_sid}
     # By way of the assignments, which no index leads to by account: SQLite would walk all of the account's devices.
-    sql = """SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator,
-            CASE WHEN a.asks = 0 THEN r.security_counter END AS counter
+    sql = f"""SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator,
+            CASE WHEN NOT {updates_store.IS_ASKED} THEN r.security_counter END AS counter
         FROM assignments a JOIN devices d ON d.device_sid = a.device_sid
         LEFT JOIN apps r ON r.app_sid = a.reported_sid
         WHERE a.account_sid = :account_sid AND a.device_sid IN (:keys)"""

@@ -61,7 +61,7 @@ class Facts(msgspec.Struct, frozen=True):
     names: dict[str, str]
     instructed_by: str | None
     date_instructed: Millis | None
-    asks: bool
+    is_asked: bool
     retries: int
     retries_max: int
     politeness_s: int
@@ -194,7 +194,7 @@ def _running(facts: Facts) -> Reason:
 
 def _identified(facts: Facts) -> Iterator[Reason]:
     device = facts.device
-    if facts.asks and device.controller_id is not None and device.controller_id != device.unique_name:
+    if facts.is_asked and device.controller_id is not None and device.controller_id != device.unique_name:
         yield _say("controller", device.controller_id, controller=device.controller_id)
     if facts.namesake is not None:
         yield _say("namesake", facts.namesake, name=device.unique_name or "", other=facts.namesake)
@@ -238,7 +238,7 @@ def _under_way(facts: Facts, update: Update) -> Iterator[Reason]:
         yield _say("cancel_asked", about, until, number=number, date=iso(until or Millis(0)))
     elif update.confirmation == "waiting":
         yield _say("consent", about, number=number)
-    elif facts.asks and update.mode in {"attempt", "skip"}:
+    elif facts.is_asked and update.mode in {"attempt", "skip"}:
         yield _say(update.mode, about, number=number)
     if until is not None and not update.cancel_requested:
         yield _say("report_due", about, until, number=number, date=iso(until))

@@ -7,7 +7,7 @@ import msgspec
 from fleetvisor.features.apps.model import App
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
-from fleetvisor.protocol.lifecycle import State
+from fleetvisor.protocol.lifecycle import ASKING, DeviceProtocol, State
 
 MemberState = Literal[
     "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped"
@@ -55,7 +55,7 @@ class Instruction(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """An app as a target, and how a device that asks is to be told: its mode, and whether somebody must consent.
+    """An app as a target, and how a device that is asked is told: its mode, and whether somebody must consent.
 
     ``again``: an update is made also when the device reports the app; that report is not believed any more.
     """
@@ -70,9 +70,9 @@ class Assignment(msgspec.Struct, frozen=True):
     """What one device should run (target) and says it runs (report).
 
     ``target_reached``: the device has reported the target since it was set. ``retries``: how many new updates it
-    got because it left a target it had reached. ``last_number``: its newest update since registration. ``asks``: it
-    speaks a protocol in which a cancel is a question. ``installed_number``: the last update that it closed with success
-    there. ``ignored_reports``: how many reports were ignored since one was taken, because their sequence had not risen.
+    got because it left a target it had reached. ``last_number``: its newest update since registration. ``protocol``: by
+    which it polled last. ``installed_number``: the last update that it closed with success in answer to a question.
+    ``ignored_reports``: how many reports were ignored since one was taken, because their sequence had not risen.
     ``left_out``: the names of values of the last report that could not be read.
     """
 
@@ -92,7 +92,7 @@ class Assignment(msgspec.Struct, frozen=True):
     retired_journals: str
     boot_count: int | None
     wake_reason: int | None
-    asks: bool = False
+    protocol: DeviceProtocol = DeviceProtocol.NATIVE
     target_mode: str = "forced"
     target_confirm: bool = False
     installed_number: int | None = None
@@ -101,6 +101,11 @@ class Assignment(msgspec.Struct, frozen=True):
     ignored_reports: int = 0
     date_ignored: Millis | None = None
     left_out: str = ""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the device's protocol asks it, so that a cancel waits for its answer."""
+        return self.protocol in ASKING
 
 
 class Place(msgspec.Struct, frozen=True, order=True):

@@ -14,7 +14,7 @@ from fleetvisor.features.updates import numbers
 from fleetvisor.features.updates.model import Assignment, Instruction, Update
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid, RolloutSid
-from fleetvisor.protocol.lifecycle import OPEN, State, is_open
+from fleetvisor.protocol.lifecycle import ASKING, OPEN, DeviceProtocol, State, is_open
 
 UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, state, cancel_requested, bytes_done,
     bytes_total, error_code, date_created, date_updated, date_deadline, mode, confirmation, rollout_sid,
@@ -23,11 +23,13 @@ UPDATE_COLUMNS: Final = """device_sid, number, account_sid, app_sid, app_hash, s
 _ASSIGNMENTS: Final = """
 SELECT device_sid, account_sid, target_sid, target_hash, date_targeted, target_reached, retries, last_number,
     reported_sid, reported_hash, date_reported, journal, sequence, retired_journals, boot_count, wake_reason,
-    asks, target_mode, target_confirm, installed_number, rollout_sid, date_instructed, ignored_reports,
+    protocol, target_mode, target_confirm, installed_number, rollout_sid, date_instructed, ignored_reports,
     date_ignored, left_out
 FROM assignments WHERE account_sid = :account_sid AND device_sid """
 
 OPEN_STATES: Final = literals(OPEN)
+#: Whether the protocol of assignment ``a`` asks: then the device reports nothing by itself.
+IS_ASKED: Final = f"a.protocol IN {literals(ASKING)}"
 
 _OPEN: Final = f"""
 SELECT {UPDATE_COLUMNS} FROM updates WHERE device_sid = :device_sid AND account_sid = :account_sid
@@ -331,10 +333,10 @@ async def has_newer_success(tx: Tx, update: Update) -> bool:
     return await tx.one(Update, sql, _keys(update)) is not None
 
 
-async def set_asks(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, *, asks: bool) -> None:
-    """Note whether the device's protocol makes a cancel a question."""
-    sql = "UPDATE assignments SET asks = :asks WHERE device_sid = :device_sid AND account_sid = :account_sid"
-    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid, "asks": int(asks)})
+async def set_protocol(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, protocol: DeviceProtocol) -> None:
+    """Store by which protocol the device polls."""
+    sql = "UPDATE assignments SET protocol = :protocol WHERE device_sid = :device_sid AND account_sid = :account_sid"
+    await tx.run(sql, {"device_sid": device_sid, "account_sid": account_sid, "protocol": protocol.value})
 
 
 async def ask_to_cancel(tx: Tx, update: Update, *, deadline: Millis, now: Millis) -> bool:

@@ -13,7 +13,7 @@ from fleetvisor.features.updates.model import Assignment, Instruction, Update, W
 from fleetvisor.ground.clock import Millis, later
 from fleetvisor.ground.errors import Conflict, NotFound
 from fleetvisor.ground.sids import AccountSid, AppSid, DeviceSid
-from fleetvisor.protocol.lifecycle import State
+from fleetvisor.protocol.lifecycle import ASKING, DeviceProtocol, State
 
 
 async def note(tx: Tx, update: Update, what: str, now: Millis, error_code: int = 0) -> None:
@@ -112,7 +112,7 @@ async def assign(
     assignment = await the_assignment(tx, account_sid, device_sid)
     open_update = await store.find_open(tx, account_sid, device_sid)
     app = wanted.app
-    cleared = instruction is None and assignment.asks and assignment.target_sid is None
+    cleared = instruction is None and assignment.is_asked and assignment.target_sid is None
     if (wanted.again or cleared) and app is not None and assignment.reported_hash == app.manifest_hash:
         assignment = await _forget(tx, assignment, now)
     instruction = instruction or Instruction(now)
@@ -215,14 +215,16 @@ async def cancel(
     await store.set_instruction(tx, assignment, instruction or Instruction(now))
 
 
-async def speak(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, now: Millis, *, asks: bool) -> None:
-    """Note which protocol the device speaks. One that no longer asks is not waited for. Raises ``NotFound``."""
+async def set_protocol(
+    tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, protocol: DeviceProtocol, now: Millis
+) -> None:
+    """Store by which protocol the device polls. If that asks no more, no answer is waited for. Raises ``NotFound``."""
     assignment = await the_assignment(tx, account_sid, device_sid)
-    if assignment.asks == asks:
+    if assignment.protocol == protocol:
         return
-    await store.set_asks(tx, account_sid, device_sid, asks=asks)
+    await store.set_protocol(tx, account_sid, device_sid, protocol)
     open_update = await store.find_open(tx, account_sid, device_sid)
-    if open_update is not None and open_update.cancel_requested and not asks:
+    if open_update is not None and open_update.cancel_requested and protocol not in ASKING:
         await close_asked(tx, assignment, open_update, now)
 
 
@@ -230,7 +232,7 @@ async def _end(
     tx: Tx, assignment: Assignment, update: Update, state: State, now: Millis, cancel_timeout_s: int
 ) -> bool:
     """Close an open update at once, or ask the device to; return whether it was asked."""
-    if not assignment.asks:
+    if not assignment.is_asked:
         await _close(tx, update, state, now)
         return False
     if await store.ask_to_cancel(tx, update, deadline=later(now, cancel_timeout_s), now=now):

@@ -13,12 +13,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from tests.unit.features.fleet import fleet
 
 from fleetvisor.features.devices.model import DeviceChange, DeviceIdentity
-from fleetvisor.features.devices.polls import Polls
+from fleetvisor.features.devices.offers import Offers
 from fleetvisor.features.updates.device_answers import DeviceAnswers
 from fleetvisor.ground.errors import Gone, NotFound
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.pages import PageRequest
-from fleetvisor.protocol.lifecycle import DeviceAnswer, State, is_open
+from fleetvisor.protocol.lifecycle import DeviceAnswer, DeviceProtocol, State, is_open
 
 
 class Conversation(RuleBasedStateMachine):
@@ -32,7 +32,7 @@ class Conversation(RuleBasedStateMachine):
         self.who = (self.fleet.account, self.sid)
         self.apps = [self.run(self.fleet.app(letter)) for letter in "abc"]
         parts = {"db": self.fleet.db, "clock": self.fleet.clock, "limits": Limits(), "bus": self.fleet.bus}
-        self.answers, self.polls = DeviceAnswers(**parts), Polls(**parts)
+        self.answers, self.offers = DeviceAnswers(**parts), Offers(**parts)
         self.closed = {}
         self.succeeded = {None}
 
@@ -46,10 +46,10 @@ class Conversation(RuleBasedStateMachine):
 
     @rule()
     def poll(self):
-        answer = self.run(self.polls.get(DeviceIdentity(self.sid, self.fleet.account), b"/", "https://x"))
-        offered = [name for name in ("deploymentBase", "cancelAction", "confirmationBase") if name in str(answer.body)]
+        who = DeviceIdentity(self.sid, self.fleet.account)
+        offered = self.run(self.offers.get(who, DeviceProtocol.DDI)).update
         updates = self.updates()
-        assert len(offered) == (1 if updates and is_open(updates[-1].state) else 0)
+        assert (offered and offered.number) == (updates[-1].number if updates and is_open(updates[-1].state) else None)
 
     @rule(app=st.sampled_from([0, 1, 2]), mode=st.sampled_from(["forced", "skip"]), confirm=st.booleans())
     def target(self, app, mode, confirm):
