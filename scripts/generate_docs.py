@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fleetvisor.api import explanations
 from fleetvisor.features.devices import grammar
-from fleetvisor.features.rollouts import guard, judging, reasons, service, waiting
+from fleetvisor.features.rollouts import decisions, guard, reasons, service, waiting
 from fleetvisor.ground import memory, stored
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.guard_settings import SETTINGS, Setting
@@ -162,7 +162,7 @@ def rollouts_page() -> str:
     """Return the page of rollouts with the guard's settings and the codes as the server has them."""
     page = put((REFERENCE / "rollouts.md").read_text(), "guard", guard_table())
     page = put(page, "waits", codes(waiting.CODES))
-    decided = {**guard.SENTENCES, "empty": judging.EMPTY, "by_hand": service.BY_HAND}
+    decided = {**guard.SENTENCES, "empty": decisions.EMPTY, "by_hand": service.BY_HAND}
     return put(page, "decisions", codes(decided))
 
 

@@ -11,7 +11,7 @@ from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.apps import store as apps_store
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import judging, members, rules, steps, store
+from fleetvisor.features.rollouts import decisions, members, rules, store
 from fleetvisor.features.rollouts.guard import seen
 from fleetvisor.features.rollouts.model import Action, Draft, Rollout, Ruling, View
 from fleetvisor.features.rollouts.planning import Plan, Planner
@@ -78,7 +78,7 @@ class Rollouts:
             app_sid, of = await self._subject(tx, account_sid, draft)
             rollout = _drafted(rollout_sid, account_sid, draft, app_sid, of, now)
             await store.insert(tx, rollout, draft.waves)
-            await steps.note(tx, rollout, "created", now, kind=draft.kind, app_sid=app_sid, rollback_of=of)
+            await decisions.append_event(tx, rollout, "created", now, kind=draft.kind, app_sid=app_sid, rollback_of=of)
 
         await self._db.write(body)
         return await self.get(account_sid, rollout_sid)
@@ -172,7 +172,7 @@ class Rollouts:
                     raise Conflict("The Rollout is over: its pace can no longer be changed.")
                 kept = {name: value for name, value in msgspec.structs.asdict(pace).items() if value is not None}
                 await store.step(tx, rollout, now, **kept)
-                await steps.note(tx, rollout, "updated", now, **kept)
+                await decisions.append_event(tx, rollout, "updated", now, **kept)
                 rollout = await self._read(tx, account_sid, sid)
             if action is not None:
                 rules.check_action(action, rollout.state)
@@ -197,13 +197,13 @@ class Rollouts:
                 await self._start(tx, rollout, start_at, now)
             case "pause":
                 await store.step(tx, rollout, now, state="paused")
-                await steps.note(tx, rollout, "paused", now)
+                await decisions.append_event(tx, rollout, "paused", now)
             case "resume":
                 await store.step(tx, rollout, now, state="running")
-                await steps.note(tx, rollout, "resumed", now)
+                await decisions.append_event(tx, rollout, "resumed", now)
             case "abort":
                 await store.end(tx, rollout, "aborted", now, canceling=True)
-                await steps.note(tx, rollout, "aborted", now)
+                await decisions.append_event(tx, rollout, "aborted", now)
             case "retry":
                 await self._retry(tx, rollout, now)
             case "release":
@@ -220,7 +220,7 @@ class Rollouts:
             raise Invalid(f"StartAt is in the past: now it is {iso(now)}. To start at once leave StartAt out.")
         if start_at is not None and start_at > now:
             await store.step(tx, rollout, now, state="scheduled", date_start=start_at)
-            await steps.note(tx, rollout, "scheduled", now, date_start=start_at)
+            await decisions.append_event(tx, rollout, "scheduled", now, date_start=start_at)
             return
         await begin(tx, rollout, now)
 
@@ -235,13 +235,15 @@ class Rollouts:
         if wave not in {None, rollout.wave}:
             raise Conflict(f"Wave {wave} is not the open one: wave {rollout.wave} of the Rollout is.")
         waves, counted = await store.waves(tx, rollout.rollout_sid), await store.counted(tx, rollout.rollout_sid)
-        judged = judging.judge(rollout, waves, counted, now)
+        judged = decisions.judge_wave(rollout, waves, counted, now)
         if not judged.begun:  # a second click, or another operator's
             raise Conflict(f"Wave {rollout.wave} was opened just now: nothing of it was offered yet.")
         evidence = judged.decision.evidence
-        data = steps.numbers_of(evidence, judged.decision.bounds, rollout.guard)
-        await steps.rule(tx, rollout, "release", "by_hand", f"{seen(evidence, rollout.guard)} {BY_HAND}", data, now)
-        await steps.go_on(tx, rollout, waves, now)
+        data = decisions.numbers_of(evidence, judged.decision.bounds, rollout.guard)
+        await decisions.keep_decision(
+            tx, rollout, "release", "by_hand", f"{seen(evidence, rollout.guard)} {BY_HAND}", data, now
+        )
+        await decisions.advance(tx, rollout, waves, now)
 
     async def _retry(self, tx: Tx, rollout: Rollout, now: Millis) -> None:
         if rollout.state == "completed":
@@ -258,7 +260,7 @@ class Rollouts:
             await store.set_wave(tx, rollout.rollout_sid, rollout.wave, date_settled=None, date_released=None)
         else:
             await store.step(tx, rollout, now, date_retry=now)
-        await steps.note(tx, rollout, "retried", now)
+        await decisions.append_event(tx, rollout, "retried", now)
 
     async def delete(self, account_sid: AccountSid, rollout_sid: str) -> None:
         """Remove a rollout that is not under way, with its history; devices stay as they are.
@@ -276,7 +278,7 @@ class Rollouts:
                 await store.delete(tx, rollout)
             else:
                 await store.step(tx, rollout, now, removing=1)
-            await steps.note(tx, rollout, "deleted", now)
+            await decisions.append_event(tx, rollout, "deleted", now)
 
         await self._db.write(body)
         self._bus.ring((sid,))
@@ -286,7 +288,7 @@ async def begin(tx: Tx, rollout: Rollout, now: Millis) -> bool:
     """Begin a rollout whose time has come; return false if somebody took a step since it was read."""
     begun = await store.step(tx, rollout, now, state="starting", date_started=now)
     if begun:
-        await steps.note(tx, rollout, "started", now)
+        await decisions.append_event(tx, rollout, "started", now)
     return begun
 
 

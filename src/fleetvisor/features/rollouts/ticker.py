@@ -14,13 +14,12 @@ from typing import Final
 from fleetvisor.bus.bus import Bus
 from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.rollouts import (
+    decisions,
     holding,
-    judging,
     members,
     offering,
     rules,
     service,
-    steps,
     store,
     upkeep,
 )
@@ -186,7 +185,7 @@ class Ticker:
                 for wave, threshold in zip(waves, fixed, strict=True):
                     await store.set_wave(tx, rollout.rollout_sid, wave.position, threshold=threshold)
                 await store.set_wave(tx, rollout.rollout_sid, 1, date_opened=now)
-                await steps.note(tx, rollout, "wave_opened", now, wave=1, devices=census.devices)
+                await decisions.append_event(tx, rollout, "wave_opened", now, wave=1, devices=census.devices)
             return running
 
         changed = await self._db.write(body)
@@ -257,7 +256,7 @@ class Ticker:
         counted = await store.counted(self._db, rollout.rollout_sid)
         waves = await store.waves(self._db, rollout.rollout_sid)
         ruling = await store.last_ruling(self._db, rollout)
-        if not judging.judge(rollout, waves, counted, now).is_news(rollout, ruling):
+        if not decisions.judge_wave(rollout, waves, counted, now).is_news(rollout, ruling):
             return False
 
         async def body(tx: Tx) -> bool:
@@ -265,7 +264,7 @@ class Ticker:
             if current is None or current.version != rollout.version:
                 return True
             waves = await store.waves(tx, rollout.rollout_sid)
-            judged = judging.judge(current, waves, await store.counted(tx, rollout.rollout_sid), now)
+            judged = decisions.judge_wave(current, waves, await store.counted(tx, rollout.rollout_sid), now)
             last = rollout.wave == len(waves)
             if judged.proceeds(current) and not await holding.may_proceed(tx, current, now, last=last):
                 return False
