@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
-from fleetvisor.api import explanations
+from fleetvisor.api import error_pages
 from fleetvisor.features.devices import grammar
-from fleetvisor.features.rollouts import decisions, guard, reasons, service, waiting
+from fleetvisor.features.explain import reasons
+from fleetvisor.features.rollouts import decisions, guard, service, waiting
 from fleetvisor.ground import memory, stored
 from fleetvisor.ground.limits import Limits
 from fleetvisor.protocol.guard_settings import SETTINGS, Setting
@@ -182,7 +183,7 @@ def pages() -> dict[Path, str]:
         REFERENCE / "rollouts.md": rollouts_page(),
         REFERENCE / "explain.md": explain_page(),
         plot_guard.PATH: plot_guard.draw(),
-        REFERENCE / "errors.md": explanations.reference_page(),
+        REFERENCE / "errors.md": error_pages.reference_page(),
     }
 
 

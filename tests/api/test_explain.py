@@ -6,7 +6,7 @@ from tests.api.test_ddi import Board as DdiBoard
 from tests.api.world import FIRST_NUMBER
 from tests.bundles import simple_bundle
 
-from fleetvisor.features.rollouts.reasons import SENTENCES
+from fleetvisor.features.explain.reasons import SENTENCES
 
 
 async def explain(server, ref):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from fleetvisor.api.explanations import CAUSES, kinds, message_of
+from fleetvisor.api.error_pages import CAUSES, kinds, message_of
 from fleetvisor.ground.errors import NotFound, Problem, Unavailable
 from fleetvisor.obs.health import Health
 from fleetvisor.web.answers import HTML, JSON, Answer, Header, json_answer

@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 
 from fleetvisor.api.shapes import AccountSidText, AppSidText, Date, DeviceSidText, RolloutSidText, Url
+from fleetvisor.features.explain.explainer import Explanation
 from fleetvisor.features.rollouts import guard, rules
-from fleetvisor.features.rollouts.explain import Explanation
 from fleetvisor.features.rollouts.model import SCALE, Penalty, Rollout, Ruling, View, Wave
 from fleetvisor.features.rollouts.planning import LeftOut, Plan
 from fleetvisor.features.rollouts.waiting import waits_for

@@ -22,7 +22,7 @@ from fleetvisor.api.credentials import CredentialHandlers
 from fleetvisor.api.devices import DeviceHandlers
 from fleetvisor.api.enrollment import EnrollmentHandlers
 from fleetvisor.api.events import EventHandlers
-from fleetvisor.api.explaining import ExplainingHandlers
+from fleetvisor.api.explain import ExplainingHandlers
 from fleetvisor.api.pages import Pages
 from fleetvisor.api.rollouts import RolloutHandlers
 from fleetvisor.api.routes import Route, Routes
@@ -53,12 +53,12 @@ from fleetvisor.features.devices.presence import Presence
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events.denials import Denials
 from fleetvisor.features.events.log import EventLog
+from fleetvisor.features.explain.explainer import Explainer
 from fleetvisor.features.identity.credentials import Credentials
 from fleetvisor.features.identity.enrollment import Enrollment
 from fleetvisor.features.identity.gateway import Gateway
 from fleetvisor.features.identity.imports import Imports
 from fleetvisor.features.identity.proofs import Proofs
-from fleetvisor.features.rollouts.explain import Explainer
 from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.population import Population
 from fleetvisor.features.rollouts.service import Rollouts

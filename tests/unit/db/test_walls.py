@@ -100,7 +100,7 @@ READERS = {
         "an import tells of each row whether its SID, name, key or token is taken, by one read for all rows",
     ),
     "features/identity/store.py": ({"accounts", "devices"}, SHUT + "; a gateway's device is read with what it may"),
-    "features/rollouts/explain.py": (
+    "features/explain/explainer.py": (
         {"apps", "configs", "device_keys", "device_tokens", "devices", "events", "gateway_tokens"},
         "an explanation gathers single facts of every feature",
     ),

@@ -15,10 +15,11 @@ from fleetvisor.features.devices import controllers, selection
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts import fate, members, reasons, rules, store
+from fleetvisor.features.explain import reasons
+from fleetvisor.features.explain.reasons import Facts, Part, Reason
+from fleetvisor.features.rollouts import fate, members, rules, store
 from fleetvisor.features.rollouts.model import Penalty, Rollout, View
 from fleetvisor.features.rollouts.penalties import Penalties
-from fleetvisor.features.rollouts.reasons import Facts, Part, Reason
 from fleetvisor.features.rollouts.waiting import waits_for
 from fleetvisor.features.updates import rollout_devices
 from fleetvisor.features.updates import store as updates_store

@@ -110,7 +110,7 @@ def reference_page() -> str:
         "the request, in the answer and in the server's log. If the original API had a number, the code is that",
         "number. 20013, 20413 and 20416 are ours.",
         "",
-        "Generated from `ground/errors.py` and `api/explanations.py` by `make docs`.",
+        "Generated from `ground/errors.py` and `api/error_pages.py` by `make docs`.",
         "",
         "| code | HTTP | message |",
         "|---:|---:|---|",

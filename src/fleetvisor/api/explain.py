@@ -3,7 +3,7 @@
 from fleetvisor.api.rollout_shapes import ExplanationShape, PenaltiesShape, explanation_shape, penalties_shape
 from fleetvisor.api.routes import Call, Route
 from fleetvisor.features.devices.service import Devices
-from fleetvisor.features.rollouts.explain import Explainer
+from fleetvisor.features.explain.explainer import Explainer
 from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.ground.sids import normalize
 from fleetvisor.web.answers import Answer, json_answer
