@@ -18,9 +18,9 @@ DOCS = Path(__file__).parents[3] / "docs"
 HOME = "protocol/guard_settings.py"
 #: Who decides by a setting, or chooses one for a purpose of its own. Nobody else names it.
 USES = {
-    "minimum_sample": {"features/rollouts/guard.py", "features/rollouts/decisions.py", "cli/scenario.py"},
-    "silent_after": {"features/rollouts/store.py", "features/rollouts/ticker.py", "cli/scenario.py"},
-    "offline_after": {"features/rollouts/store.py", "features/rollouts/ticker.py"},
+    "minimum_sample": {"features/rollouts/guard.py", "features/rollouts/decisions.py"},
+    "silent_after": {"features/rollouts/members.py", "features/rollouts/ticker.py", "cli/scenario.py"},
+    "offline_after": {"features/rollouts/members.py", "features/rollouts/ticker.py"},
     "on_unproven": {"features/rollouts/guard.py", "cli/scenario.py"},
     "require_proof": {"features/rollouts/guard.py"},
 }
