@@ -190,7 +190,7 @@ def parse_common_key(text: str) -> bytes | None:
 
 
 def _base64(text: str) -> bytes:
-    raw = text.rstrip("=").replace("+", "-").replace("/", "_")
+    raw = "".join(text.split()).rstrip("=").replace("+", "-").replace("/", "_")
     return urlsafe_b64decode(raw + "=" * (-len(raw) % 4))
 
 

@@ -101,6 +101,8 @@ def claims(**given):
 
 
 def test_the_audience_is_one_of_the_servers():
+    with pytest.raises(Unauthenticated, match="aud must be a or b"):
+        jws.check_audience(claims(aud="c"), ("a", "b"))
     for aud in ("b", ["x", "b"]):
         jws.check_audience(claims(aud=aud), ("a", "b"))
     for given_claims in ({}, {"aud": "c"}, {"aud": []}, {"aud": "b/"}):
@@ -182,7 +184,7 @@ def test_a_public_key_is_taken_in_every_form():
     compressed = KEY.private.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
     der = bytes.fromhex("3039301306072a8648ce3d020106082a8648ce3d030107032200") + compressed
     short = f"-----BEGIN PUBLIC KEY-----\n{base64.b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
-    for text in (KEY.point.hex(" "), short, pem.replace("\n", "\r\n") + "\n"):
+    for text in (KEY.point.hex(" "), short, f"\n {short}", pem.replace("\n", "\r\n") + "\n"):
         assert jws.parse_public_key(text) == KEY.point
 
 
@@ -208,13 +210,25 @@ def test_base64_is_taken_in_both_alphabets_with_padding_and_without():
     for point, text in zip(points, texts, strict=True):
         web_safe = text.replace("+", "-").replace("/", "_")
         for form in (text, web_safe, text.rstrip("="), web_safe.rstrip("="), f"\n{text} "):
+            assert jws.parse_public_key(f"{form[:30]} {form[30:]}") == point
             assert jws.parse_public_key(form) == point
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "04" * 65, encoded(b"\x04" + b"\x01" * 64), "-----BEGIN PUBLIC KEY-----\nx", "é"]
+    "text",
+    ["", "x", "04" * 65, encoded(b"\x04" + b"\x01" * 64), "-----BEGIN PUBLIC KEY-----\nx", "-----BEGIN\ud800", "é"],
 )
 def test_what_is_no_public_key_is_refused(text):
+    with pytest.raises(Invalid):
+        jws.parse_public_key(text)
+
+
+def test_a_point_of_our_curve_that_says_another_curve_is_refused():
+    der = KEY.private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert der[22] == 7  # the last number of the curve's name
+    other = base64.b64encode(der[:22] + b"\x06" + der[23:]).decode()
+    text = f"-----BEGIN PUBLIC KEY-----\n{other[:64]}\n{other[64:]}\n-----END PUBLIC KEY-----\n"
+    assert jws.parse_common_key(text) is None
     with pytest.raises(Invalid):
         jws.parse_public_key(text)
 
