@@ -5,7 +5,7 @@ Deliberately no storage and no time. States move forward; steps may be skipped, 
 never changes.
 """
 
-from enum import IntEnum, StrEnum
+from enum import IntEnum, StrEnum, auto
 from typing import Final, Literal
 
 #: How a device is told of an update: install it, install it when you like, download it only.
@@ -47,19 +47,19 @@ What such a device runs is known from its answers only; in the others it reports
 class DeviceAnswer(StrEnum):
     """What a device says about an update, or about the question whether it can cancel one."""
 
-    SCHEDULED = "scheduled"
+    SCHEDULED = auto()
     """It knows the update and has not begun."""
-    PROCEEDING = "proceeding"
+    PROCEEDING = auto()
     """It is at work. As the answer to a cancel: it has not decided."""
-    DOWNLOADED = "downloaded"
+    DOWNLOADED = auto()
     """It has all bytes."""
-    FINISHED = "finished"
+    FINISHED = auto()
     """It did what it was told to do."""
-    FAILED = "failed"
+    FAILED = auto()
     """It could not do what it was told to do. As the answer to a cancel: it could not cancel."""
-    REFUSED = "refused"
+    REFUSED = auto()
     """It will not do what it was told to do. As the answer to a cancel: the update goes on."""
-    CANCELED = "canceled"
+    CANCELED = auto()
     """It gave the update up."""
 
 

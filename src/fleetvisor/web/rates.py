@@ -47,8 +47,7 @@ class Windows:
         if now - began >= _WINDOW_S:
             began, count = now, 0
         if count == 0:
-            self._rows.pop(key, None)  # so that the rows lie in the order in which they began
-            self._make_room(now)
+            self._make_room(now)  # of this key, too: the rows lie in the order in which they began
         self._rows[key] = (began, count + 1)
         return count + 1, max(1, round(began + _WINDOW_S - now))
 

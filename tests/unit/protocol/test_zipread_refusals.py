@@ -61,6 +61,7 @@ def test_a_place_in_the_end_record_that_refers_to_zip64_is_refused(field):
 
 def test_a_zip64_locator_in_front_of_the_end_record_is_refused():
     assert "zip64" in refusal(rawzip.write([ONE], before_end=LOCATOR))
+    assert "zip64" in refusal(rawzip.write([], before_end=LOCATOR))
 
 
 @pytest.mark.parametrize("end", [{"disk": 1}, {"directory_disk": 1}, {"count_here": 0}, {"count_here": 2}])
@@ -126,6 +127,9 @@ def test_a_damaged_directory_says_at_which_entry():
     assert "damaged at its entry 0" in refusal(bytes(wrong))
     long = rawzip.write([Raw(b"x", b"1", comment=bytes(200))], end={"count": 2, "count_here": 2})
     assert "damaged at its entry 1" in refusal(long)
+    end = {"count": 2, "count_here": 2, "length": 46 + 1 + 200 + 24}
+    short = rawzip.write([Raw(b"x", b"1", comment=bytes(200))], before_end=CENTRAL + bytes(20), end=end)
+    assert "damaged at its entry 1" in refusal(short)
     assert "damaged at its entry 0" in refusal(patched(one(), CENTRAL, CENTRAL_COMMENT_BYTES, 1))
     assert "damaged at its entry 0" in refusal(patched(one(), CENTRAL, CENTRAL_NAME_BYTES, 2))
 
@@ -200,6 +204,7 @@ def test_other_compression_methods_are_refused(method):
         (0o060644 << 16, "not a plain file"),
         (0o140644 << 16, "not a plain file"),
         (0, None),
+        (0x01, None),
         (0x20, None),
         (0o644 << 16, None),
         (0o100644 << 16, None),
@@ -226,7 +231,7 @@ def test_a_local_header_lies_in_front_of_the_directory():
 def test_the_data_of_an_entry_ends_in_front_of_the_directory():
     packed = len(ONE.packed)
     assert "leaves the file" in refusal(both(packed=packed + 1))
-    assert "cut off" in refusal(patched(one(), LOCAL, LOCAL_NAME_BYTES, 0xFFFF))
+    assert "The zip is cut off" in refusal(patched(one(), LOCAL, LOCAL_NAME_BYTES, 0xFFFF))
 
 
 @pytest.mark.parametrize(
@@ -270,6 +275,12 @@ def test_a_descriptor_agrees_with_the_directory(place, signature):
     numbers[place] ^= 1
     lie = streamed(b"x", b"content", descriptor=signature + struct.pack("<3L", *numbers))
     assert "descriptor is missing, or disagrees" in refusal(rawzip.write([lie]))
+
+
+def test_an_entry_follows_a_descriptor_with_a_signature_or_without():
+    for signature in (True, False):
+        data = rawzip.write([streamed(b"y", b"first", signature=signature), ONE])
+        assert read(data) == {b"y": b"first", b"x": b"content"}
 
 
 def test_a_descriptor_does_not_reach_into_the_directory():

@@ -49,6 +49,16 @@ def test_a_count_that_begins_anew_is_the_youngest_and_leaves_last():
     assert windows.count("b")[0] == 1
 
 
+def test_the_count_that_began_first_leaves_first_however_high_it_is():
+    clock = Clock()
+    windows = Windows(clock, rows_max=2)
+    for key in ("a", "b", "a", "c"):
+        clock.at += 1
+        windows.count(key)
+    assert windows.count("b")[0] == 2
+    assert windows.count("a")[0] == 1
+
+
 def test_counts_that_are_over_and_the_oldest_ones_make_room():
     clock = Clock()
     windows = Windows(clock, rows_max=100)

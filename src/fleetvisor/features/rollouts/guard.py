@@ -81,8 +81,6 @@ class Decision(msgspec.Struct, frozen=True):
 def bounds(evidence: Evidence, confidence: float) -> Bounds:
     """Return the bounds of the failure rate."""
     bad, total = evidence.bad, evidence.total
-    if total == 0:
-        return Bounds(0.0, 1.0)
     threshold = -log1p(-confidence)
     return Bounds(_least(bad, total, threshold), 1.0 - _least(total - bad, total, threshold))
 

@@ -61,7 +61,7 @@ def test_a_hardware_class_is_a_label_of_bounded_length():
     longest = "x" * LIMITS.label_chars_max
     assert allowed(hardware_class=longest)
     assert allowed(hardware_class=None)
-    assert refused(hardware_class=longest + "x").startswith("HardwareClass")
+    assert refused(hardware_class=longest + "x").startswith("HardwareClass ")
 
 
 @pytest.mark.parametrize("word", ["app", "target", "status", "access", "hardware", "seen", "name", "sid", "in", "not"])
@@ -75,6 +75,7 @@ def test_the_key_of_a_label_has_at_most_63_characters():
     assert labels.parse([f"{'k' * 63}=1"], LIMITS) == {"k" * 63: "1"}
     with pytest.raises(Invalid, match="63"):
         labels.parse([f"{'k' * 64}=1"], LIMITS)
+    assert rules.LABEL_KEY_CHARS_MAX == 63, "selectors allow keys as long as labels have them"
 
 
 def test_a_board_s_own_sid_is_kept_in_lower_case():

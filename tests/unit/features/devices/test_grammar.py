@@ -165,3 +165,70 @@ def test_a_selector_of_the_largest_size_is_parsed_in_two_milliseconds(kind: str)
     taken = yardstick.seconds(parsed, 0.002, tries=12)
 
     assert taken <= 0.002, f"{taken * 1000:.2f} ms"
+
+
+BEHIND_KEY = "'!=' or ',' or '<' or '=' or '>' or 'in' or 'not in' or '~' or the end"
+VALUE = "a value or a value in double quotes"
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "expected"),
+    [
+        ("", 0, "'!' or a label or field"),
+        (" ", 1, "'!' or a label or field"),
+        ("!", 1, "a label or field"),
+        ("! !a", 2, "a label or field"),
+        ("a,", 2, "'!' or a label or field"),
+        ("a, !", 4, "a label or field"),
+        ("a b", 2, BEHIND_KEY),
+        ("a !b", 2, BEHIND_KEY),
+        ("a )", 2, BEHIND_KEY),
+        ("!a b", 3, "',' or the end"),
+        ("!a=b", 2, "',' or the end"),
+        ("a=b c", 4, "',' or the end"),
+        ("a in (b) c", 9, "',' or the end"),
+        ("a=b,c d", 6, BEHIND_KEY),
+        ("a=,", 2, VALUE),
+        ("a~", 2, VALUE),
+        ('a="b', 2, VALUE),
+        ("a not b", 6, "'in'"),
+        ("a not", 5, "'in'"),
+        ("a in b", 5, "'('"),
+        ("a in", 4, "'('"),
+        ("a in (", 6, VALUE),
+        ("a in (b,", 8, VALUE),
+        ("a in (b", 7, "')' or ','"),
+        ("a in (b=", 7, "')' or ','"),
+        ("a in (b c)", 8, "')' or ','"),
+    ],
+)
+def test_a_fault_says_where_it_is_and_what_may_stand_there(text: str, at: int, expected: str) -> None:
+    with pytest.raises(grammar.Fault) as fault:
+        grammar.read(text)
+    assert (fault.value.at, fault.value.what) == (at, f"{expected} was expected")
+    assert str(fault.value) == fault.value.what
+
+
+@pytest.mark.parametrize(
+    ("text", "operator", "values"),
+    [
+        ("a", "has", []),
+        ("! a", "lacks", []),
+        ("a = b", "in", ["b"]),
+        ("a != b", "not in", ["b"]),
+        ("a < 5m", "<", ["5m"]),
+        ("a > 5m", ">", ["5m"]),
+        ("a ~ b*", "~", ["b*"]),
+        ("a in ( b , c )", "in", ["b", "c"]),
+        ("a not in(b)", "not in", ["b"]),
+        ('a="b"', "in", ["b"]),
+        ('a=""', "in", [""]),
+        ('a="b, \\"c\\" \\\\ d"', "in", ['b, "c" \\ d']),
+        ('a in ("\\"","\\\\")', "in", ['"', "\\"]),
+    ],
+)
+def test_a_term_is_read_with_its_values_as_they_are_meant(text: str, operator: str, values: list[str]) -> None:
+    for blanks in ("", " \t\r\n"):
+        (term,) = grammar.read(blanks + text + blanks)
+        assert (term.key, term.operator, [value.text for value in term.values]) == ("a", operator, values)
+        assert term.at == len(blanks) + text.index("a")

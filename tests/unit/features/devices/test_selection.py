@@ -189,6 +189,12 @@ async def test_a_sid_is_found_however_its_digits_are_written(world):
     assert await world.selected(f"sid!=UV{sid[2:].upper()}") == "ahead back blank broke waits"
 
 
+def test_only_sids_are_compared_without_regard_to_the_case_of_their_digits():
+    text = "site=ABCDEF,hardware=ABCDEF,name~ABCDEF"
+    chosen = selection.compile_terms("AC1", parse(text, Limits()), 0)
+    assert [value for value in chosen.terms.values() if "ab" in str(value).lower()] == ["ABCDEF"] * 3
+
+
 async def test_a_compiled_selector_knows_whether_it_selects_all_and_what_its_condition_needs(world):
     assert world.compiled("*").whole
     assert not world.compiled("site").whole

@@ -1,10 +1,12 @@
 """The language of selectors: what it reads, and how it points at a fault."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetvisor.features.devices.selectors import Term, parse
+from fleetvisor.features.devices.selectors import Term, apps_named, duration_ms, parse
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 
@@ -104,3 +106,123 @@ def test_label_before_a_key_says_that_a_label_is_meant() -> None:
         ("label.app", False),
         ("canary", False),
     ]
+
+
+@pytest.mark.parametrize("text", ["*", " * ", "", " "])
+def test_a_star_alone_selects_everything(text):
+    assert parse(text, LIMITS) == ()
+    assert apps_named(text) == []
+
+
+@pytest.mark.parametrize("text", ["**", "*,site", "site,*", "!*"])
+def test_a_star_beside_anything_is_a_fault(text):
+    with pytest.raises(Invalid):
+        parse(text, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("text", "only"),
+    [
+        ("site=graz", "graz"),
+        ("site in (graz)", "graz"),
+        ("site in (graz,graz)", "graz"),
+        ("site in (graz,linz)", None),
+        ("site!=graz", None),
+        ("site", None),
+        ("!site", None),
+        ("name~graz", None),
+        ("seen<5m", None),
+    ],
+)
+def test_a_term_that_demands_one_value_says_which(text, only):
+    (term,) = parse(text, LIMITS)
+    assert term.only == only
+
+
+@pytest.mark.parametrize(
+    "field", ["app=x", "target=x", "status=error", "access=active", "hardware=x", "seen", "name", "!sid"]
+)
+def test_a_field_is_no_label_and_a_label_is_no_field(field):
+    assert parse(field, LIMITS)[0].is_field
+    assert not parse(f"x{field.removeprefix('!')}", LIMITS)[0].is_field
+
+
+@pytest.mark.parametrize("word", ["up-to-date", "pending", "error"])
+@pytest.mark.parametrize("operator", ["=", "!="])
+def test_every_status_can_be_asked_for(word, operator):
+    assert parse(f"status{operator}{word}", LIMITS)[0].values == (word,)
+
+
+@pytest.mark.parametrize("word", ["waiting", "active", "disabled"])
+def test_every_access_can_be_asked_for(word):
+    assert parse(f"access={word}", LIMITS)[0].values == (word,)
+
+
+@pytest.mark.parametrize(
+    ("text", "ms"), [("1s", 1000), ("5m", 300_000), ("2w", 1_209_600_000), ("999999s", 999_999_000)]
+)
+def test_a_duration_is_said_in_milliseconds(text, ms):
+    assert parse(f"seen<{text}", LIMITS)[0].values == (text,)
+    assert duration_ms(text) == ms
+
+
+def test_what_was_never_parsed_as_a_duration_is_a_fault_of_ours():
+    for text in ("5", "1000000s"):
+        with pytest.raises(AssertionError):
+            duration_ms(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("seen in (5m)", "seen is compared by '<' or '>'"),
+        ("seen not in (5m)", "seen is compared by '<' or '>'"),
+        ("seen!=5m", "seen is compared by '<' or '>'"),
+        ("ring>5m", "'>' goes with seen only"),
+        ("name<5m", "'<' goes with seen only"),
+        ("site~x", "'~' goes with name only"),
+        ("seen<1000000s", "a time is a number and"),
+        ("seen>x", "a time is a number and"),
+        ("!status", "status must be compared with up-to-date, pending, error"),
+        ("access", "access must be compared with waiting, active, disabled"),
+        ("!access", "access must be compared with waiting, active, disabled"),
+        ("status in (error,x)", "status is one of up-to-date, pending, error"),
+        ("access not in (error)", "access is one of waiting, active, disabled"),
+        ("sid=KA" + "0" * 32, "a sid is UV and"),
+        ("sid!=x", "a sid is UV and"),
+    ],
+)
+def test_what_a_field_cannot_be_compared_with_is_said(text, told):
+    with pytest.raises(Invalid) as refused:
+        parse(text, LIMITS)
+    assert refused.value.detail.startswith(f"Selector: {told}")
+
+
+def test_a_key_has_at_most_63_characters_also_one_that_is_meant():
+    assert parse("k" * 63, LIMITS)[0].key == "k" * 63
+    assert parse("label." + "k" * 63, LIMITS)[0].key == "k" * 63
+    for text in ("k" * 64, "label." + "k" * 64):
+        with pytest.raises(Invalid, match="63"):
+            parse(text, LIMITS)
+
+
+def test_a_selector_of_just_the_largest_size_is_read():
+    assert len(parse("a=" + "x" * (LIMITS.selector_chars_max - 2), LIMITS)) == 1
+    with pytest.raises(Invalid, match=f"more than {LIMITS.selector_chars_max} characters"):
+        parse("a=" + "x" * (LIMITS.selector_chars_max - 1), LIMITS)
+    most = LIMITS.selector_values_max
+    for text in (",".join(["a"] * most), ",".join(["a=1"] * most), f"b,a in ({','.join(map(str, range(most - 1)))})"):
+        parse(text, LIMITS)
+        with pytest.raises(Invalid, match=f"more than {most} terms and values"):
+            parse(f"{text},!c", LIMITS)
+
+
+def test_a_fault_shows_the_next_twelve_characters():
+    for text, shown in (("a=1 b=4567890123", "b=4567890123"), ("a=1 b=45678901234", "b=4567890123"), ("a=1 b", "b")):
+        with pytest.raises(Invalid, match=re.escape(f"(at character 5, before '{shown}')")):
+            parse(text, LIMITS)
+
+
+def test_what_is_named_as_an_app_is_said_with_its_place():
+    text = 'app=v1,site=v1,target in (v2, "v 3"),!app'
+    assert [(text[place], name) for place, name in apps_named(text)] == [("v1", "v1"), ("v2", "v2"), ('"v 3"', "v 3")]

@@ -10,10 +10,14 @@ from hypothesis import strategies as st
 
 from fleetvisor.features.rollouts.guard import (
     CODES,
+    HELD,
     Evidence,
     Progress,
     bounds,
     decide,
+    is_proven,
+    percent,
+    seen,
 )
 from fleetvisor.protocol.guard_settings import GuardSettings
 
@@ -260,3 +264,118 @@ def test_a_rate_under_a_thousandth_is_told_as_that_and_not_in_digits_that_nobody
 def test_a_bound_beside_a_limit_under_a_thousandth_keeps_its_digits():
     said = decide(Evidence(100_000, 0, 0), SOAKED, guard(0.0005)).sentence
     assert "under the limit of 0.05 %: it is at most 0.0145 %" in said
+
+
+PROVEN, FAILING, WITHIN, OVER_LIMIT = Evidence(500, 0, 0), Evidence(0, 20, 0), Evidence(10, 0, 0), Evidence(9, 1, 0)
+
+
+def state(*words):
+    return Progress(**{name: name in words for name in ("soaked", "settled", "rested", "last")})
+
+
+@pytest.mark.parametrize(
+    ("evidence", "progress", "settings", "expected"),
+    [
+        (FAILING, state(), {}, ("stop", "failing", False, True)),
+        (FAILING, state("soaked", "settled", "rested", "last"), {}, ("stop", "failing", False, True)),
+        (PROVEN, state("soaked"), {}, ("release", "proven", True, False)),
+        (PROVEN, state("soaked", "settled", "rested", "last"), {}, ("release", "proven", True, False)),
+        (PROVEN, state(), {}, ("hold", "soaking", False, False)),
+        (PROVEN, state("settled", "last"), {}, ("hold", "soaking", False, False)),
+        (PROVEN, state("soaked", "last"), {}, ("hold", "deciding", False, False)),
+        (PROVEN, state("last"), {}, ("hold", "deciding", False, False)),
+        (WITHIN, state("soaked"), {}, ("hold", "deciding", False, False)),
+        (WITHIN, state("soaked", "settled"), {}, ("hold", "soaking", False, False)),
+        (WITHIN, state("soaked", "settled", "rested"), {}, ("unproven", "unproven_within", True, False)),
+        (WITHIN, OVER, {"require_proof": True}, ("unproven", "proof_required", False, False)),
+        (OVER_LIMIT, OVER, {}, ("unproven", "unproven_over_hold", False, False)),
+        (OVER_LIMIT, OVER, {"require_proof": True}, ("unproven", "unproven_over_hold", False, False)),
+        (OVER_LIMIT, OVER, {"on_unproven": "stop"}, ("unproven", "unproven_over_stop", False, True)),
+        (OVER_LIMIT, OVER, {"on_unproven": "release"}, ("unproven", "unproven_over_release", True, False)),
+        (Evidence(0, 0, 0, uncounted=3), OVER, {}, ("unproven", "only_new", False, False)),
+        (Evidence(0, 0, 0), OVER, {}, ("unproven", "unproven_within", True, False)),
+    ],
+)
+def test_what_was_seen_and_where_the_wave_stands_decide_what_happens_to_it(evidence, progress, settings, expected):
+    found = decide(evidence, progress, guard(0.05, **settings))
+    assert (found.verdict, found.code, found.proceeds, found.stops) == expected
+    assert (found.evidence, found.bounds) == (evidence, bounds(evidence, 0.95))
+    waits_for_an_operator = found.verdict == "unproven" and not found.proceeds and not found.stops
+    assert (found.code in HELD) is waits_for_an_operator
+
+
+def test_a_rate_is_proven_to_be_under_the_limit_from_the_least_sample_on():
+    assert is_proven(PROVEN, guard(0.05))
+    assert not is_proven(WITHIN, guard(0.05))
+    assert is_proven(PROVEN, GuardSettings(limit=0.05, minimum_sample=500))
+    assert not is_proven(PROVEN, GuardSettings(limit=0.05, minimum_sample=501))
+    assert decide(PROVEN, SOAKED, GuardSettings(limit=0.05, minimum_sample=501)).code == "deciding"
+
+
+def test_before_any_device_is_decided_the_rate_may_be_anything():
+    between = bounds(Evidence(0, 0, 0, offline=7, uncounted=9), 0.95)
+    assert (between.lower, between.upper) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("rate", "digits", "text"),
+    [
+        (0.0, 3, "0 %"),
+        (1.0, 3, "100 %"),
+        (0.5, 3, "50 %"),
+        (0.1, 3, "10 %"),
+        (0.05, 3, "5 %"),
+        (0.123456, 3, "12.3 %"),
+        (0.0123456, 3, "1.23 %"),
+        (0.00123456, 3, "0.123 %"),
+        (0.876543, 3, "87.7 %"),
+        (0.9876543, 3, "98.77 %"),
+        (0.99876543, 3, "99.877 %"),
+        (0.123456, 1, "12 %"),
+        (0.123456, 2, "12 %"),
+        (0.9123456, 2, "91.2 %"),
+        (0.123456789123, 9, "12.3456789 %"),
+        (0.000000000012, 9, "0.000000001 %"),
+        (0.99, 3, "99 %"),
+        (0.009, 3, "0.9 %"),
+    ],
+)
+def test_a_rate_is_shown_with_so_many_digits_of_it_or_of_what_it_lacks_to_all(rate, digits, text):
+    assert percent(rate, digits) == text
+    assert digits != 3 or percent(rate) == text
+
+
+def test_a_bound_that_is_none_or_all_is_said_to_be_that():
+    assert "between 0 % and" in decide(Evidence(5, 0, 0), OPEN, guard(0.05)).sentence
+    assert "and 100 % (limit 50 %)" in decide(Evidence(0, 2, 0), OPEN, guard(0.5)).sentence
+    assert "between 0 % and 100 %" in decide(Evidence(0, 0, 0), OPEN, guard(0.001)).sentence
+
+
+def test_a_limit_of_just_a_thousandth_or_all_but_one_is_told_from_what_is_beyond_it():
+    assert "limit of 0.1 %: it is under 0.1 %" in decide(Evidence(20_000, 0, 0), SOAKED, guard(0.001)).sentence
+    assert "limit of 99.9 %: it is over 99.9 %" in decide(Evidence(0, 20_000, 0), OPEN, guard(0.999)).sentence
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (Evidence(1, 0, 0), "0 of 1 device failed."),
+        (Evidence(0, 1, 0), "1 of 1 device failed."),
+        (Evidence(1, 0, 1), "1 of 2 devices failed, 1 of them silent."),
+        (Evidence(2, 0, 0, 0, 0), "0 of 2 devices failed."),
+        (Evidence(2, 0, 0, 3, 4), "0 of 2 devices failed. 4 more are too new to count as evidence. 3 more did not"),
+        (Evidence(0, 0, 0, 3, 0), "No device has succeeded, failed or fallen silent. 3 more did not"),
+        (Evidence(0, 0, 0, 0, 4), "No device that counts has succeeded, failed or fallen silent. 4 more are too new"),
+    ],
+)
+def test_a_sentence_counts_the_devices(evidence, words):
+    said = seen(evidence, guard(0.05))
+    assert said.startswith(words)
+    assert said.count(" more ") == bool(evidence.offline) + bool(evidence.uncounted)
+    assert said.endswith(".")
+
+
+def test_a_sentence_says_from_how_many_devices_on_the_bounds_apply_until_there_are_so_many():
+    settings = GuardSettings(limit=0.05, minimum_sample=5)
+    assert "5 devices" in seen(Evidence(4, 0, 0), settings)
+    assert seen(Evidence(5, 0, 0), settings) == "0 of 5 devices failed."

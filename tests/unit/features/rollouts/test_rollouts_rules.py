@@ -212,10 +212,12 @@ def test_a_percentage_is_from_none_to_all_in_millionths(text, ppm):
 
 
 def test_what_cannot_be_parsed_is_shown_up_to_40_characters():
-    for text in ("x" * 50, "x" * 50 + "%", "0." + "1" * 50, "101" + "0" * 9 + "%"):
+    for text in ("x" * 50, "x" * 50 + "%", "0." + "1" * 50, "101" + "0" * 9 + "%", "101" + " " * 50 + "%"):
         with pytest.raises(Invalid) as refused:
             rules.parse_ppm(text, "Limit")
         assert f"{text[:40]!a}" in refused.value.detail
+    with pytest.raises(Invalid, match="^Waves: 'x%' is no percentage"):
+        rules.parse_waves("x%", LIMITS)
     with pytest.raises(Invalid, match="'x{40}' is neither"):
         rules.parse_waves("x" * 50, LIMITS)
 

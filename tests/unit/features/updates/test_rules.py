@@ -68,6 +68,7 @@ def test_a_device_that_reports_its_target_is_up_to_date():
 @pytest.mark.parametrize("state", OPEN)
 def test_an_open_update_is_pending(state):
     assert status(LastUpdate("KA1", state, 0)) == Status("pending", 0)
+    assert status(LastUpdate("KA1", state, 0), reached=True) == Status("pending", 0)
 
 
 def test_a_failed_update_to_this_target_is_an_error_with_its_code():
