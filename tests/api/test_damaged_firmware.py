@@ -51,7 +51,7 @@ async def test_a_device_gets_503_and_no_wrong_byte_until_the_same_file_is_upload
             reply = await fetch(server, token, V2, span)
             assert reply.status_code == 503
             assert reply.headers["retry-after"] == "300"
-            assert "uploading the same file again mends them" in reply.json()["detail"]
+            assert "upload the same file again to repair them" in reply.json()["detail"]
         assert (await server.hands.get("/v1/Apps/v2"))["damaged"] is True
         [told] = await events(server, "app.damaged")
         assert told["subject_sid"] == app["sid"]

@@ -14,7 +14,7 @@ from fleetvisor.db.database import DatabaseUnfit
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 _names = itertools.count(1)
-UNUSABLE = "A folder of the server is missing, or the server may not use it."
+UNUSABLE = "A folder of the server is missing, or the server has no access to it."
 
 
 async def upload(hands, ok):
@@ -96,7 +96,7 @@ async def test_too_few_descriptors_processes_or_memory_are_503(server, monkeypat
     with monkeypatch.context() as broken:
         broken.setattr("fleetvisor.api.uploads._create", failing(OSError(number, os.strerror(number))))
         reply = await upload(server.hands, 503)
-        check_unavailable(reply, "The server is short of open files, processes or memory.")
+        check_unavailable(reply, "The server has run out of open files, processes or memory.")
     await upload(server.hands, 201)
 
 

@@ -92,7 +92,7 @@ async def test_every_fault_is_told_by_line_and_column_and_nothing_is_made(hands)
         ("name,name,token_hash\n", "line 1"),
         (HEADER + "a,b\n", "line 2 has 2 cells"),
         (HEADER + 'a,"b\n', "line 2 is not CSV"),
-        ((HEADER + ",x,,").encode() + b"\xff\n", "line 2 is not valid UTF-8; save the file as CSV UTF-8"),
+        ((HEADER + ",x,,").encode() + b"\xff\n", "line 2 is not valid UTF-8. Save the file as CSV UTF-8"),
         (HEADER + ",x\0,,,,\n", "line 2 has a NUL"),
         (HEADER + "," + "x" * 200_000 + ",,,,\n", "line 2 has more than 65536 characters"),
         (HEADER + '"a\n",' * 30_000, "line 2 has more than 65536 characters"),

@@ -223,7 +223,7 @@ async def test_of_two_operators_who_release_a_wave_at_once_the_second_does_not_r
     rollout = await fleet.start(Waves="2,4,100%", Soak=600)
     await fleet.act(rollout, "release")
     answer = await fleet.act(rollout, "release", ok=409)
-    assert answer["detail"] == "Wave 2 was opened just now: nothing of it was offered yet."
+    assert answer["detail"] == "Wave 2 was just opened and has offered nothing yet."
     rollout = await fleet.tick(rollout)
     assert [wave["state"] for wave in rollout["waves"]].count("released") == 1
     await fleet.act(rollout, "release")

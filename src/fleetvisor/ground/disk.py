@@ -29,9 +29,9 @@ _RUST: Final = re.compile(r"\(os error (\d{1,5})\)")
 SENTENCES: Final[dict[Fault, str]] = {
     "disk_full": "The server's disk is full.",
     "read_only": "The server's disk is read-only.",
-    "io_error": "The server's disk fails, or its quota is used up.",
-    "unusable": "A folder of the server is missing, or the server may not use it.",
-    "moved": "The server's database file was removed or replaced while it was served.",
+    "io_error": "The server's disk has failed, or its quota is used up.",
+    "unusable": "A folder of the server is missing, or the server has no access to it.",
+    "moved": "The server's database file was removed or replaced while the server was running.",
     "damaged": "The server's database is damaged.",
 }
 

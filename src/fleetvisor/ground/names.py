@@ -35,7 +35,7 @@ def check_unique_name(text: str, chars_max: int) -> str:
     if has_control(text):
         raise Invalid("UniqueName must not contain control characters or lone surrogates.")
     if not text.isprintable() and any(category(char) == "Cf" for char in text):
-        raise Invalid("UniqueName must not contain format characters: nobody sees them. Type the name anew.")
+        raise Invalid("UniqueName must not contain format characters, because they are invisible. Type the name again.")
     if (fault := path_fault(text)) is not None:
         raise Invalid(f"UniqueName must not {fault}")
     return text
@@ -49,13 +49,12 @@ def path_fault(text: str) -> str | None:
     if _NOT_CARRIED.search(text) is not None:
         found = " ".join(sorted(NOT_CARRIED.intersection(text)))
         return (
-            f"contain {found}: clients put it into a path as it is, and / ? # % \\ change where a path leads."
-            " Put - or _ there."
+            f"contain {found}: clients put it into a path unchanged, and / ? # % \\ change the path. Put - or _ there."
         )
     if text in {".", ".."}:
         return "be . or .. : clients drop them from a path. Add a letter or a digit."
     if text != text.strip():
-        return "begin or end with a blank: clients drop it from a path. Leave it out."
+        return "begin or end with a space: clients drop it from a path. Remove the space."
     return None
 
 
@@ -69,7 +68,7 @@ def check_controller_id(text: str, chars_max: int) -> str:
     if _PATH_SPECIAL.intersection(text) or text in {".", ".."}:
         raise Invalid("ControllerId must not contain / or ?, nor be . or .. .")
     if is_sid(text):
-        raise Invalid("ControllerId must not have the form of a SID: a board may always ask by its SID.")
+        raise Invalid("ControllerId must not have the form of a SID, because a board can always use its SID.")
     if has_control(text):
         raise Invalid("ControllerId must not contain control characters or lone surrogates.")
     return text

@@ -47,10 +47,14 @@ class Addresses:
             return peer
         given = {name: value for name, value in scope["headers"] if name in _HEADERS}
         if sum(name in _HEADERS for name, _ in scope["headers"]) != len(given):
-            raise Invalid("X-Forwarded-For or Forwarded came twice: which of them the proxy wrote cannot be told.")
+            raise Invalid(
+                "X-Forwarded-For or Forwarded appears twice, so the server cannot tell which of them the proxy wrote."
+            )
         found = {self._client(_hops(name, value.decode("latin-1")), peer) for name, value in given.items()}
         if len(found) > 1:
-            raise Invalid("X-Forwarded-For and Forwarded name different clients: let the proxy remove one of them.")
+            raise Invalid(
+                "X-Forwarded-For and Forwarded name different clients. Configure the proxy to remove one of them."
+            )
         return found.pop() if found else peer
 
     def _client(self, hops: list[str], peer: str) -> str:
@@ -135,4 +139,4 @@ def _hop(name: bytes, text: str) -> str:
         return str(address)
     if _OBFUSCATED.fullmatch(bare):
         return bare
-    raise Invalid(f"{name.decode()} holds {text[:64]!a}, which is no address.")
+    raise Invalid(f"{name.decode()} holds {text[:64]!a}, which is not an address.")

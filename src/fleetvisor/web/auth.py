@@ -34,7 +34,7 @@ def parse_basic(header: bytes | None) -> Basic:
         raise Unauthenticated("The Authorization header is not base64 of UTF-8 text.") from error
     username, colon, password = text.partition(":")
     if not colon:
-        raise Unauthenticated("The Authorization header holds no colon between user name and password.")
+        raise Unauthenticated("The Authorization header has no colon between user name and password.")
     return Basic(username, password)
 
 

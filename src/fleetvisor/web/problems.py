@@ -51,7 +51,9 @@ class BrokenBody(Invalid):
     """
 
     def __init__(self) -> None:
-        super().__init__("The body ended early, or its chunks (Transfer-Encoding) are malformed. Send it again, whole.")
+        super().__init__(
+            "The body ended early, or its chunks (Transfer-Encoding) are malformed. Send the complete body again."
+        )
 
 
 class ProblemBody(msgspec.Struct, frozen=True):
@@ -94,11 +96,11 @@ def problem_of(error: Exception) -> Problem:
     if isinstance(error, FileNotFoundError):  # somebody removed the folder of uploads on their way
         return Unavailable("A folder of the server is missing.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, OSError) and error.errno in _SHORT:
-        return Unavailable("The server is short of open files, processes or memory.", retry_after_s=_DISK_RETRY_S)
+        return Unavailable("The server has run out of open files, processes or memory.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, BlobFault):
         return Unavailable("The server's firmware store cannot be read.", retry_after_s=_DISK_RETRY_S)
     if isinstance(error, ReferenceViolated):  # such as of an account that ended while its request was under way
-        return Conflict("Something that the request refers to was removed meanwhile.")
+        return Conflict("A resource that the request refers to was removed meanwhile.")
     if isinstance(error, DatabaseBusy):
         return Unavailable("The database is busy.", retry_after_s=_BUSY_RETRY_S)
     return InternalFault()

@@ -85,6 +85,6 @@ class Buckets:
             del self._rows[next(iter(self._rows))]
         if left < 1:
             self._rows[key] = (left, now)
-            detail = f"{what} may make {self._per_s} requests a second, and {self._burst} at once."
+            detail = f"{what} may send {self._per_s} requests per second, and bursts of {self._burst}."
             raise RateLimited(detail, per_s=self._per_s, burst=self._burst)
         self._rows[key] = (left - 1, now)

@@ -48,7 +48,7 @@ class Scans:
         line = self._lines.setdefault(account_sid, _Line())
         if line.count > self._limits.scans_waiting_max:
             most = self._limits.scans_waiting_max
-            detail = f"A count or plan of the account is under way, and {most} wait: the most that may."
+            detail = f"A count or plan of the account is under way, and {most} wait, which is the maximum."
             raise TooManyRequests(detail, retry_after_s=_RETRY_S)
         line.count += 1
         try:
@@ -65,7 +65,7 @@ class Scans:
                 with lanes.use("scans"):
                     return await work()
         except TimeoutError as error:
-            detail = f"The devices were not looked through within {time_s} seconds: ask with a narrower selector."
+            detail = f"The devices could not be examined within {time_s} seconds. Use a narrower selector."
             raise Unavailable(detail, retry_after_s=_RETRY_S) from error
 
     async def _watched(self, request: Request, scan: asyncio.Future[Answer]) -> Answer:

@@ -116,7 +116,7 @@ def test_a_refusal_says_the_rate_and_when_to_come_again(per_s, burst, policy, re
     error = headers_of(per_s=per_s, burst=burst)
     assert error.headers == ((b"ratelimit-policy", policy), (b"ratelimit", rest))
     assert error.retry_after_s == 1
-    assert f"An API key may make {per_s} requests a second, and {burst} at once" in error.detail
+    assert f"An API key may send {per_s} requests per second, and bursts of {burst}" in error.detail
 
 
 def test_a_burst_of_nothing_still_lets_one_through():

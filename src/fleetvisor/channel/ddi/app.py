@@ -229,13 +229,13 @@ class Ddi:
             case "deploymentBase":
                 update = await self._answers.find_offered(account_sid, device_sid, number)
                 if update.confirmation == "waiting":
-                    raise NotFound("This action waits for consent: see confirmationBase.")
+                    raise NotFound("This action waits for consent. See confirmationBase.")
                 self._presence.note_fetch(device_sid, number, self._clock.now())
                 return await self._deployment(place, update)
             case "confirmationBase":
                 update = await self._answers.find_offered(account_sid, device_sid, number)
                 if update.confirmation != "waiting":
-                    raise NotFound("This action waits for nobody's consent.")
+                    raise NotFound("This action does not wait for consent.")
                 return await self._deployment(place, update, key="confirmation")
             case "installedBase":
                 return await self._deployment(
@@ -244,7 +244,7 @@ class Ddi:
             case "cancelAction":
                 update = await self._answers.find_offered(account_sid, device_sid, number)
                 if not update.cancel_requested:
-                    raise NotFound("Nobody asked to cancel this action.")
+                    raise NotFound("The server has not asked to cancel this action.")
                 return _json(ddi.render_cancel(number))
             case _:
                 raise NotFound("No such path.")
@@ -302,7 +302,7 @@ class Ddi:
             return await self._proofs.authenticate(parse_target_token(authorization))
         by_gateway = await self._by_gateway(gateway_token, request.segments())
         if by_gateway.device.waiting:
-            raise AccessDenied("The Device waits to be accepted: it may only poll.")
+            raise AccessDenied("The Device waits to be accepted and can only poll.")
         return by_gateway.device
 
     async def _place(self, request: Request, identity: DeviceIdentity) -> _Place:
@@ -312,7 +312,7 @@ class Ddi:
         account_sid = await self._tenant(tenant)
         if account_sid != identity.account_sid or not await self._devices.answers_to(identity, controller):
             raise Unauthenticated(
-                "The token belongs to another device than the path names: check tenant and controller id."
+                "The token does not belong to the device in the path. Check tenant and controller id."
             )
         base = f"{self._urls.base}/{_DEFAULT if is_default else tenant}/controller/v1/{segment(controller)}"
         return _Place(identity, base, tuple(rest))

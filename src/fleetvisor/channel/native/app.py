@@ -163,5 +163,5 @@ def _page(document: Callable[[], dict[str, Any]]) -> Handler:
 def _digest(path: str, base: str) -> str:
     digest = path[len(base) :]
     if len(digest) != _DIGEST_CHARS or not set(digest) <= _HEX:
-        raise NotFound("A path names content by its SHA-256: 64 lower-case hex digits.")
+        raise NotFound("The path must name content by its SHA-256: 64 lower-case hex digits.")
     return digest

@@ -24,11 +24,11 @@ Json = dict[str, Any]
 
 _REF: Final = "#/components/schemas/{name}"
 _PROBLEMS: Final = {
-    "429": "Too many writes, or too many wrong credentials; Retry-After says when to come again.",
+    "429": "Too many writes, or too many wrong credentials. Retry-After says when to retry.",
     "400": "The request is malformed; the detail names the field.",
     "401": "The token is missing, wrong, or its Device is disabled or removed.",
     "404": "No App of the Device's account has this content.",
-    "413": "The body is larger than a device request may be.",
+    "413": "The body is larger than the maximum for a device request.",
     "415": "The body is not application/json.",
     "416": "The range lies outside the content; Content-Range gives its size.",
     "default": "Any other problem.",
@@ -62,7 +62,7 @@ def document(base: str, *, items_max: int) -> Json:
         "info": {
             "title": "Fleetvisor native device API",
             "version": __version__,
-            "description": "What an agent on a device speaks: desired state, downloads, reports, values.",
+            "description": "The API for an agent on a device: desired state, downloads, reports, values.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": base}],
@@ -72,7 +72,7 @@ def document(base: str, *, items_max: int) -> Json:
             "/device/v1/manifests/{sha256}": _content("Manifest", "an App's manifest, byte for byte as uploaded"),
             "/device/v1/layers/{sha256}": _content("Layer", "one layer's bytes"),
             "/device/v1/report": {
-                "post": _post("report", "Say what runs and how far the update is", "Report", "ReportAnswer")
+                "post": _post("report", "Report what runs and the state of the update", "Report", "ReportAnswer")
             },
             "/device/v1/configs/fetch": {
                 "post": _post("fetchConfigs", "Fetch values of configs and secrets", "FetchRequest", "FetchAnswer")
@@ -92,15 +92,15 @@ def _loosen(schemas: Json) -> None:
     for kind, name in _OPTIONAL:
         asked = schemas[kind]["properties"][name]
         schemas[kind]["properties"][name] = {
-            "description": "A value that cannot be read is left out and told; the report counts.",
+            "description": "A value that cannot be read is omitted and reported; the report is accepted.",
             "default": asked["default"],
         }
 
 
 def _enroll() -> Json:
-    post = _post("enroll", "Enrol by a token and the proof of a key", "EnrollRequest", "EnrollAnswer")
+    post = _post("enroll", "Enrol with a token and the proof of a key", "EnrollRequest", "EnrollAnswer")
     created = {**post["responses"]["200"], "description": "A new Device."}
-    refused = {**post["responses"]["401"], "description": "The token is over, or the key is refused."}
+    refused = {**post["responses"]["401"], "description": "The token is used up or expired, or the key is refused."}
     responses = {**post["responses"], "201": created, "403": refused}
     return {**post, "security": [], "responses": dict(sorted(responses.items()))}
 
@@ -109,7 +109,7 @@ def _desired(method: str) -> Json:
     responses: Json = {
         "200": {"description": "The desired state.", "headers": _headers("ETag", "Preference-Applied")},
         "304": {
-            "description": "Nothing changed since the entity tag, or until the wait was over. No body.",
+            "description": "Nothing has changed since the entity tag, or before the wait ended. No body.",
             "headers": _headers("ETag", "Preference-Applied", "Retry-After"),
         },
         **_problems("400", "401", "429"),
@@ -120,7 +120,7 @@ def _desired(method: str) -> Json:
         "operationId": f"{method}Desired",
         "summary": "What the device should do",
         "parameters": [
-            _header("If-None-Match", "Entity tags of desired states that the device has: one, a list, or *."),
+            _header("If-None-Match", "Entity tags of desired states that the device already has: one, a list, or *."),
             _header("Prefer", "wait=N holds the request for up to N seconds while nothing changes (RFC 7240)."),
         ],
         "responses": responses,
@@ -146,7 +146,7 @@ def _content(name: str, what: str) -> Json:
             }
             responses |= _problems("416")
             parameters += [
-                _header("Range", "One range of bytes; several are answered with the whole."),
+                _header("Range", "One range of bytes; for several ranges the answer is the whole content."),
                 _header("If-Range", "The range is served only if this is the entity tag."),
             ]
         found[method] = {
@@ -164,7 +164,7 @@ def _post(operation: str, summary: str, body: str, answer: str) -> Json:
         "summary": summary,
         "requestBody": {"required": True, "content": _json(body)},
         "responses": {
-            "200": {"description": "Taken; the same request again does no harm.", "content": _json(answer)},
+            "200": {"description": "Accepted. Repeating the request does no harm.", "content": _json(answer)},
             **_problems("400", "401", "413", "415", "429"),
         },
     }

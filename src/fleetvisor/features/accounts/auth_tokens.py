@@ -48,7 +48,7 @@ class AuthTokens:
 
         async def body(tx: Tx) -> None:
             if not await store.set_secondary(tx, account_sid, token_hash(token), sealed, now):
-                raise Conflict("The account has a secondary Auth Token already: promote it or delete it first.")
+                raise Conflict("The account already has a secondary Auth Token. First promote or delete it.")
             await self._note(tx, account_sid, "secondary_created", now)
 
         await self._db.write(body)

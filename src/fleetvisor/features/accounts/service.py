@@ -73,7 +73,7 @@ class Accounts:
             made = await self._make(name, first=False, by=by)
             if made is not None:
                 return made
-        raise Unavailable("Other accounts were made again and again at the same moment.", retry_after_s=1)
+        raise Unavailable("Other accounts were created at the same time, repeatedly. Retry.", retry_after_s=1)
 
     async def _make(self, friendly_name: str, *, first: bool, by: AccountSid | None = None) -> NewAccount | None:
         account_sid = new_account_sid(self._entropy)
@@ -109,7 +109,7 @@ class Accounts:
         if caller.key_sid is not None:
             now = self._clock.now()
             if caller.date_expires is not None and caller.date_expires <= now:
-                raise Unauthenticated("The API key has ended: make another.", identity=caller.key_sid)
+                raise Unauthenticated("The API key has expired. Create another one.", identity=caller.key_sid)
             self._use.note(caller.key_sid, now)
         return caller
 
@@ -155,7 +155,7 @@ class Accounts:
             if maker.key_sid is not None and await store.find_key(tx, account_sid, maker.key_sid) is None:
                 raise Unauthenticated("The API key was removed.", identity=maker.key_sid)
             if await store.count_keys(tx, account_sid) >= most:
-                raise Conflict(f"The account has {most} API keys, the most it may have.")
+                raise Conflict(f"The account has {most} API keys, which is the maximum.")
             await store.insert_key(tx, key, token_hash(secret))
             await events.append(
                 tx,

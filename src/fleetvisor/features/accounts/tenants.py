@@ -70,11 +70,13 @@ class Tenants:
             if tenant is None:
                 raise _missing()
             if tenant.is_first:
-                raise Conflict("The first account cannot be suspended or ended: it administers the others.")
+                raise Conflict(
+                    "The first account cannot be suspended or ended, because it administers the other accounts."
+                )
             if tenant.status == status:
                 return tenant
             if tenant.status == "ending":
-                raise Conflict("The account is ending: what it had is being removed.")
+                raise Conflict("The account is ending. Its data is being removed.")
             await store.set_status(tx, tenant.account_sid, status)
             for account_sid in (by, tenant.account_sid):
                 await events.append(

@@ -47,12 +47,12 @@ _log = structlog.get_logger()
 class Damaged(Unavailable):
     """The server cannot do this right now."""
 
-    hint = "The operator must upload the same firmware again. Ask again after the seconds that Retry-After gives."
+    hint = "The operator must upload the same firmware again. Retry after the number of seconds in Retry-After."
 
     def __init__(self) -> None:
         """Say what it is, and that it may be mended later."""
         super().__init__(
-            "The stored bytes of this firmware are damaged or missing; uploading the same file again mends them.",
+            "The stored bytes of this firmware are damaged or missing; upload the same file again to repair them.",
             retry_after_s=_RETRY_S,
         )
 

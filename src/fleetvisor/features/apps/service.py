@@ -88,7 +88,7 @@ class Apps:
                     return app
         finally:
             await self._offload(lambda: rmtree(folder, ignore_errors=True))
-        raise Unavailable("The App's layers were removed again and again while it was made.", retry_after_s=1)
+        raise Unavailable("The App's layers were removed repeatedly during the upload. Retry.", retry_after_s=1)
 
     async def get(self, account_sid: AccountSid, ref: str) -> App:
         """Return an app by SID or unique name. Raises ``NotFound``."""
@@ -110,7 +110,7 @@ class Apps:
         app = await self.get(account_sid, ref)
         manifest = await store.find_manifest(self._db, account_sid, app.app_sid)
         if manifest is None:
-            raise NotFound("This App has no Manifest: it was not uploaded as a Microvisor bundle.")
+            raise NotFound("This App has no Manifest, because it was not uploaded as a Microvisor bundle.")
         return manifest
 
     async def find_manifest(self, account_sid: AccountSid, manifest_hash: str) -> bytes | None:
@@ -206,9 +206,9 @@ def _insertion(making: _Making, apps_max: int) -> Body[bool]:
         if lost:
             return False
         if await store.count(tx, app.account_sid) >= apps_max:
-            raise Conflict(f"The account has {apps_max} Apps, the most it may have.")
+            raise Conflict(f"The account has {apps_max} Apps, which is the maximum.")
         if not await store.insert(tx, app, manifest):
-            raise Conflict("An App with this UniqueName exists already.")
+            raise Conflict("An App with this UniqueName already exists.")
         for position, layer in enumerate(layers):
             await store.use_layer(tx, app, position, layer, placed[layer.digest])
         await events.append(

@@ -47,10 +47,10 @@ class Configs:
             if not await store.owner_exists(tx, owner):
                 raise NotFound("No Device matches the given identifier.")
             if await store.count(tx, owner, kind) >= most:
-                raise Conflict(f"There are {most} {kind.value}s already, the most that one owner may have.")
+                raise Conflict(f"There are {most} {kind.value}s, which is the maximum.")
             entry = await store.insert(tx, owner, kind, key, stored, now)
             if entry is None:
-                raise Conflict(f"A {kind.value} with this Key exists already; its value stays as it is.")
+                raise Conflict(f"A {kind.value} with this Key already exists. Its value was not changed.")
             await _note(tx, owner, f"{kind.value}.created", key, now)
             return entry
 

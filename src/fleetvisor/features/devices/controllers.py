@@ -37,7 +37,7 @@ async def check_free(tx: Tx, account_sid: AccountSid, device_sid: DeviceSid, con
     holder = await find(tx, account_sid, controller_id)
     if holder is not None and holder != device_sid:
         raise Conflict(
-            f"The Device {holder} is asked for by the controller id {controller_id!a}: give this one another"
+            f"The Device {holder} already uses the controller id {controller_id!a}: give this one another"
             " ControllerId, or that one."
         )
 

@@ -19,11 +19,11 @@ LABEL_KEY_CHARS_MAX: Final = 63
 def check_change(change: DeviceChange, limits: Limits) -> None:
     """Refuse a change that contradicts itself, or an interval out of bounds. Raises ``Invalid``."""
     if change.cancel_update and change.target_app is not UNSET:
-        raise Invalid("CancelUpdate and TargetApp exclude each other: send one of them.")
+        raise Invalid("CancelUpdate and TargetApp exclude each other. Send only one of them.")
     if change.offer_again and (change.cancel_update or change.target_app is None):
-        raise Invalid("OfferAgain needs a target: send it without CancelUpdate and without an empty TargetApp.")
+        raise Invalid("OfferAgain needs a target. Send it without CancelUpdate and without an empty TargetApp.")
     if (change.mode is not None or change.confirm is not None) and not isinstance(change.target_app, str):
-        raise Invalid("UpdateMode and Confirm go with TargetApp: send the App as well.")
+        raise Invalid("UpdateMode and Confirm need TargetApp. Send TargetApp too.")
     interval = change.poll_interval_s
     if isinstance(interval, int) and not 1 <= interval <= limits.poll_interval_s_max:
         raise Invalid(f"PollInterval must be from 1 to {limits.poll_interval_s_max} seconds; empty takes the server's.")

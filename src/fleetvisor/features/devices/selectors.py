@@ -57,7 +57,7 @@ def _judged(raw: RawTerm) -> Term:
     """Return the term. Raises ``Fault`` for what the grammar cannot say."""
     for value in raw.values:
         if has_control(value.text):
-            raise Fault("a value must not hold control characters", value.start)
+            raise Fault("a value must not contain control characters", value.start)
     text, at, operator = raw.key, raw.at, raw.operator
     meant = text.removeprefix(MEANT)
     name = meant if meant and meant not in RESERVED_LABELS else text
@@ -66,9 +66,9 @@ def _judged(raw: RawTerm) -> Term:
     if len(name) > LABEL_KEY_CHARS_MAX:
         raise Fault(f"a label has at most {LABEL_KEY_CHARS_MAX} characters", at)
     if operator in {"<", ">"} and name != "seen":
-        raise Fault(f"'{operator}' goes with seen only, as in seen{operator}5m", at)
+        raise Fault(f"'{operator}' works only with seen, as in seen{operator}5m", at)
     if operator == "~" and name != "name":
-        raise Fault("'~' goes with name only, as in name~boiler-*", at)
+        raise Fault("'~' works only with name, as in name~boiler-*", at)
     if name == "seen" and operator in {"in", "not in"}:
         raise Fault("seen is compared by '<' or '>', as in seen<5m", at)
     choices = _CHOICES.get(name)

@@ -71,12 +71,12 @@ class Devices:
 
         async def body(tx: Tx) -> Device:
             if not await accounts_store.count_devices_up(tx, account_sid, self._limits.devices_per_account_max):
-                raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
+                raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, which is the maximum.")
             secrets = wanted.account_secrets
             if not await store.insert(
                 tx, account_sid, device_sid, name, now, by_operator=True, account_secrets=secrets
             ):
-                raise Conflict("A Device with this UniqueName or Sid exists already.")
+                raise Conflict("A Device with this UniqueName or Sid already exists.")
             if wanted.controller_id is UNSET:
                 await controllers.adopt(tx, account_sid, device_sid, name)
             elif wanted.controller_id is not None:

@@ -131,7 +131,7 @@ def _check_text(file: BinaryIO) -> None:
     line, begun = 1, ""
     file.seek(0)
     if file.read(2) in _UTF16:
-        raise Invalid("Nothing was imported: the file is UTF-16. Save it as CSV in UTF-8.")
+        raise Invalid("Nothing was imported: the file is UTF-16. Save it as CSV UTF-8.")
     file.seek(0)
     while True:
         block = file.read(_BLOCK)
@@ -141,7 +141,7 @@ def _check_text(file: BinaryIO) -> None:
         except UnicodeDecodeError as error:
             line += (pending + block).count(b"\n", 0, error.start)
             raise Invalid(
-                f"Nothing was imported: line {line} is not valid UTF-8; save the file as CSV UTF-8."
+                f"Nothing was imported: line {line} is not valid UTF-8. Save the file as CSV UTF-8."
             ) from error
         if "\0" in text:
             line += text.count("\n", 0, text.index("\0"))
@@ -305,7 +305,7 @@ def _row(line: int, cells: list[str], columns: list[_Column], faults: Faults) ->
         if first != line:
             faults.add(line, name, f"the same as in line {first}.")
     if not proved:
-        faults.add(line, "public_key", "a device needs a public key or a token's hash to prove itself with.")
+        faults.add(line, "public_key", "a device needs a public_key or a token_hash to authenticate.")
     if faults.count:
         return None
     sid, name, public_key, token_hash, labels, hardware_class = values
@@ -316,7 +316,7 @@ def _labels(text: str, limits: Limits) -> dict[str, str]:
     """Read ``key=value;key=value``."""
     changes = label_rules.parse(filter(None, map(str.strip, text.split(";"))), limits)
     if None in changes.values():
-        raise Invalid("Labels: a new device has none to remove.")
+        raise Invalid("Labels: a new device has no labels to remove.")
     return label_rules.merged({}, changes, limits)
 
 

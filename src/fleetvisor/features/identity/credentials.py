@@ -20,7 +20,7 @@ from fleetvisor.ground.sids import AccountSid
 from fleetvisor.pki.identity import new_token, token_hash
 from fleetvisor.protocol import jws
 
-_MISSING: Final = "This Device has no credential of this fingerprint."
+_MISSING: Final = "This Device has no credential with this fingerprint."
 
 
 class Credentials:
@@ -73,7 +73,9 @@ class Credentials:
         try:
             await self._db.write(body)
         except UniqueViolated as error:
-            raise Conflict("This key is or was a Device's: remove it there, or free it, first.") from error
+            raise Conflict(
+                "This key belongs or belonged to a Device. First remove it from that Device, or free it."
+            ) from error
         self._bus.ring((device.device_sid,))
         return NewCredential(Credential("key", fingerprint, now, None), None)
 
@@ -108,7 +110,7 @@ class Credentials:
 
         async def body(tx: Tx) -> None:
             if not await rows.free_key(tx, account_sid, fingerprint.lower()):
-                raise NotFound("No refused key of this account has this fingerprint.")
+                raise NotFound("This account has no refused key with this fingerprint.")
             await events.append(
                 tx, account_sid=account_sid, type="key.freed", subject_sid=account_sid,
                 data={"fingerprint": fingerprint.lower()}, now=now,
@@ -118,7 +120,7 @@ class Credentials:
 
     async def _check_room(self, tx: Tx, device: DeviceIdentity, now: Millis) -> None:
         if len(await _read(tx, device, now)) >= self._limits.credentials_max:
-            raise Conflict(f"The Device has {self._limits.credentials_max} credentials, the most it may have.")
+            raise Conflict(f"The Device has {self._limits.credentials_max} credentials, which is the maximum.")
 
 
 async def _read(source: Tx | Database, device: DeviceIdentity, now: Millis) -> list[Credential]:

@@ -42,8 +42,8 @@ from fleetvisor.protocol import jws
 TOKEN_PREFIX: Final = "fve_"
 _SID_CHARS: Final = 32
 _NAME_CHARS_MAX: Final = 64
-_UNKNOWN: Final = "The enrolment token is not known."
-_OVER: Final = "The enrolment token is used up, over or revoked: ask for another."
+_UNKNOWN: Final = "The enrolment token is unknown."
+_OVER: Final = "The enrolment token is used up, expired or revoked. Use another one."
 _NO_HASH: Final = bytes(32)
 
 
@@ -93,7 +93,10 @@ class Enrollment:
 
         async def body(tx: Tx) -> None:
             if await store.count_grants(tx, account_sid) >= self._limits.enrollment_tokens_max:
-                raise Conflict(f"The account has {self._limits.enrollment_tokens_max} enrolment tokens: remove some.")
+                raise Conflict(
+                    f"The account has {self._limits.enrollment_tokens_max} enrolment tokens, which is the"
+                    " maximum. Remove some."
+                )
             await store.insert_grant(tx, token, token_hash(secret))
             await self._note(tx, token.account_sid, token.token_sid, "created", now)
 
@@ -208,7 +211,7 @@ class Enrollment:
         jws.check_audience(parsed.claims, self._audiences)
         jws.check_issued(parsed.claims, self._clock.now())
         if not jws.is_signed_by(parsed, (point,)):
-            raise Unauthenticated("The proof is not signed by the private half of this public key.")
+            raise Unauthenticated("The private key of this public key did not sign the proof.")
         return _Asked(token_sid, token_hash(secret), point, jws.fingerprint(point))
 
     async def _give_birth(
@@ -218,10 +221,10 @@ class Enrollment:
         if grant is None or not await accounts_store.count_devices_up(
             tx, account_sid, self._limits.devices_per_account_max
         ):
-            raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, the most it may have.")
+            raise Conflict(f"The account has {self._limits.devices_per_account_max} Devices, which is the maximum.")
         if grant.waits and await store.count_waiting(tx, account_sid) >= self._limits.waiting_devices_max:
             most = self._limits.waiting_devices_max
-            raise AccessDenied(f"{most} Devices wait to be accepted already: an operator must accept or remove some.")
+            raise AccessDenied(f"{most} Devices already wait to be accepted. An operator must accept or remove some.")
         await devices_store.insert(tx, account_sid, device_sid, None, now, account_secrets=grant.account_secrets)
         if grant.waits:
             await devices_store.set_waiting(tx, account_sid, device_sid, by_gateway=False)
@@ -270,7 +273,7 @@ async def _known(
     if owner is None:
         return secret.account_sid, None
     if owner.refused or owner.access not in {"active", "waiting"}:
-        raise AccessDenied("This key was a Device's that is disabled or removed: an operator must free it.")
+        raise AccessDenied("This key belongs to a disabled or removed Device. An operator must free the key first.")
     return secret.account_sid, Enrolled(owner.device_sid, new=False)
 
 

@@ -96,7 +96,7 @@ class Gateway:
     async def _prove(self, token: str, account_sid: AccountSid | None, ref: str, *, by_sid: bool) -> GatewayIdentity:
         gateway = await store.find_gateway_by_token(self._db, token_hash(token))
         if gateway is None or account_sid is None or gateway.account_sid != account_sid:
-            raise Unauthenticated("The gateway token is not known, or belongs to another tenant.")
+            raise Unauthenticated("The gateway token is unknown, or belongs to another tenant.")
         device = await store.find_gateway_device(self._db, account_sid, ref, by_sid=by_sid)
         if device is None and not by_sid:
             device = await self._register(account_sid, ref)
@@ -119,10 +119,10 @@ class Gateway:
                 return present
             if await store.count_waiting(tx, account_sid) >= self._limits.waiting_devices_max:
                 raise AccessDenied(
-                    f"{self._limits.waiting_devices_max} Devices wait to be accepted already: accept or remove some."
+                    f"{self._limits.waiting_devices_max} Devices already wait to be accepted. Accept or remove some."
                 )
             if not await accounts_store.count_devices_up(tx, account_sid, self._limits.devices_per_account_max):
-                raise AccessDenied("The account has as many Devices as it may have.")
+                raise AccessDenied("The account has its maximum number of Devices.")
             named = name
             if not await devices_store.insert(tx, account_sid, device_sid, named, now):
                 named = None  # people gave the name to another device

@@ -31,7 +31,7 @@ _KEYS: Final = """
 SELECT key_hash AS found FROM device_keys WHERE account_sid = :account_sid AND key_hash IN (:keys)"""
 _TOKEN: Final = "SELECT device_sid AS found FROM device_tokens WHERE token_hash = :token_hash"
 _PIECE: Final = 500
-_EXISTS: Final = "a Device has or had it already."
+_EXISTS: Final = "a Device already has or had it."
 
 
 class Imported(msgspec.Struct, frozen=True):
@@ -101,7 +101,9 @@ class Imports:
                 raise Conflict(f"Nothing was imported: {faults}")
             if not await accounts_store.count_devices_up(tx, account_sid, self._limits.devices_per_account_max, count):
                 most = self._limits.devices_per_account_max
-                raise Conflict(f"Nothing was imported: the account may have {most} Devices, and would have more.")
+                raise Conflict(
+                    f"Nothing was imported: the account may have {most} Devices, and this file would exceed that."
+                )
             for piece in _pieces(kept):
                 rows, sids = [made.row for made in piece], [made.device_sid for made in piece]
                 await _insert(tx, account_sid, rows, sids, now, account_secrets=account_secrets)
@@ -113,7 +115,7 @@ class Imports:
             await self._db.write(body)
         except UniqueViolated:  # a token's hash, or what another request made at this moment
             await self._db.write(refuse)
-            raise Conflict("Nothing was imported: another request made one of these Devices meanwhile.") from None
+            raise Conflict("Nothing was imported: another request created one of these Devices meanwhile.") from None
         pieces = _pieces(kept)
         return [Imported(made.row.line, made.device_sid, made.row.unique_name) for piece in pieces for made in piece]
 

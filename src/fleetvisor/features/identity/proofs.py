@@ -85,7 +85,7 @@ class Proofs:
     async def _prove_token(self, token: str) -> _Proven:
         found = await rows.find_by_token(self._db, token_hash(token))
         if found is None:
-            raise Unauthenticated("The device token is not known, or its Device is disabled.")
+            raise Unauthenticated("The device token is unknown, or its Device is disabled.")
         if found.date_expires is not None and found.date_expires <= self._clock.now():
             error = _over(signed=False)
             error.identity = found.device_sid
@@ -108,7 +108,7 @@ class Proofs:
         expires = jws.check_times(parsed.claims, self._clock.now())
         keys = await rows.keys_of_enabled(self._db, device_sid)
         if not jws.is_signed_by(parsed, tuple(key.point for key in keys)):
-            raise Unauthenticated("The token is signed by no key of this Device, or the Device is disabled.")
+            raise Unauthenticated("No key of this Device signed the token, or the Device is disabled.")
         return _Proven(DeviceIdentity(device_sid, keys[0].account_sid, keys[0].access == "waiting"), expires)
 
 
@@ -122,11 +122,11 @@ def _trust_of(sid: str) -> str | None:
 
 def _admitted(identity: DeviceIdentity) -> DeviceIdentity:
     if identity.waiting:
-        raise AccessDenied("The Device waits to be accepted: it may only poll.")
+        raise AccessDenied("The Device waits to be accepted and can only poll.")
     return identity
 
 
 def _over(*, signed: bool) -> Unauthenticated:
     if signed:
-        return ClockSkew("The token has ended: sign a new one, by the time of this answer's Date header.")
-    return Unauthenticated("The device token was replaced, and its overlap is over.")
+        return ClockSkew("The token has expired. Sign a new one, with the time of this answer's Date header.")
+    return Unauthenticated("The device token was replaced, and its overlap has ended.")

@@ -50,7 +50,7 @@ class Penalties:
 
         async def body(tx: Tx) -> None:
             if not await rollout_devices.lift(tx, account_sid, device_sid, app_sid):
-                raise NotFound("The Device did not fail this App, or its penalty was lifted already.")
+                raise NotFound("The Device has no penalty for this App, or the penalty was already lifted.")
             await events.append(
                 tx,
                 account_sid=account_sid,

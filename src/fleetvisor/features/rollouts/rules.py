@@ -49,7 +49,7 @@ def parse_waves(text: str, limits: Limits) -> tuple[WaveSize, ...]:
     for kind in ("percent_ppm", "devices"):
         sizes = [size for wave in waves if (size := getattr(wave, kind)) is not None]
         if sorted(set(sizes)) != sizes:
-            raise Invalid("Waves: each must go further than the one before it, as in 1%,10%,50%,100%.")
+            raise Invalid("Waves: each wave must go further than the wave before it, as in 1%,10%,50%,100%.")
     return waves
 
 
@@ -68,13 +68,13 @@ def parse_ppm(text: str, name: str) -> int:
     """Parse a percentage, with or without its sign, into millionths. Raises ``Invalid``."""
     number = text.strip().removesuffix("%").strip()
     if number.startswith("0.") and not text.strip().endswith("%"):
-        raise Invalid(f"{name}: {text[:40]!a} may be a share or a percentage: write it with %, as in 5%.")
+        raise Invalid(f"{name}: {text[:40]!a} could be a share or a percentage. Write it with %, as in 5%.")
     try:
         if len(number) > _PERCENT_DIGITS_MAX or not number.replace(".", "", 1).isdigit() or not number.isascii():
             raise InvalidOperation
         ppm = Decimal(number) * (MILLION // 100)
     except InvalidOperation:
-        raise Invalid(f"{name}: {text[:40]!a} is no percentage, such as 2.5%.") from None
+        raise Invalid(f"{name}: {text[:40]!a} is not a percentage such as 2.5%.") from None
     if not 0 <= ppm <= MILLION or ppm != ppm.to_integral_value():
         raise Invalid(f"{name}: {text[:40]!a} is not between 0% and 100%, in steps of 0.0001%.")
     return int(ppm)
@@ -160,23 +160,23 @@ def check_action(action: Action, state: RolloutState) -> None:
     """Demand that ``action`` can be done in ``state``. Raises ``Conflict``."""
     if state not in _ALLOWED[action]:
         possible = [other for other, states in _ALLOWED.items() if state in states]
-        hint = f"possible: {', '.join(possible)}" if possible else "it is over; make a new one, or roll it back"
+        hint = f"possible: {', '.join(possible)}" if possible else "it has ended; create a new one, or roll it back"
         raise Conflict(f"A Rollout that is {state} cannot {action} ({hint}).")
 
 
 def check_removal(rollout: Rollout, rollbacks: int) -> None:
     """Demand that a rollout can be removed, which ``rollbacks`` others are to take back. Raises ``Conflict``."""
     if is_unfinished(rollout.state):
-        raise Conflict(f"A Rollout that is {rollout.state} cannot be removed: abort it, or let it end first.")
+        raise Conflict(f"A Rollout that is {rollout.state} cannot be removed. First abort it, or wait until it ends.")
     if rollout.canceling and rollout.date_started is not None:
-        raise Conflict("Its open updates are being canceled: remove the Rollout once that is done.")
+        raise Conflict("Its open updates are being canceled. Remove the Rollout when that is done.")
     check_kept(rollbacks)
 
 
 def check_kept(rollbacks: int) -> None:
     """Demand that no other rollout is to take one back; ``rollbacks`` are. Raises ``Conflict``."""
     if rollbacks:
-        raise Conflict("Another Rollout is to take this one back: let that one end, or remove it, first.")
+        raise Conflict("Another Rollout will roll this one back. First wait until that Rollout ends, or remove it.")
 
 
 def is_unfinished(state: RolloutState) -> bool:

@@ -68,13 +68,13 @@ class Rollouts:
         if draft.known_since is not None and draft.known_since > now + _LATE_MAX_MS:
             raise Invalid(
                 f"KnownSince is in the future: now it is {iso(now)}. Devices made until then would count as evidence;"
-                " leave it out to count those that are there at the start."
+                " leave KnownSince to count the Devices that exist at the start."
             )
 
         async def body(tx: Tx) -> None:
             count, _ = await store.count_all(tx, account_sid)
             if count >= self._limits.rollouts_max:
-                raise Conflict(f"The account has {count} Rollouts, the most it may have: remove some that ended.")
+                raise Conflict(f"The account has {count} Rollouts, which is the maximum. Remove some that have ended.")
             app_sid, of = await self._subject(tx, account_sid, draft)
             rollout = _drafted(rollout_sid, account_sid, draft, app_sid, of, now)
             await store.insert(tx, rollout, draft.waves)
@@ -94,7 +94,7 @@ class Rollouts:
         if source is None:
             raise Invalid("RollbackOf: no Rollout of this account has this SID.")
         if source.state == "draft":
-            raise Conflict("The Rollout to roll back has not begun: there is nothing to roll back.")
+            raise Conflict("The Rollout to roll back has not started, so there is nothing to roll back.")
         return None, source.rollout_sid
 
     async def get(self, account_sid: AccountSid, rollout_sid: str) -> View:
@@ -169,7 +169,7 @@ class Rollouts:
             rollout = await self._read(tx, account_sid, sid)
             if pace != Pace():
                 if rollout.date_ended is not None:
-                    raise Conflict("The Rollout is over: its pace can no longer be changed.")
+                    raise Conflict("The Rollout has ended. You can no longer change its pace.")
                 kept = {name: value for name, value in msgspec.structs.asdict(pace).items() if value is not None}
                 await store.step(tx, rollout, now, **kept)
                 await decisions.append_event(tx, rollout, "updated", now, **kept)
@@ -215,9 +215,9 @@ class Rollouts:
         if rollout.rollback_of is not None:
             source = await store.find(tx, rollout.account_sid, rollout.rollback_of)
             if source is not None and source.date_ended is None:
-                raise Conflict("The Rollout to roll back is still under way: abort it first.")
+                raise Conflict("The Rollout to roll back is still under way. Abort it first.")
         if start_at is not None and start_at < now - _LATE_MAX_MS:
-            raise Invalid(f"StartAt is in the past: now it is {iso(now)}. To start at once leave StartAt out.")
+            raise Invalid(f"StartAt is in the past: now it is {iso(now)}. To start at once, omit StartAt.")
         if start_at is not None and start_at > now:
             await store.step(tx, rollout, now, state="scheduled", date_start=start_at)
             await decisions.append_event(tx, rollout, "scheduled", now, date_start=start_at)
@@ -228,7 +228,7 @@ class Rollouts:
         """Demand that one more rollout may be under way. Raises ``Conflict``."""
         _, under_way = await store.count_all(tx, rollout.account_sid)
         if under_way >= self._limits.rollouts_open_max:
-            raise Conflict(f"{under_way} Rollouts are under way, the most there may be: let one end first.")
+            raise Conflict(f"{under_way} Rollouts are under way, which is the maximum. Wait until one ends.")
 
     @staticmethod
     async def _release(tx: Tx, rollout: Rollout, wave: int | None, now: Millis) -> None:
@@ -237,7 +237,7 @@ class Rollouts:
         waves, counted = await store.waves(tx, rollout.rollout_sid), await store.counted(tx, rollout.rollout_sid)
         judged = decisions.judge_wave(rollout, waves, counted, now)
         if not judged.begun:  # a second click, or another operator's
-            raise Conflict(f"Wave {rollout.wave} was opened just now: nothing of it was offered yet.")
+            raise Conflict(f"Wave {rollout.wave} was just opened and has offered nothing yet.")
         evidence = judged.decision.evidence
         data = decisions.numbers_of(evidence, judged.decision.bounds, rollout.guard)
         await decisions.keep_decision(
@@ -253,7 +253,7 @@ class Rollouts:
                 rollout.app_sid is not None
                 and await apps_store.find_in(tx, rollout.account_sid, rollout.app_sid) is None
             ):
-                raise Conflict("The App of this Rollout was removed: there is nothing to try again.")
+                raise Conflict("The App of this Rollout was removed, so there is nothing to retry.")
             await store.step(
                 tx, rollout, now, state="running", date_ended=None, open_app_sid=rollout.app_sid, date_retry=now
             )

@@ -91,7 +91,7 @@ class DeviceAnswers:
         async def body(tx: Tx) -> None:
             assignment, update = await _the_open(tx, account_sid, device_sid, number)
             if not update.cancel_requested:
-                raise NotFound("Nobody asked to cancel this update.")
+                raise NotFound("The server has not asked to cancel this update.")
             await log.append(tx, update, lines, now, self._limits)
             if answer is DeviceAnswer.FAILED:
                 await self._move(tx, assignment, update, rules.COULD_NOT_CANCEL, now)
@@ -135,7 +135,7 @@ class DeviceAnswers:
         """Take a success that nobody waited for any more: it says what runs, once. Raises ``Gone`` for all else."""
         known = assignment.installed_number == update.number and assignment.reported_hash == update.app_hash
         if known or not rules.counts_late(update, verdict) or await store.has_newer_success(tx, update):
-            raise Gone("This update is over.")
+            raise Gone("This update is closed.")
         await log.append(tx, update, lines, now, self._limits)
         reached = update.app_hash == assignment.target_hash
         await store.set_installed(tx, update, reached=reached, now=now)
@@ -195,5 +195,5 @@ def _open(update: Update | None) -> Update:
     if update is None:
         raise NotFound("No update of this device has this number.")
     if not is_open(update.state):
-        raise Gone("This update is over.")
+        raise Gone("This update is closed.")
     return update

@@ -47,7 +47,9 @@ async def draw(tx: Tx, device_sids: Sequence[DeviceSid], now: Millis) -> dict[De
     for device_sid in device_sids:
         number = rules.next_number(max(last.get(device_sid, 0), least), now)
         if number is None:
-            raise Conflict(f"The Device {device_sid} has had the last update number: register the board anew.")
+            raise Conflict(
+                f"The Device {device_sid} has used the last update number. Register the board as a new Device."
+            )
         drawn[device_sid] = number
     await tx.write_many(_WRITE, [{"device_sid": sid, "number": number} for sid, number in drawn.items()])
     return drawn

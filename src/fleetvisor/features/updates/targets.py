@@ -140,7 +140,7 @@ async def offer_again(
     assignment = await the_assignment(tx, account_sid, device_sid)
     app = await apps_store.find_in(tx, account_sid, assignment.target_sid) if assignment.target_sid else None
     if app is None:
-        raise Conflict("The Device has no target to offer again: send TargetApp as well.")
+        raise Conflict("The Device has no target to offer again. Send TargetApp too.")
     wanted = Wanted(app, assignment.target_mode, confirm=assignment.target_confirm, again=True)
     await assign(tx, account_sid, device_sid, wanted, now, cancel_timeout_s=cancel_timeout_s)
 

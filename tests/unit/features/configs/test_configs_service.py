@@ -78,7 +78,7 @@ async def test_a_key_that_is_there_is_a_conflict_and_keeps_its_value(kind):
     at, configs, _, device = await a_stage()
     await configs.create(device, kind, "k", "first")
     before = at.everything()
-    with pytest.raises(Conflict, match="exists already"):
+    with pytest.raises(Conflict, match="already exists"):
         await configs.create(device, kind, "k", "second")
     assert at.everything() == before
 

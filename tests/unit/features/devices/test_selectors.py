@@ -180,7 +180,7 @@ def test_what_was_never_parsed_as_a_duration_is_a_fault_of_ours():
         ("seen!=5m", "seen is compared by '<' or '>'"),
         ("ring>5m", "'>' goes with seen only"),
         ("name<5m", "'<' goes with seen only"),
-        ("site~x", "'~' goes with name only"),
+        ("site~x", "'~' works only with name"),
         ("seen<1000000s", "a time is a number and"),
         ("seen>x", "a time is a number and"),
         ("!status", "status must be compared with up-to-date, pending, error"),

@@ -49,7 +49,7 @@ def test_just_as_many_waves_as_allowed_are_parsed():
 def test_shares_and_numbers_of_devices_must_each_grow_but_not_beside_one_another():
     assert len(rules.parse_waves("500,10%,501,11%", LIMITS)) == 4
     for text in ("500,10%,499", "500,10%,10%"):
-        with pytest.raises(Invalid, match="further than the one before"):
+        with pytest.raises(Invalid, match="further than the wave before"):
             rules.parse_waves(text, LIMITS)
 
 
@@ -205,7 +205,7 @@ def test_a_number_that_may_be_a_share_or_a_percentage_is_refused():
 )
 def test_a_percentage_is_from_none_to_all_in_millionths(text, ppm):
     if ppm is None:
-        with pytest.raises(Invalid, match=r"^Limit: .*(is no percentage|is not between 0% and 100%)"):
+        with pytest.raises(Invalid, match=r"^Limit: .*(is not a percentage|is not between 0% and 100%)"):
             rules.parse_ppm(text, "Limit")
     else:
         assert rules.parse_ppm(text, "Limit") == ppm
@@ -275,10 +275,10 @@ def test_what_is_canceling_yet_or_to_be_taken_back_is_not_removed():
     with pytest.raises(Conflict, match="being canceled"):
         rules.check_removal(began, 0)
     rules.check_removal(replace(began, date_started=None), 0)
-    with pytest.raises(Conflict, match="take this one back"):
+    with pytest.raises(Conflict, match="roll this one back"):
         rules.check_removal(replace(began, canceling=False), 1)
     rules.check_removal(replace(began, canceling=False), 0)
-    with pytest.raises(Conflict, match="take this one back"):
+    with pytest.raises(Conflict, match="roll this one back"):
         rules.check_kept(1)
 
 
