@@ -216,7 +216,7 @@ def test_what_cannot_be_parsed_is_shown_up_to_40_characters():
         with pytest.raises(Invalid) as refused:
             rules.parse_ppm(text, "Limit")
         assert f"{text[:40]!a}" in refused.value.detail
-    with pytest.raises(Invalid, match="^Waves: 'x%' is no percentage"):
+    with pytest.raises(Invalid, match="^Waves: 'x%' is not a percentage"):
         rules.parse_waves("x%", LIMITS)
     with pytest.raises(Invalid, match="'x{40}' is neither"):
         rules.parse_waves("x" * 50, LIMITS)
