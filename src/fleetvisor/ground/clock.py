@@ -56,6 +56,11 @@ def later(now: Millis, delay_s: float) -> Millis:
     return Millis(now + round(delay_s * 1000))
 
 
+def is_over(end: Millis | None, now: Millis) -> bool:
+    """Return whether what ends at ``end`` (``None``: never) is over at ``now``."""
+    return end is not None and end <= now
+
+
 def iso(moment: Millis) -> str:
     """Render a time exactly as the API does: ``YYYY-MM-DDTHH:MM:SSZ``, cut to the second (reference, §0.5)."""
     return _iso_second(moment // 1000)

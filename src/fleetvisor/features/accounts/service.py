@@ -15,7 +15,7 @@ from fleetvisor.features.accounts.model import Caller, Key, NewAccount, NewKey, 
 from fleetvisor.features.accounts.store import AccountRow
 from fleetvisor.features.accounts.use import KeyUse
 from fleetvisor.features.events import store as events
-from fleetvisor.ground.clock import Clock, Entropy, later
+from fleetvisor.ground.clock import Clock, Entropy, is_over, later
 from fleetvisor.ground.errors import Conflict, Invalid, NotFound, Unauthenticated, Unavailable
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import PROVEN_ACCOUNTS
@@ -108,7 +108,7 @@ class Accounts:
         """Note a key's use. Raises ``Unauthenticated`` when it has ended."""
         if caller.key_sid is not None:
             now = self._clock.now()
-            if caller.date_expires is not None and caller.date_expires <= now:
+            if is_over(caller.date_expires, now):
                 raise Unauthenticated("The API key has expired. Create another one.", identity=caller.key_sid)
             self._use.note(caller.key_sid, now)
         return caller

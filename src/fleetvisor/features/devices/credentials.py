@@ -32,10 +32,11 @@ _KEY: Final = """
 SELECT k.device_sid, k.refused, d.access FROM device_keys k
 LEFT JOIN devices d ON d.device_sid = k.device_sid AND d.account_sid = k.account_sid
 WHERE k.account_sid = :account_sid AND k.key_hash = :key_hash"""
+#: As ``ground/clock.is_over`` says it, of the token ``t``.
+TOKEN_VALID: Final = "(t.date_expires IS NULL OR t.date_expires > :now)"
 #: Whether anything proves device ``d`` at ``:now``: a token or key of its own, or its account's gateway token.
-PROVABLE: Final = """(
-    EXISTS (SELECT 1 FROM device_tokens t
-        WHERE t.device_sid = d.device_sid AND (t.date_expires IS NULL OR t.date_expires > :now))
+PROVABLE: Final = f"""(
+    EXISTS (SELECT 1 FROM device_tokens t WHERE t.device_sid = d.device_sid AND {TOKEN_VALID})
     OR EXISTS (SELECT 1 FROM device_keys k
         WHERE k.device_sid = d.device_sid AND k.account_sid = d.account_sid AND k.refused = 0)
     OR (d.by_gateway = 1 AND EXISTS (SELECT 1 FROM gateway_tokens g WHERE g.account_sid = d.account_sid)))"""
@@ -50,9 +51,9 @@ INSERT INTO device_keys (account_sid, key_hash, device_sid, point, date_created)
 VALUES (:account_sid, :key_hash, :device_sid, :point, :now)"""
 _INSERT_TOKEN: Final = """
 INSERT INTO device_tokens (token_hash, device_sid, date_created) VALUES (:token_hash, :device_sid, :now)"""
-_TOKENS_OF: Final = """
-SELECT token_hash, date_created, date_expires FROM device_tokens
-WHERE device_sid = :device_sid AND (date_expires IS NULL OR date_expires > :now) ORDER BY date_created, token_hash"""
+_TOKENS_OF: Final = f"""
+SELECT t.token_hash, t.date_created, t.date_expires FROM device_tokens t
+WHERE t.device_sid = :device_sid AND {TOKEN_VALID} ORDER BY t.date_created, t.token_hash"""
 _KEYS_OF: Final = """
 SELECT key_hash, date_created FROM device_keys
 WHERE account_sid = :account_sid AND device_sid = :device_sid AND refused = 0 ORDER BY date_created, key_hash"""

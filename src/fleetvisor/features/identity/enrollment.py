@@ -22,7 +22,7 @@ from fleetvisor.features.identity.model import Enrolled, EnrollmentToken, Grant,
 from fleetvisor.features.identity.refusals import Refusals, place_of
 from fleetvisor.features.updates import numbers, rollout_devices
 from fleetvisor.features.updates import store as updates_store
-from fleetvisor.ground.clock import Clock, Entropy, Millis, later
+from fleetvisor.ground.clock import Clock, Entropy, Millis, is_over, later
 from fleetvisor.ground.errors import AccessDenied, Conflict, Invalid, NotFound, Unauthenticated
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.names import check_label
@@ -171,7 +171,7 @@ class Enrollment:
         account_sid, known = await _known(self._db, secret, asked)
         if known is None:
             grant = await store.find_grant(self._db, account_sid, asked.token_sid)
-            if grant is None or not _is_open(grant, self._clock.now()):
+            if grant is None or not is_open(grant, self._clock.now()):
                 raise AccessDenied(_OVER)
         return known
 
@@ -277,9 +277,9 @@ async def _known(
     return secret.account_sid, Enrolled(owner.device_sid, new=False)
 
 
-def _is_open(grant: EnrollmentToken, now: Millis) -> bool:
-    is_over = grant.date_expires is not None and grant.date_expires <= now
-    return grant.uses < grant.uses_max and not grant.revoked and not is_over
+def is_open(grant: EnrollmentToken, now: Millis) -> bool:
+    """Return whether a device may enrol with a token: uses are left, and it is neither revoked nor over."""
+    return grant.uses < grant.uses_max and not grant.revoked and not is_over(grant.date_expires, now)
 
 
 async def _leave(tx: Tx, device: DeviceIdentity, fingerprint: str, now: Millis) -> None:

@@ -14,7 +14,7 @@ from fleetvisor.db.database import Database
 from fleetvisor.features.accounts.model import trust_bell
 from fleetvisor.features.devices import credentials as rows
 from fleetvisor.features.devices.model import DeviceIdentity
-from fleetvisor.ground.clock import Clock, Millis
+from fleetvisor.ground.clock import Clock, Millis, is_over
 from fleetvisor.ground.errors import AccessDenied, ClockSkew, Unauthenticated
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.memory import PROVEN_DEVICES
@@ -58,7 +58,7 @@ class Proofs:
         place = sha256(token.encode("utf-8", "surrogatepass")).digest() if hashed else token
         known = self._proven.find(place)
         if known is not None:
-            if known.expires is None or known.expires > self._clock.now():
+            if not is_over(known.expires, self._clock.now()):
                 return known.identity if waiting else _admitted(known.identity)
             error = _over(signed=signed)
             error.identity = known.identity.device_sid
@@ -86,7 +86,7 @@ class Proofs:
         found = await rows.find_by_token(self._db, token_hash(token))
         if found is None:
             raise Unauthenticated("The device token is unknown, or its Device is disabled.")
-        if found.date_expires is not None and found.date_expires <= self._clock.now():
+        if is_over(found.date_expires, self._clock.now()):
             error = _over(signed=False)
             error.identity = found.device_sid
             raise error

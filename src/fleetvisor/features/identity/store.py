@@ -16,10 +16,11 @@ INSERT INTO enrollment_tokens (token_sid, account_sid, friendly_name, secret_has
     hardware_class, labels, date_created, account_secrets, waits)
 VALUES (:token_sid, :account_sid, :friendly_name, :secret_hash, :uses_max, :date_expires, :hardware_class, :labels,
     :date_created, :account_secrets, :waits)"""
-_USE_GRANT: Final = """
+#: As ``enrollment.is_open`` says it.
+OPEN_GRANT: Final = "uses < uses_max AND revoked = 0 AND (date_expires IS NULL OR date_expires > :now)"
+_USE_GRANT: Final = f"""
 UPDATE enrollment_tokens SET uses = uses + 1
-WHERE account_sid = :account_sid AND token_sid = :token_sid AND uses < uses_max AND revoked = 0
-    AND (date_expires IS NULL OR date_expires > :now)"""
+WHERE account_sid = :account_sid AND token_sid = :token_sid AND {OPEN_GRANT}"""
 _WAITING: Final = "SELECT count(*) AS count FROM devices WHERE account_sid = :account_sid AND access = 'waiting'"
 _SET_GATEWAY: Final = """
 INSERT INTO gateway_tokens (account_sid, token_hash, date_created) VALUES (:account_sid, :token_hash, :now)

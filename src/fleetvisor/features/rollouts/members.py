@@ -15,7 +15,7 @@ from fleetvisor.features.devices.selection import Selection, joins
 from fleetvisor.features.rollouts import fate
 from fleetvisor.features.rollouts.fate import TAKEN_BACK
 from fleetvisor.features.rollouts.model import Rollout
-from fleetvisor.features.updates.model import EXCUSED, Member, MemberState
+from fleetvisor.features.updates.model import EXCUSED, RETRIED, UNDECIDED, Member, MemberState
 from fleetvisor.features.updates.rollout_devices import COLUMNS
 from fleetvisor.features.updates.store import IS_ASKED
 from fleetvisor.ground.clock import Millis
@@ -25,6 +25,8 @@ from fleetvisor.ground.sids import AccountSid, DeviceSid
 
 _PIECE: Final = 1024
 _ENDS: Final = (("",), ("~",))  # before and after every SID
+#: As ``Member.is_evidence`` says it.
+EVIDENCE: Final = "CASE WHEN evidence_from = 0 THEN 1 ELSE 0 END"
 _OF: Final = "WHERE rollout_sid = :rollout_sid"
 _COLUMNS: Final = ", ".join(COLUMNS)
 _FACTS: Final = f"""SELECT d.device_sid, d.access, d.hardware_class, d.date_created, d.by_operator, a.reported_hash,
@@ -204,7 +206,7 @@ async def still_overdue(tx: Tx, rollout: Rollout, device_sids: Sequence[DeviceSi
 
 async def first(tx: Tx, rollout: Rollout, limit: int) -> list[Row]:
     """Read the first devices of a rollout, by SID."""
-    sql = f"""SELECT device_sid, wave, state, CASE WHEN evidence_from = 0 THEN 1 ELSE 0 END AS evidence
+    sql = f"""SELECT device_sid, wave, state, {EVIDENCE} AS evidence
         FROM rollout_devices {_OF} AND account_sid = :account_sid ORDER BY device_sid LIMIT :limit"""
     return await tx.all(Row, sql, {**_keys(rollout), "limit": limit})
 
@@ -233,7 +235,7 @@ def _keys(rollout: Rollout) -> dict[str, str]:
 async def failed_before(db: Database, rollout: Rollout, before: Millis, limit: int) -> list[DeviceRef]:
     """Read devices that failed or fell silent, and changed before a time; the oldest change first."""
     found: list[DeviceRef] = []
-    for state in ("failed", "silent"):
+    for state in RETRIED:
         sql = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid AND state = :state
             AND date_changed < :before ORDER BY date_changed, device_sid LIMIT :limit"""
         keys = {**_keys(rollout), "state": state}
@@ -248,7 +250,7 @@ async def to_cancel(db: Database, rollout: Rollout, limit: int) -> list[DeviceRe
     """
     keys = {**_keys(rollout), "limit": limit}
     undecided = f"""SELECT device_sid FROM rollout_devices {_OF} AND account_sid = :account_sid
-        AND state IN ('updating', 'offline') LIMIT :limit"""
+        AND state IN {literals(sorted(UNDECIDED))} LIMIT :limit"""
     found = await db.scan(DeviceRef, undecided, keys)
     if found:
         return found

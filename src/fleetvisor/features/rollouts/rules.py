@@ -184,6 +184,11 @@ def is_unfinished(state: RolloutState) -> bool:
     return state not in FINISHED and state != "draft"
 
 
+def gave_up(state: RolloutState) -> bool:
+    """Return whether a rollout in ``state`` was stopped or aborted: nothing is tried for it any more."""
+    return state in FINISHED and state != "completed"
+
+
 def total(counts: Counts) -> dict[MemberState, int]:
     """Return the counts of all waves together."""
     return {state: sum(wave.get(state, 0) for wave in counts.values()) for state in STATES}

@@ -14,7 +14,7 @@ from fleetvisor.features.rollouts import members, rules, store
 from fleetvisor.features.rollouts.model import Rollout
 from fleetvisor.features.updates import offers, rollout_devices, targets
 from fleetvisor.features.updates import store as updates_store
-from fleetvisor.features.updates.model import Instruction, Place
+from fleetvisor.features.updates.model import RETRIED, Instruction, Place
 from fleetvisor.ground.clock import Millis
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import DeviceSid
@@ -115,7 +115,7 @@ async def _sort(
     again: dict[DeviceSid, offers.Offer] = {}
     for sid in device_sids:
         member, assignment = known.get(sid), assignments.get(sid)
-        if member is None or assignment is None or member.state not in {"failed", "silent"}:
+        if member is None or assignment is None or member.state not in RETRIED:
             continue
         app = await apps_store.find_in(tx, account_sid, str(member.app_sid))
         if app is None or assignment.rollout_sid != rollout.rollout_sid:
@@ -168,7 +168,7 @@ def remove(rollout: Rollout, limits: Limits) -> Callable[[Tx], Awaitable[bool]]:
 
     async def body(tx: Tx) -> bool:
         rows = await members.first(tx, rollout, limits.rollout_chunk)
-        if rollout.state != "completed":
+        if rules.gave_up(rollout.state):
             sids = [row.device_sid for row in rows]
             await updates_store.use_up_retries(
                 tx, rollout.account_sid, rollout.rollout_sid, sids, limits.update_retries_max

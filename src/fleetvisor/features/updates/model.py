@@ -16,6 +16,8 @@ STATES: Final[tuple[MemberState, ...]] = (
     "updating", "offline", "silent", "succeeded", "failed", "unchanged", "left", "canceled", "skipped",
 )  # fmt: skip
 UNDECIDED: Final = frozenset({"updating", "offline"})
+#: The states of the devices to which a retry offers the app again.
+RETRIED: Final[tuple[MemberState, ...]] = ("failed", "silent")
 EXCUSED: Final = ("disabled", "no_credential")
 
 

@@ -44,6 +44,8 @@ _COUNT: Final = """INSERT INTO rollout_counts (rollout_sid, wave, state, evidenc
 _RIPEN: Final = """UPDATE rollout_devices SET evidence_from = 0
     WHERE rollout_sid = :rollout_sid AND device_sid = :device_sid AND account_sid = :account_sid
         AND evidence_from > 0"""
+#: As ``rollouts/rules.gave_up`` says it, of a rollout's state.
+GIVEN_UP: Final = "state IN ('stopped', 'aborted')"
 _FAIL: Final = """INSERT INTO app_failures (device_sid, app_sid, account_sid, failures, date_failed)
     VALUES (:device_sid, :app_sid, :account_sid, 1, :now)
     ON CONFLICT (device_sid, app_sid) DO UPDATE SET failures = app_failures.failures + 1, date_failed = :now"""
@@ -230,8 +232,8 @@ async def revert(tx: Tx, assignment: Assignment, now: Millis) -> None:
 
 async def gave_up(tx: Tx, account_sid: AccountSid, rollout_sid: str) -> bool:
     """Return whether a rollout was stopped or aborted: nothing is tried for it any more."""
-    sql = """SELECT state FROM rollouts WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid
-        AND state IN ('stopped', 'aborted')"""
+    sql = f"""SELECT state FROM rollouts
+        WHERE rollout_sid = :rollout_sid AND account_sid = :account_sid AND {GIVEN_UP}"""
     return await tx.one(_State, sql, {"rollout_sid": rollout_sid, "account_sid": account_sid}) is not None
 
 

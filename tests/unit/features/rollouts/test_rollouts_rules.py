@@ -323,3 +323,8 @@ def test_counts_are_added_up_by_wave_and_what_is_no_evidence_is_told():
     assert found.counts == {1: {"succeeded": 45}, 2: {"failed": 1, "silent": 2, "offline": 3, "updating": 7}}
     assert found.evidence == Evidence(5, 1, 0, 3, uncounted=42)
     assert found.removed == 3
+
+
+def test_only_a_rollout_that_was_stopped_or_aborted_was_given_up():
+    states = ("draft", "scheduled", "starting", "running", "paused", "stopped", "aborted", "completed")
+    assert [state for state in states if rules.gave_up(state)] == ["stopped", "aborted"]
