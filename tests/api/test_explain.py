@@ -183,6 +183,18 @@ async def test_credentials_that_ended_or_are_wrong_are_told(server, way):
     assert token not in str(found)
 
 
+async def test_a_refusal_is_of_the_device_whose_controller_id_the_board_uses(server):
+    hands = server.hands
+    await hands.device("old")
+    await hands.post("/v1/Devices/old", UniqueName="new", ControllerId="shared")
+    await hands.device("shared")
+    path = "/DEFAULT/controller/v1/shared"
+    await hands.call("GET", path, ok=401, auth=None, headers={"authorization": "TargetToken fvd_" + "x" * 32})
+    await server.world.denials.flush()
+    assert "credentials_refused" in await explain(server, "new")
+    assert "credentials_refused" not in await explain(server, "shared")
+
+
 async def test_a_device_without_a_credential_is_told_so(server):
     hands = server.hands
     made = await hands.device("d0")

@@ -70,3 +70,35 @@ async def test_a_device_keeps_the_protocol_by_which_it_polled_last(database_of):
     found = await db.all(_Protocol, "SELECT device_sid, protocol FROM assignments ORDER BY device_sid", {})
     await db.close()
     assert [row.protocol for row in found] == ["ddi", "native", "ddi", "native"]
+
+
+class _Refused(msgspec.Struct, frozen=True):
+    event_id: int
+    refused_sid: str | None
+
+
+REFUSED = [
+    ("/device/v1/desired", DEVICES[0], 401, DEVICES[0]),
+    ("/device/v1/desired", DEVICES[0], 403, None),
+    (f"/DEFAULT/controller/v1/{DEVICES[1]}", "a1b2", 401, DEVICES[1]),
+    ("/DEFAULT/controller/v1/c-2", "", 401, DEVICES[2]),
+    (f"/{ACCOUNT}/controller/v1/boiler%203/deploymentBase/7/feedback", "", 401, DEVICES[3]),
+    ("/DEFAULT/controller/v1/c-22", "", 401, None),
+    ("/DEFAULT/controller/v1/c-2", "", 429, None),
+    ("/v1/Devices", "SK" + "1" * 32, 401, None),
+]
+
+
+async def test_a_refused_request_of_before_still_belongs_to_its_device(database_of):
+    db = await database_of(before="refused")
+    await fleet(db)
+    for place, (path, identity, status, _) in enumerate(REFUSED):
+        data = {"count": 1, "status": status, "method": "GET", "path": path, "identity": identity}
+        rest = {"writer": 0, "account_sid": ACCOUNT, "subject_sid": "", "type": "request.denied"}
+        text = msgspec.json.encode(data).decode()
+        await insert(db, "events", event_id=place + 1, data=text, date_created=place, **rest)
+    await db.close()
+    db = await database_of()
+    found = await db.all(_Refused, "SELECT event_id, refused_sid FROM events ORDER BY event_id", {})
+    await db.close()
+    assert [row.refused_sid for row in found] == [refused for *_, refused in REFUSED]

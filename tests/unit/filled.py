@@ -200,7 +200,16 @@ def fill_refusals(_: pytest.MonkeyPatch, __: Room) -> object:
     for number in range(20_000):
         network = f"2001:0db8:0000:{number:04x}::/64".ljust(64)
         made.note(
-            Refusal(f"2001:db8::{number:x}".ljust(64), f"{number:064}", "OPTIONS", f"{number:0200}", 401, network)
+            Refusal(
+                f"2001:db8::{number:x}".ljust(64),
+                f"{number:064}",
+                "OPTIONS",
+                f"{number:0200}",
+                401,
+                network,
+                "A" * 34,
+                f"{number:😀>256}",
+            )
         )
     return made
 

@@ -6,7 +6,7 @@ the same address. Spec: ``docs/explanation/threat-model.md``.
 
 from collections.abc import Callable
 from hashlib import sha256
-from typing import Final
+from typing import Final, NamedTuple
 
 from fleetvisor.features.events import actor
 from fleetvisor.features.events.denials import Refusal
@@ -24,6 +24,16 @@ _PATH_CHARS_MAX: Final = 200
 _IDENTITY_CHARS_MAX: Final = 64
 _OTHER: Final = "other"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+
+
+class DeviceName(NamedTuple):
+    """A device as a request names it: in an account (empty: the first), by SID, controller id or unique name."""
+
+    account: str = ""
+    device: str = ""
+
+
+NAMELESS: Final = DeviceName()
 
 
 class Guard:
@@ -58,8 +68,11 @@ class Guard:
         """Count a report or other write of a device. Raises ``RateLimited``."""
         self._writes.take(device_sid, "A Device")
 
-    def judge(self, request: Request, problem: Problem) -> Problem:
-        """Return what a refused request is answered with: ``problem``, or 429 when too many proofs failed."""
+    def judge(self, request: Request, problem: Problem, named: DeviceName = NAMELESS) -> Problem:
+        """Return what a refused request is answered with: ``problem``, or 429 when too many proofs failed.
+
+        ``named`` is the device that the request named beside its credentials.
+        """
         if problem.status not in {401, 403, 429}:
             return problem
         address = address_of(request.scope)
@@ -71,7 +84,7 @@ class Guard:
         known = actor.current().sid  # who was proven, and may not do this
         shown = known or (identity if len(identity) <= _IDENTITY_CHARS_MAX and identity.isalnum() else "")
         method = request.method if request.method in _METHODS else _OTHER
-        self._denied(Refusal(address, shown, method, path, problem.status, network_of(address)))
+        self._denied(Refusal(address, shown, method, path, problem.status, network_of(address), *named))
         return problem
 
     def _slowed(self, address: str, identity: str, problem: Problem) -> Problem:

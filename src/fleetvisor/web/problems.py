@@ -30,7 +30,7 @@ from fleetvisor.ground.errors import (
 from fleetvisor.ground.sids import new_request_sid
 from fleetvisor.web.answers import JSON, Answer, Header, send_answer
 from fleetvisor.web.auth import NoCredentials
-from fleetvisor.web.guard import Guard, address_of
+from fleetvisor.web.guard import NAMELESS, DeviceName, Guard, address_of
 from fleetvisor.web.rates import RateLimited
 from fleetvisor.web.requests import Disconnected, Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls
@@ -111,7 +111,7 @@ class Edge:
 
     ``challenge`` is the ``WWW-Authenticate`` value of its 401 answers. A browser gets one that it does not know: for
     ``Basic`` it would ask for a password, keep it, and send it along with whatever any page posts here. ``common``
-    headers are on every answer.
+    headers are on every answer. ``named`` reads which device a refused request names beside its credentials.
     """
 
     def __init__(
@@ -126,6 +126,7 @@ class Edge:
         guard: Guard,
         log: Any,  # noqa: ANN401  (structlog's bound loggers have no common type)
         common: tuple[Header, ...] = (),
+        named: Callable[[Request], DeviceName] = lambda _: NAMELESS,
     ) -> None:
         """Keep what each request needs."""
         self._handle = handle
@@ -137,6 +138,7 @@ class Edge:
         self._guard = guard
         self._log = log
         self._common = common
+        self._named = named
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one HTTP request; never raises for what a request can cause."""
@@ -161,7 +163,7 @@ class Edge:
         return self._challenge if request.header(b"sec-fetch-mode") is None else (name, b"X-" + value)
 
     def _answer_to(self, request: Request, error: Exception) -> Answer:
-        problem = self._guard.judge(request, problem_of(error))
+        problem = self._guard.judge(request, problem_of(error), self._named(request))
         if isinstance(problem, Unavailable):
             self._log.warning("request.unavailable", method=request.method, path=_shown(request), reason=str(error))
         elif problem.status >= 500:

@@ -101,7 +101,7 @@ READERS = {
     ),
     "features/identity/store.py": ({"accounts", "devices"}, SHUT + "; a gateway's device is read with what it may"),
     "features/explain/explainer.py": (
-        {"apps", "configs", "device_keys", "device_tokens", "devices", "events", "gateway_tokens"},
+        {"apps", "configs", "device_keys", "device_tokens", "devices", "gateway_tokens"},
         "an explanation gathers single facts of every feature",
     ),
     "features/rollouts/members.py": (

@@ -29,13 +29,13 @@ from fleetvisor.features.identity.proofs import Proofs
 from fleetvisor.features.updates.device_answers import DeviceAnswers
 from fleetvisor.features.updates.model import Update
 from fleetvisor.ground.clock import Clock, Entropy
-from fleetvisor.ground.errors import AccessDenied, NotFound, Unauthenticated
+from fleetvisor.ground.errors import AccessDenied, NotFound, Problem, Unauthenticated
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, AppSid, is_sid
 from fleetvisor.protocol import ddi
 from fleetvisor.web.answers import JSON, Answer, Header
 from fleetvisor.web.conditional import matches
-from fleetvisor.web.guard import Guard, address_of
+from fleetvisor.web.guard import NAMELESS, DeviceName, Guard, address_of
 from fleetvisor.web.problems import Edge, Handler
 from fleetvisor.web.requests import Receive, Request, Scope, Send
 from fleetvisor.web.urls import Urls, segment
@@ -45,6 +45,8 @@ _NO_BODY: Final = {"type": "http.response.body", "body": b"", "more_body": False
 _TEXT: Final[Header] = (b"content-type", b"text/plain; charset=utf-8")
 _DEFAULT: Final = "DEFAULT"
 _DEVICE_SEGMENTS: Final = 4
+_SID_CHARS: Final = 34
+_NAMED_CHARS_MAX: Final = 256  # a unique name has no more
 _READ: Final = ("GET", "HEAD")
 
 
@@ -108,6 +110,7 @@ class Ddi:
             request_time_s=limits.request_time_s,
             guard=guard,
             challenge=CHALLENGE,
+            named=named_in,
             log=log,
         )
         self._edge = self._skin(self._handle)
@@ -325,6 +328,15 @@ def is_ddi(scope: Scope) -> bool:
     """Return whether a request is one of DDI's: its second and third segments say so."""
     parts = scope.get("raw_path", b"").partition(b"?")[0].split(b"/", 5)
     return len(parts) >= 5 and parts[2] == b"controller" and parts[3] == b"v1"
+
+
+def named_in(request: Request) -> DeviceName:
+    """Return which device a request's path names; none, where the path cannot be read."""
+    try:
+        tenant, _, _, controller, *_ = request.segments()
+    except (Problem, ValueError):
+        return NAMELESS
+    return DeviceName("" if tenant.upper() == _DEFAULT else tenant[:_SID_CHARS], controller[:_NAMED_CHARS_MAX])
 
 
 def _json(body: bytes) -> Answer:

@@ -14,24 +14,27 @@ from fleetvisor.db.database import Database, Tx
 from fleetvisor.features.events import store
 from fleetvisor.ground.clock import Clock, Millis
 from fleetvisor.ground.limits import Limits
-from fleetvisor.ground.sids import AccountSid, is_sid, normalize
+from fleetvisor.ground.sids import AccountSid, DeviceSid, is_sid, normalize
 
 ROWS_MAX: Final = 100
 _SUMS_S: Final = 600.0
 _HOUR_S: Final = 3600.0
-TYPE: Final = "request.denied"
+_UNAUTHENTICATED: Final = 401
 _BY_KEY: Final = "SELECT account_sid FROM keys WHERE key_sid = :sid"
 _BY_DEVICE: Final = "SELECT account_sid FROM devices WHERE device_sid = :sid"
 _BY_ACCOUNT: Final = "SELECT account_sid FROM accounts WHERE account_sid = :sid"
 _BY_GRANT: Final = "SELECT account_sid FROM enrollment_tokens WHERE token_sid = :sid"
 _WHOSE: Final = {"AC": _BY_ACCOUNT, "SK": _BY_KEY, "UV": _BY_DEVICE, "ET": _BY_GRANT}
+_BY_CONTROLLER: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND controller_id = :name"
+_BY_NAME: Final = "SELECT device_sid FROM devices WHERE account_sid = :account_sid AND unique_name = :name"
 _FIRST: Final = "SELECT account_sid FROM accounts WHERE ordinal = 1"
 
 
 class Refusal(msgspec.Struct, frozen=True):
     """What was refused to whom: ``identity`` as it was claimed, ``path`` as it was asked for.
 
-    ``network`` is what counts as one address.
+    ``network`` is what counts as one address. ``account`` and ``device``: which device the request named beside its
+    credentials, if its protocol does that; an empty ``account`` is the first one.
     """
 
     address: str
@@ -40,10 +43,16 @@ class Refusal(msgspec.Struct, frozen=True):
     path: str
     status: int
     network: str = ""
+    account: str = ""
+    device: str = ""
 
 
 class _Owner(msgspec.Struct, frozen=True):
     account_sid: AccountSid
+
+
+class _Device(msgspec.Struct, frozen=True):
+    device_sid: DeviceSid
 
 
 class Denials:
@@ -118,7 +127,7 @@ class Denials:
                     "path": refusal.path,
                     "identity": refusal.identity,
                 }
-                await _append(tx, refusal.identity, data, refusal.address, now)
+                await _append(tx, refusal.identity, data, refusal.address, now, await _refused(tx, refusal))
             for address, count in sums.items():
                 await _append(tx, "", {"count": count}, address, now)
 
@@ -134,12 +143,32 @@ class Denials:
         return len(counts) + len(sums)
 
 
-async def _append(tx: Tx, identity: str, data: dict[str, str | int | None], address: str, now: Millis) -> None:
+async def _append(
+    tx: Tx,
+    identity: str,
+    data: dict[str, str | int | None],
+    address: str,
+    now: Millis,
+    refused_sid: DeviceSid | None = None,
+) -> None:
     account_sid = await _owner(tx, identity)
     if account_sid is not None:
-        await store.append(
-            tx, account_sid=account_sid, type=TYPE, subject_sid="", data=data, now=now, address=address or None
-        )
+        await store.append_refusal(tx, account_sid, refused_sid, data, address=address or None, now=now)
+
+
+async def _refused(tx: Tx, refusal: Refusal) -> DeviceSid | None:
+    """Return whose credentials were refused: the device that they claimed, else the one that the request named."""
+    if refusal.status != _UNAUTHENTICATED:  # proven, but too fast, or it may not
+        return None
+    for claimed in (refusal.identity, refusal.device):
+        if is_sid(claimed, "UV"):
+            return DeviceSid(normalize(claimed))
+    if not refusal.device:
+        return None
+    account_sid = refusal.account or await _owner(tx, "")
+    keys = {"account_sid": account_sid, "name": refusal.device}
+    found = await tx.one(_Device, _BY_CONTROLLER, keys) or await tx.one(_Device, _BY_NAME, keys)
+    return found.device_sid if found else None
 
 
 async def _owner(tx: Tx, identity: str) -> AccountSid | None:

@@ -76,6 +76,39 @@ async def append_of_device(
     )
 
 
+async def append_refusal(
+    tx: Tx,
+    account_sid: AccountSid,
+    refused_sid: DeviceSid | None,
+    data: Mapping[str, str | int | None],
+    *,
+    address: str | None,
+    now: Millis,
+) -> None:
+    """Append that requests were refused; ``refused_sid``: the device whose credentials were, if that is known."""
+    sql = """INSERT INTO events (writer, account_sid, type, subject_sid, address, data, refused_sid, date_created)
+        VALUES (current_writer(), :account_sid, 'request.denied', '', :address, :data, :refused_sid, :now)"""
+    row: dict[str, str | int | None] = {
+        "account_sid": account_sid,
+        "address": address,
+        "data": msgspec.json.encode(data).decode(),
+        "refused_sid": refused_sid,
+        "now": now,
+    }
+    await tx.run(sql, row)
+
+
+async def find_last_refusal(
+    db: Database, account_sid: AccountSid, device_sid: DeviceSid, since: Millis
+) -> Millis | None:
+    """Return when credentials of a device were last refused, from ``since`` on; ``None``: they were not."""
+    sql = """SELECT date_created FROM events
+        WHERE refused_sid = :device_sid AND account_sid = :account_sid AND date_created >= :since
+        ORDER BY date_created DESC LIMIT 1"""
+    row = await db.one(_Date, sql, {"account_sid": account_sid, "device_sid": device_sid, "since": since})
+    return None if row is None else row.date_created
+
+
 async def append_devices(
     tx: Tx,
     *,
@@ -102,6 +135,10 @@ async def append_devices(
         for device_sid, data in devices
     ]
     await tx.write_many(APPEND, rows)
+
+
+class _Date(msgspec.Struct, frozen=True):
+    date_created: Millis
 
 
 class Listed(msgspec.Struct, frozen=True):

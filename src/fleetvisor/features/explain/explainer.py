@@ -5,7 +5,6 @@ Deliberately changes nothing, and reads a bounded number of rows: the account's 
 
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import unquote
 
 import msgspec
 
@@ -15,6 +14,7 @@ from fleetvisor.features.devices import controllers, selection
 from fleetvisor.features.devices.credentials import PROVABLE
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
+from fleetvisor.features.events import store as events
 from fleetvisor.features.explain import reasons
 from fleetvisor.features.explain.reasons import Facts, Part, Reason
 from fleetvisor.features.rollouts import fate, members, rules, store
@@ -31,7 +31,6 @@ from fleetvisor.ground.sids import AccountSid
 
 _POLLS: Final = 3
 _REFUSED_MS: Final = 3600 * 1000
-_DENIALS_MAX: Final = 500
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -49,37 +48,6 @@ class _Policy(msgspec.Struct, frozen=True):
 
 class _Key(msgspec.Struct, frozen=True):
     key: str
-
-
-class _Denial(msgspec.Struct, frozen=True):
-    data: str
-    date_created: Millis
-
-
-_REFUSED: Final = 401
-
-
-class _Claim(msgspec.Struct, frozen=True):
-    """What a refused request claimed: whose it is, or, by a token that tells nothing, where it went."""
-
-    identity: str = ""
-    path: str = ""
-    status: int = _REFUSED
-
-    def is_of(self, device: Device) -> bool:
-        if self.status != _REFUSED:  # proven, but too fast, or it may not
-            return False
-        if self.identity.lower() == device.device_sid.lower():
-            return True
-        match self.path.split("?")[0].split("/"):
-            case ["", tenant, "controller", "v1", name, *_] if tenant.upper() in {
-                "DEFAULT",
-                device.account_sid.upper(),
-            }:
-                controller = unquote(name)
-                return controller in {device.device_sid, device.controller_id, device.unique_name}
-            case _:
-                return False
 
 
 class Explainer:
@@ -253,12 +221,5 @@ class Explainer:
 
     async def _refused(self, device: Device, now: Millis) -> Millis | None:
         """Return when the device's credentials were last refused, if that was since it was last let in."""
-        sql = """SELECT data, date_created FROM events
-            WHERE account_sid = :account_sid AND type = 'request.denied' AND date_created >= :since
-            ORDER BY date_created DESC, event_id DESC LIMIT :limit"""
-        since = max(now - _REFUSED_MS, device.date_last_seen or 0)
-        keys = {"account_sid": device.account_sid, "since": since, "limit": _DENIALS_MAX}
-        for row in await self._db.scan(_Denial, sql, keys):
-            if msgspec.json.decode(row.data, type=_Claim).is_of(device):
-                return row.date_created
-        return None
+        since = Millis(max(now - _REFUSED_MS, device.date_last_seen or 0))
+        return await events.find_last_refusal(self._db, device.account_sid, device.device_sid, since)
