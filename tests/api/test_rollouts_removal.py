@@ -76,7 +76,7 @@ async def test_a_rollout_under_way_or_to_be_rolled_back_is_not_removed(server):
     assert "being canceled" in (await fleet.hands.delete(path, ok=409)).json["detail"]
     await server.world.rollouts.tick()
     back = (await fleet.hands.post("/v1/Rollouts", ok=201, Kind="rollback", RollbackOf=rollout["sid"])).json
-    assert "take this one back" in (await fleet.hands.delete(path, ok=409)).json["detail"]
+    assert "roll this one back" in (await fleet.hands.delete(path, ok=409)).json["detail"]
     await fleet.hands.delete(f"/v1/Rollouts/{back['sid']}")
     await (await server.stranger()).delete(path, ok=404)
     await fleet.hands.delete(path)
@@ -92,7 +92,7 @@ async def test_a_completed_rollout_that_another_is_to_take_back_is_not_tried_aga
     assert (rollout["state"], rollout["counts"]["failed"]) == ("completed", 1)
     back = (await fleet.hands.post("/v1/Rollouts", ok=201, Kind="rollback", RollbackOf=rollout["sid"])).json
     await fleet.act(back, "start", StartAt="2030-01-01T00:00:00Z")
-    assert "take this one back" in (await fleet.act(rollout, "retry", ok=409))["detail"]
+    assert "roll this one back" in (await fleet.act(rollout, "retry", ok=409))["detail"]
     await fleet.act(back, "abort")
     assert (await fleet.act(rollout, "retry"))["state"] == "running"
 
