@@ -131,3 +131,31 @@ def test_a_docstring_begins_with_the_verb_of_the_field():
         and (ast.get_docstring(node) or "").partition(" ")[0] in {"Give", "Gives", "Tell", "Tells"}
     ]
     assert not wrong, f"begin with Return, Raise, Store, …: {wrong}"
+
+
+#: Words of hawkBit's DDI: its name, its fields, its paths and its schemes.
+WORDS_OF_DDI = re.compile(
+    r"\bddi|_ddi|\bDDI|hawkbit|execution|deploymentBase|cancelAction|confirmationBase|installedBase|configData"
+    r"|softwaremodules|/controller/|controllerId\b|stopId|TargetToken|GatewayToken ",
+    re.IGNORECASE,
+)
+
+
+def words_of_ddi(text):
+    """Return the words of the protocol in a text; the API's own ``ControllerId`` is none."""
+    return [found for found in WORDS_OF_DDI.findall(text) if found != "ControllerId"]
+
+
+def test_the_domain_has_no_word_of_a_device_protocol():
+    """docs/adr/0010-device-protocols.md: the edge maps them to those of protocol/lifecycle."""
+    assert {"execution", "/controller/"} <= set(words_of_ddi((SOURCE / "protocol/ddi.py").read_text())) | {
+        *words_of_ddi((SOURCE / "channel/ddi/app.py").read_text())
+    }
+    wrong = [
+        f"{path.relative_to(SOURCE)}:{number}: {word}"
+        for path in MODULES
+        if path.relative_to(SOURCE).parts[0] == "features"
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for word in words_of_ddi(line)
+    ]
+    assert not wrong, f"map it at the edge of its protocol: {wrong}"

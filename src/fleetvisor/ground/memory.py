@@ -42,7 +42,7 @@ DEVICES_SEEN: Final = Room(
     384 << 20, 384, "which devices were seen and what they downloaded; three maps, each with this bound"
 )
 DEVICE_FETCHES: Final = Room(768 << 20, 3072, "when bytes were sent to devices; two maps, each with this bound")
-DEVICE_ANSWERS: Final = Room(1 << 30, 0, "answers to devices' polls; two protocols, each with this bound")
+DEVICE_ANSWERS: Final = Room(1 << 30, 0, "answers to devices' polls; each protocol has this bound")
 DEVICE_ROWS: Final = Room(64 << 20, 0, "devices that people look at repeatedly")
 LAYER_LISTS: Final = Room(64 << 20, 0, "the layers of Apps")
 LAYER_PLACES: Final = Room(10 << 20, 1024, "where the layers are stored that devices download")

@@ -1,4 +1,4 @@
-"""Controller ids: what a board calls itself over DDI, apart from the name that people give its Device.
+"""Controller ids: what a board calls itself when it polls, apart from the name that people give its Device.
 
 A board in the field goes on asking by the id that it was built with, so a rename leaves the id alone. A device gets its
 first unique name as its id. Unique in the account.

@@ -71,7 +71,7 @@ class Registration(msgspec.Struct, frozen=True):
     """What a new device is registered with; ``sid`` is the one that the board has already, if it has one.
 
     ``account_secrets``: whether it may fetch its account's Secrets. Only an admin may say so.
-    ``controller_id``: by what it asks over DDI; ``UNSET``: by its name, ``None``: by its SID only.
+    ``controller_id``: what its board calls itself; ``UNSET``: by its name, ``None``: by its SID only.
     """
 
     unique_name: str | None = None

@@ -87,9 +87,8 @@ SENTENCES: Final = {
     "runs": "The device reports that it runs {app}; its last report was at {date}.",
     "runs_unknown": "The device reports an image that is not an App of this account.",
     "never_reported": "The device has never reported what it runs.",
-    "controller": "Over DDI, the board uses the controller id {controller}, which differs from the device's unique"
-    " name.",
-    "namesake": "A board that uses {name} over DDI is the Device {other}, because that Device has this controller id.",
+    "controller": "The board uses the controller id {controller}, which differs from the device's unique name.",
+    "namesake": "A board that polls as {name} is the Device {other}, because that Device has this controller id.",
     "no_target": "The device has no target, so it keeps the app that it runs.",
     "target_direct": "The target is {app}. It was set directly at {date}.",
     "target_rollout": "The target is {app}. The rollout {rollout} set it at {date}.",

@@ -1,4 +1,4 @@
-"""Gateway tokens: DDI fleets whose devices register themselves on their first poll, and wait to be accepted.
+"""Gateway tokens: fleets whose devices register themselves on their first poll, and wait to be accepted.
 
 Off until an operator makes the account's token. A device that waits gets nothing but its poll; one that ever had a
 credential of its own refuses the gateway's. Answered from memory until a bell of the device or its account rings.
