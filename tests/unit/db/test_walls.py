@@ -100,10 +100,6 @@ READERS = {
         "an import tells of each row whether its SID, name, key or token is taken, by one read for all rows",
     ),
     "features/identity/store.py": ({"accounts", "devices"}, SHUT + "; a gateway's device is read with what it may"),
-    "features/explain/explainer.py": (
-        {"apps", "configs", "device_keys", "device_tokens", "devices", "gateway_tokens"},
-        "an explanation gathers single facts of every feature",
-    ),
     "features/rollouts/members.py": (
         {
             *("app_failures", "app_layers", "apps", "assignments", "device_keys", "device_tokens", "devices"),

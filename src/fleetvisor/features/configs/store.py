@@ -85,6 +85,13 @@ async def owner_exists(tx: Tx, owner: Owner) -> bool:
     return await tx.one(_Count, _DEVICE, params) is not None
 
 
+async def has_secrets(db: Database, account_sid: AccountSid) -> bool:
+    """Return whether the account has Secrets of its own, beside those of its devices."""
+    sql = """SELECT 1 AS count FROM configs
+        WHERE owner_sid = :account_sid AND account_sid = :account_sid AND store = 'secret' LIMIT 1"""
+    return await db.one(_Count, sql, {"account_sid": account_sid}) is not None
+
+
 async def count(tx: Tx, owner: Owner, store: Store) -> int:
     """Count an owner's keys in one store."""
     row = await tx.one(_Count, f"SELECT count(*) AS count FROM configs WHERE {_WHERE}", _where(owner, store))

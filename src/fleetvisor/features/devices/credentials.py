@@ -130,6 +130,13 @@ async def is_admitted(db: Database, account_sid: AccountSid, device_sid: DeviceS
     return await db.one(_Owner, _ADMITTED, {"account_sid": account_sid, "device_sid": device_sid}) is not None
 
 
+async def is_provable(db: Database, account_sid: AccountSid, device_sid: DeviceSid, now: Millis) -> bool:
+    """Return whether anything proves a device: a token or a key of its own, or its account's gateway token."""
+    sql = f"""SELECT d.device_sid, d.account_sid FROM devices d
+        WHERE d.device_sid = :device_sid AND d.account_sid = :account_sid AND {PROVABLE}"""
+    return await db.one(_Owner, sql, {"device_sid": device_sid, "account_sid": account_sid, "now": now}) is not None
+
+
 async def keys_of_enabled(db: Database, device_sid: str) -> list[KeyRow]:
     """Read the keys that prove a device, if it is active or waits."""
     return await db.all(KeyRow, _KEYS, {"device_sid": device_sid})

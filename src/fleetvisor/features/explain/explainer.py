@@ -10,14 +10,14 @@ import msgspec
 
 from fleetvisor.db.database import Database
 from fleetvisor.features.apps import store as apps_store
-from fleetvisor.features.devices import controllers, selection
-from fleetvisor.features.devices.credentials import PROVABLE
+from fleetvisor.features.configs import store as configs_store
+from fleetvisor.features.devices import controllers, credentials, selection
 from fleetvisor.features.devices.model import Device
 from fleetvisor.features.devices.service import Devices
 from fleetvisor.features.events import store as events
 from fleetvisor.features.explain import reasons
 from fleetvisor.features.explain.reasons import Facts, Part, Reason
-from fleetvisor.features.rollouts import fate, members, rules, store
+from fleetvisor.features.rollouts import fate, rules, store
 from fleetvisor.features.rollouts.model import Penalty, Rollout, View
 from fleetvisor.features.rollouts.penalties import Penalties
 from fleetvisor.features.rollouts.waiting import waits_for
@@ -39,15 +39,6 @@ class Explanation(msgspec.Struct, frozen=True):
     facts: Facts
     reasons: tuple[Reason, ...]
     date: Millis
-
-
-class _Policy(msgspec.Struct, frozen=True):
-    politeness_s: int = 0
-    check_in_s: int = 0
-
-
-class _Key(msgspec.Struct, frozen=True):
-    key: str
 
 
 class Explainer:
@@ -76,7 +67,7 @@ class Explainer:
         if device.update is not None:  # a device is shown without its update's deadline
             whole = await updates_store.find(self._db, account_sid, device.device_sid, device.update.number)
             device = msgspec.structs.replace(device, update=whole or device.update)
-        policy = await self._policy(device)
+        running = await apps_store.find_in(self._db, account_sid, device.reported_sid or "")
         penalties = await self._penalties.list(account_sid, device.device_sid)
         parts = await self._parts(device, assignment, penalties, now)
         known = {device.target_sid, device.reported_sid, device.update.app_sid if device.update else None}
@@ -85,6 +76,7 @@ class Explainer:
         for sid in sorted(filter(None, known)):
             app = await apps_store.find_in(self._db, account_sid, sid)
             names[sid] = app.unique_name if app is not None and app.unique_name else sid
+        check_in_s = 0 if running is None else running.check_in_s
         poll_s = device.poll_interval_s or self._limits.poll_interval_s
         return Facts(
             device=device,
@@ -94,11 +86,11 @@ class Explainer:
             is_asked=assignment.is_asked,
             retries=assignment.retries,
             retries_max=self._limits.update_retries_max,
-            politeness_s=policy.politeness_s,
-            patience_s=max(_POLLS * poll_s, self._limits.wait_s_max + poll_s, policy.check_in_s + poll_s),
+            politeness_s=0 if running is None else running.politeness_s,
+            patience_s=max(_POLLS * poll_s, self._limits.wait_s_max + poll_s, check_in_s + poll_s),
             reported_unknown=device.reported_sid is None and assignment.reported_hash is not None,
-            provable=await self._provable(device, now),
-            secrets_withheld=not device.account_secrets and await self._has_secrets(account_sid),
+            provable=await credentials.is_provable(self._db, account_sid, device.device_sid, now),
+            secrets_withheld=not device.account_secrets and await configs_store.has_secrets(self._db, account_sid),
             refused=await self._refused(device, now),
             penalties=tuple(penalties),
             parts=parts,
@@ -109,28 +101,11 @@ class Explainer:
             left_out=assignment.left_out,
         )
 
-    async def _policy(self, device: Device) -> _Policy:
-        sql = "SELECT politeness_s, check_in_s FROM apps WHERE app_sid = :app_sid AND account_sid = :account_sid"
-        keys = {"app_sid": device.reported_sid or "", "account_sid": device.account_sid}
-        return await self._db.one(_Policy, sql, keys) or _Policy()
-
-    async def _has_secrets(self, account_sid: AccountSid) -> bool:
-        sql = """SELECT key FROM configs
-            WHERE owner_sid = :account_sid AND account_sid = :account_sid AND store = 'secret' LIMIT 1"""
-        return await self._db.one(_Key, sql, {"account_sid": account_sid}) is not None
-
     async def _namesake(self, device: Device) -> str | None:
         if device.unique_name is None:
             return None
         other = await controllers.find(self._db, device.account_sid, device.unique_name)
         return other if other != device.device_sid else None
-
-    async def _provable(self, device: Device, now: Millis) -> bool:
-        """Return whether anything proves the device: a token or a key of its own, or its account's gateway token."""
-        sql = f"""SELECT device_sid FROM devices d
-            WHERE device_sid = :device_sid AND account_sid = :account_sid AND {PROVABLE}"""
-        keys = {"device_sid": device.device_sid, "account_sid": device.account_sid, "now": now}
-        return await self._db.one(members.DeviceRef, sql, keys) is not None
 
     async def _parts(
         self, device: Device, assignment: Assignment, penalties: Sequence[Penalty], now: Millis
