@@ -12,6 +12,8 @@ LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if not path.name.endswith("_pb2.py"))
 LONGER = {("server/build.py", "build"): "the one list of everything that is built; in pieces it could not be read down"}
+#: Patches of private names of ours that are left; each says why. It only shrinks.
+PRIVATE_PATCHES_MAX = 5
 NEEDS_TWIN = {"rules.py", "service.py"}
 
 
@@ -159,3 +161,25 @@ def test_the_domain_has_no_word_of_a_device_protocol():
         for word in words_of_ddi(line)
     ]
     assert not wrong, f"map it at the edge of its protocol: {wrong}"
+
+
+def patches(path):
+    """Return the calls of a file that patch an attribute: where, the text, and whether a comment stands beside."""
+    text = path.read_text()
+    lines = text.splitlines()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+            beside = lines[node.lineno - 1 : node.end_lineno]
+            above = lines[node.lineno - 2].strip()
+            reason = above.startswith("# ") or any("  # " in line for line in beside)
+            yield node.lineno, ast.unparse(node), reason
+
+
+def test_a_patch_carries_its_reason():
+    """A test reaches the program by a port, a setting or a public argument. Where it cannot, it says why."""
+    found = [(path, *patch) for path in sorted((ROOT / "tests").rglob("*.py")) for patch in patches(path)]
+    assert len(found) > 30
+    bare = [f"{path.relative_to(ROOT)}:{line}: {text}" for path, line, text, reason in found if not reason]
+    assert bare == [], "use a public seam, or say in a comment on the line, or above it, why there is none"
+    private = [text for _, _, text, _ in found if re.search(r"[.'\"]_[a-z]", text, re.IGNORECASE)]
+    assert len(private) <= PRIVATE_PATCHES_MAX, f"give what is patched a public seam: {private}"

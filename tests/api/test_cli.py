@@ -160,7 +160,7 @@ def test_the_line_end_that_echo_adds_is_not_part_of_a_value_from_stdin(cli, monk
     class Stdin:
         buffer = io.BytesIO(b"value\n")
 
-    monkeypatch.setattr(sys, "stdin", Stdin)
+    monkeypatch.setattr(sys, "stdin", Stdin)  # the terminal's own
     assert cli("configs set from-stdin --file -")[0]["value"] == "value"
 
 

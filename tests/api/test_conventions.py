@@ -261,7 +261,7 @@ async def test_a_busy_database_is_told_with_a_time_to_wait(server, hands, monkey
     async def busy(*_):
         raise DatabaseBusy("locked")
 
-    monkeypatch.setattr(server.world.devices, "get", busy)
+    monkeypatch.setattr(server.world.devices, "get", busy)  # no database is busy on demand
     reply = await hands.get("/v1/Devices/d", ok=503)
     assert reply["code"] == 20503
     assert int(reply.headers["retry-after"]) >= 1
@@ -275,6 +275,7 @@ async def test_a_fault_of_ours_is_logged_and_not_shown(tmp_path, monkeypatch):
         async def broken(*_):
             raise RuntimeError("the inside story")
 
+        # a mistake of the program's own, which it does not have
         monkeypatch.setattr(server.world.devices, "get", broken)
         reply = await server.hands.get("/v1/Devices/d", ok=500)
         assert reply["code"] == 20500
@@ -292,7 +293,7 @@ async def test_log_lines_carry_the_request_id(tmp_path, monkeypatch):
             seen.append(structlog.contextvars.get_contextvars()["request_id"])
             raise RuntimeError
 
-        monkeypatch.setattr(server.world.devices, "get", look)
+        monkeypatch.setattr(server.world.devices, "get", look)  # looks at the request's context from inside
         reply = await server.hands.get("/v1/Devices/d", ok=500)
         assert seen == [reply.headers["twilio-request-id"]]
 

@@ -74,7 +74,7 @@ async def test_a_layer_that_is_known_to_be_damaged_is_not_read_for_each_device(s
         return call
 
     for name in ("get_whole", "prove", "get_range"):
-        monkeypatch.setattr(blobs, name, noted(name, getattr(blobs, name)))
+        monkeypatch.setattr(blobs, name, noted(name, getattr(blobs, name)))  # counts what is read of the store
     token = (await server.hands.device())["device_token"]
     await upload(server, V2)
     await upload(server, V2 + b"other")

@@ -43,18 +43,18 @@ def check_unavailable(reply, detail):
         (errno.EROFS, "The server's disk is read-only."),
     ],
 )
-async def test_a_store_of_blobs_that_cannot_be_written_is_503(server, monkeypatch, number, detail):
-    blobs = server.world.disks._blobs
-    with monkeypatch.context() as broken:
-        broken.setattr(blobs, "_fsync", failing(OSError(number, os.strerror(number))))
-        check_unavailable(await upload(server.hands, 503), detail)
-        assert server.world.disks.degraded() == {"blobs": "read_only" if number == errno.EROFS else "disk_full"}
+async def test_a_store_of_blobs_that_cannot_be_written_is_503(server, number, detail):
+    server.disk.fault = OSError(number, os.strerror(number))
+    check_unavailable(await upload(server.hands, 503), detail)
+    assert server.world.disks.degraded() == {"blobs": "read_only" if number == errno.EROFS else "disk_full"}
+    server.disk.fault = None
     await upload(server.hands, 201)
     assert server.world.disks.degraded() == {}
 
 
 async def test_a_spool_that_cannot_be_written_is_503(server, monkeypatch):
     with monkeypatch.context() as broken:
+        # no disk is full on demand, and opening a file has no port
         broken.setattr("fleetvisor.api.uploads._create", failing(FULL))
         check_unavailable(await upload(server.hands, 503), "The server's disk is full.")
     await upload(server.hands, 201)
@@ -94,6 +94,7 @@ async def test_a_folder_of_blobs_that_is_gone_is_told_of_until_it_is_back(server
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN])
 async def test_too_few_descriptors_processes_or_memory_are_503(server, monkeypatch, number):
     with monkeypatch.context() as broken:
+        # no process is short of descriptors on demand, and opening a file has no port
         broken.setattr("fleetvisor.api.uploads._create", failing(OSError(number, os.strerror(number))))
         reply = await upload(server.hands, 503)
         check_unavailable(reply, "The server has run out of open files, processes or memory.")
@@ -107,6 +108,7 @@ async def test_a_database_that_cannot_be_written_is_503_and_reads_go_on(server, 
         async def write(_body):
             raise DatabaseUnfit("disk_full", "database or disk is full")
 
+        # no engine's disk is full on demand
         broken.setattr(type(server.world.db), "write", lambda _self, body: write(body))
         check_unavailable(await server.hands.post("/v1/Devices", ok=503), "The server's disk is full.")
         await server.hands.get(f"/v1/Devices/{device['sid']}")
@@ -116,7 +118,7 @@ async def test_a_database_that_cannot_be_written_is_503_and_reads_go_on(server, 
 async def test_looking_finds_a_full_disk_and_that_it_is_not_full_any_more(server, monkeypatch):
     disks = server.world.disks
     with monkeypatch.context() as broken:
-        broken.setattr("fleetvisor.ground.disk.os.write", failing(FULL))
+        broken.setattr("fleetvisor.ground.disk.os.write", failing(FULL))  # no disk is full on demand
         await disks.look()
         assert disks.degraded() == {"blobs": "disk_full", "uploads": "disk_full"}
     await disks.look()

@@ -106,6 +106,6 @@ async def test_a_download_goes_on_while_the_database_is_away(server, monkeypatch
         raise DatabaseFault("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(server.world.db, "one", away)
+        patched.setattr(server.world.db, "one", away)  # no engine is away on demand
         await reader.finish()
     assert reader.bytes == SIZE

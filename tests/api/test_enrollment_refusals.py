@@ -42,9 +42,10 @@ async def test_a_refused_enrolment_is_refused_again_from_memory(server, kind, mo
 
         return call
 
+    # counts the costly step, of which the outcome says nothing
     monkeypatch.setattr(jws, "_verifies", note("verification", jws._verifies))
     for name in ("one", "all", "write"):
-        monkeypatch.setattr(db, name, note(name, getattr(db, name)))
+        monkeypatch.setattr(db, name, note(name, getattr(db, name)))  # counts the reads and writes
     for _ in range(3):
         assert await enroll(server, token, key, ok=status, proof=proof) == first
     assert not work
@@ -65,7 +66,7 @@ async def test_a_refused_enrolment_opens_no_transaction_that_writes(server, hand
         raise AssertionError("a refusal wrote")
 
     with monkeypatch.context() as patched:
-        patched.setattr(server.world.db, "write", write)
+        patched.setattr(server.world.db, "write", write)  # a write would be refused at once
         await enroll(server, token, key, ok=status, proof=proof)
     if kind == "refused":  # an operator frees it, and the same proof is good
         await hands.delete(f"/v1/RefusedKeys/{(await hands.get('/v1/RefusedKeys'))['refused_keys'][0]['fingerprint']}")

@@ -117,7 +117,7 @@ async def test_a_new_certificate_takes_over_while_polls_are_held(authority, cert
 
 
 async def test_a_connection_that_never_sends_a_request_is_closed(authority, certificate, doors, monkeypatch):
-    monkeypatch.setattr(listener, "KEEP_ALIVE_S", 1)
+    monkeypatch.setattr(listener, "KEEP_ALIVE_S", 1)  # the time is a constant for users; the test does not wait for it
     port, file = doors.take(0), certificate("only")
     await doors.open(App(), file, file)
     client = Client(authority, port)

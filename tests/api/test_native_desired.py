@@ -137,7 +137,7 @@ async def test_a_poll_with_nothing_new_reads_no_database(device, monkeypatch):
     """The unchanged poll is answered from memory alone."""
     etag = await etag_of(device)
     reads = []
-    monkeypatch.setattr(type(device.world.db), "one", lambda *_: reads.append(1))
+    monkeypatch.setattr(type(device.world.db), "one", lambda *_: reads.append(1))  # counts the reads
     assert (await device.get("desired", ("If-None-Match", etag))).status == 304
     assert reads == []
 
@@ -152,7 +152,7 @@ async def test_answers_in_memory_are_not_trusted_while_the_bus_is_stale(device, 
         reads.append(1)
         return await one(self, *args)
 
-    monkeypatch.setattr(type(device.world.db), "one", counted)
+    monkeypatch.setattr(type(device.world.db), "one", counted)  # counts the reads
     assert (await device.get("desired", ("If-None-Match", etag))).status == 304
     assert len(reads) >= 2
 
@@ -261,7 +261,7 @@ async def test_a_change_during_the_registration_is_not_lost(worlds, monkeypatch)
 
     def late(*args):
         poll = hold(*args)
-        monkeypatch.setattr(held_polls, "hold", hold)
+        monkeypatch.setattr(held_polls, "hold", hold)  # lets a change come before the poll is held
         return poll
 
     change = device.change(target_app=app.app_sid)
@@ -271,7 +271,7 @@ async def test_a_change_during_the_registration_is_not_lost(worlds, monkeypatch)
             change.send(None)  # the database in memory never suspends: the whole change happens here
         return late(*args)
 
-    monkeypatch.setattr(held_polls, "hold", first_change_then_hold)
+    monkeypatch.setattr(held_polls, "hold", first_change_then_hold)  # lets a change come before the poll is held
     async with asyncio.timeout(2):
         assert (await device.poll(etag, 60)).status == 200
 

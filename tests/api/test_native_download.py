@@ -154,7 +154,7 @@ async def test_a_right_is_not_taken_from_memory_while_the_bus_is_stale(world, de
         asked.append(args)
         return await find(*args)
 
-    monkeypatch.setattr(world.apps, "find_layer", counted)
+    monkeypatch.setattr(world.apps, "find_layer", counted)  # counts the look-ups
     await device.get(layer)
     assert len(asked) == 1
 
@@ -193,7 +193,7 @@ async def test_concurrent_requests_read_a_layer_once(device, layer, monkeypatch)
         await asyncio.sleep(0.01)
         return await get_whole(self, name, **keys)
 
-    monkeypatch.setattr(Blobs, "get_whole", slow)
+    monkeypatch.setattr(Blobs, "get_whole", slow)  # no disk is slow on demand
     answers = await asyncio.gather(*(device.get(layer, ("Range", f"bytes={n}-{n}")) for n in range(20)))
     assert [answer.body for answer in answers] == [FIRMWARE[n : n + 1] for n in range(20)]
     assert len(reads) == 1
@@ -204,7 +204,7 @@ async def test_bytes_that_cannot_be_read_are_503_and_served_once_they_can(device
         raise BlobFault("the disk is gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Blobs, "get_whole", fail)
+        patch.setattr(Blobs, "get_whole", fail)  # no disk fails on demand
         answers = await asyncio.gather(device.get(layer), device.get(layer))
     assert {answer.status for answer in answers} == {503}
     assert b"disk" not in answers[0].body
@@ -223,7 +223,7 @@ async def test_bytes_that_end_early_close_the_connection(worlds, monkeypatch):
             raise BlobFault("the disk is gone")
         return await get_range(self, name, start, end)
 
-    monkeypatch.setattr(Blobs, "get_range", second_fails)
+    monkeypatch.setattr(Blobs, "get_range", second_fails)  # no disk fails on demand
     with pytest.raises(AbortedStream):
         await device.get(f"layers/{layers[0].digest}")
 

@@ -31,7 +31,7 @@ async def test_health_needs_no_credentials(server):
 
 
 async def test_a_full_disk_is_health_that_is_degraded_and_no_503(server, monkeypatch):
-    monkeypatch.setattr(type(server.world.db), "degraded", "disk_full")
+    monkeypatch.setattr(type(server.world.db), "degraded", "disk_full")  # no engine's disk is full on demand
     reply = await server.nobody().get("/healthz")
     assert reply.json == {"status": "degraded", "degraded": {"database": "disk_full"}}
 

@@ -163,7 +163,7 @@ async def test_no_trust_is_kept_that_was_read_while_it_was_taken_back(server, en
         return row
 
     with monkeypatch.context() as patched:
-        patched.setattr(server.world.db, "one", late)
+        patched.setattr(server.world.db, "one", late)  # lets something happen between a read and what follows
         by_key = asyncio.create_task(key.call("GET", "/v1/Devices"))
         by_token = asyncio.create_task(
             server.hands.http.get(
@@ -198,7 +198,7 @@ async def test_what_is_committed_after_an_account_went_leaves_nothing_of_it(tmp_
             return await real(body, *args, **options)
 
         with monkeypatch.context() as patched:
-            patched.setattr(server.world.db, "write", late)
+            patched.setattr(server.world.db, "write", late)  # lets something happen between a write and what follows
             headers = {"content-type": media}
             task = asyncio.create_task(
                 server.hands.http.post(BASE + path, content=body, headers=headers, auth=stranger.auth)

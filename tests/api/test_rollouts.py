@@ -293,8 +293,8 @@ async def test_a_scheduled_rollout_begins_at_its_time(server):
 
 async def test_a_large_selection_is_counted_piece_by_piece_while_other_rollouts_go_on(server, monkeypatch):
     """A guard is never kept waiting by a million devices that another rollout counts."""
-    monkeypatch.setattr(population, "PIECE", 4)
-    monkeypatch.setattr(ticker, "PIECES_MAX", 1)
+    monkeypatch.setattr(population, "PIECE", 4)  # a piece of one million devices, made small
+    monkeypatch.setattr(ticker, "PIECES_MAX", 1)  # as above
     fleet = await Fleet.make(server, 24)
     form = {"App": "v2", "Soak": 0, "ok": 201}
     everything = {"Selector": "*"} | form

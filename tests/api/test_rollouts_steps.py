@@ -38,7 +38,7 @@ async def test_a_retry_that_waits_for_the_rate_lets_the_rollout_rest_and_be_deci
         assert len(rounds) < 50, "it takes steps for ever"
         return await read(db)
 
-    monkeypatch.setattr(store, "unfinished", counted)
+    monkeypatch.setattr(store, "unfinished", counted)  # counts the reads
     rollout = await fleet.tick(rollout)
     assert (rollout["counts"]["updating"], rollout["counts"]["failed"]) == (1, 2)
     before = await store.find(server.world.db, fleet.hands.auth[0], rollout["sid"])
@@ -82,7 +82,7 @@ async def test_a_wave_is_searched_once_however_small_the_chunks_and_anew_after_a
             searched.append((rollout.wave, spot))
             return await piece(self, rollout, spot)
 
-        monkeypatch.setattr(population.Population, "piece", counted)
+        monkeypatch.setattr(population.Population, "piece", counted)  # counts the pieces that are read
         rollout = await fleet.start(Waves="100%")
         assert rollout["counts"]["updating"] == 11
         assert searched == [(0, None), (1, None)]  # once to count, once to offer

@@ -30,7 +30,7 @@ def endless(monkeypatch):
     async def counts(db, _selection, _by):
         await db.scan(Number, ENDLESS, {"least": 0})
 
-    monkeypatch.setattr(counting, "counts", counts)
+    monkeypatch.setattr(counting, "counts", counts)  # a scan that lasts for as long as the test wants
 
 
 async def viewers(server, count):

@@ -92,7 +92,7 @@ async def test_unknown_labels_cost_a_list_one_look_up_and_no_scan(engine, hands,
             told.append((name, sql))
             return await wrapped(self, row, sql, params)
 
-        monkeypatch.setattr(engine, name, read)
+        monkeypatch.setattr(engine, name, read)  # keeps the statements that were run
     many = ",".join(f"label{number}" for number in range(99))
     await hands.get("/v1/Devices", Selector=f"canry,{many}")
     assert sum("EXISTS (SELECT 1 FROM device_labels s\n" in sql for _, sql in told) == 1

@@ -174,7 +174,7 @@ async def test_beyond_the_largest_groups_devices_are_counted_as_others(server, s
     devices = await shown(server)
     sizes = sorted(Counter(device["labels"].get("site") for device in devices).values(), reverse=True)
     assert len(sizes) > 2
-    monkeypatch.setattr(counting, "GROUPS_MAX", 2)
+    monkeypatch.setattr(counting, "GROUPS_MAX", 2)  # a bound that takes thousands of devices to reach
     counts = (await server.hands.get("/v1/DeviceCounts", By="site", Selector=selector)).json
     assert [group["count"] for group in counts["groups"]] == sizes[:2]
     assert (counts["total"], counts["others"]) == (40, 40 - sum(sizes[:2]))

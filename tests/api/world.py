@@ -5,6 +5,7 @@
 
 import asyncio
 import itertools
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -137,6 +138,7 @@ class Server:
     hands: Hands
     spool: object
     limits: Limits
+    disk: "Disk"
 
     def as_account(self, username, password):
         """Give hands with other credentials."""
@@ -164,16 +166,27 @@ class AnyLog:
     debug = info = warning = error = exception = _take
 
 
+class Disk:
+    """The disk under the blobs; its ``fsync`` raises ``fault`` while that is set."""
+
+    fault = None
+
+    def fsync(self, descriptor):
+        if self.fault is not None:
+            raise self.fault
+        os.fsync(descriptor)
+
+
 @asynccontextmanager
 async def serving(db, folder, *, log=None, **limits):
     """Build a server on ``db`` with its files in ``folder``; ready at once."""
     spool = folder / "spool"
     spool.mkdir(exist_ok=True)
-    clock = StepClock()
+    clock, disk = StepClock(), Disk()
     bounds = Limits(**limits)
     world = build(
         db=db,
-        blobs=Blobs(folder / "blobs", offload=inline),
+        blobs=Blobs(folder / "blobs", offload=inline, fsync=disk.fsync),
         seal=Seal([b"k" * 32], RealEntropy()),
         limits=bounds,
         clock=clock,
@@ -188,5 +201,5 @@ async def serving(db, folder, *, log=None, **limits):
     first = await world.accounts.ensure_first()
     transport = httpx.ASGITransport(world.app)
     async with httpx.AsyncClient(transport=transport) as http:
-        yield Server(world, clock, Hands(http, (first.account_sid, first.auth_token)), spool, bounds)
+        yield Server(world, clock, Hands(http, (first.account_sid, first.auth_token)), spool, bounds, disk)
     await world.close()

@@ -326,9 +326,8 @@ async def test_a_newer_schema_is_refused(url):
         await open_postgres(url)
 
 
-async def test_waiting_for_a_connection_has_an_end(url, monkeypatch):
-    monkeypatch.setattr("fleetvisor.db.postgres._ACQUIRE_S", 0.1)
-    db = await open_postgres(url, pool_size=1)
+async def test_waiting_for_a_connection_has_an_end(url):
+    db = await open_postgres(url, pool_size=1, acquire_s=0.1)
     go = asyncio.Event()
 
     async def holding(tx):

@@ -14,6 +14,7 @@ import pytest
 from fleetvisor.db.database import DatabaseBusy, DatabaseFault, DatabaseUnfit
 from fleetvisor.db.migrate import migrations
 from fleetvisor.db.sqlite import memory, open_sqlite
+from fleetvisor.db.sqlite_writer import Tidying
 
 BUMP = """INSERT INTO update_numbers (device_sid, last_number) VALUES (:sid, 1)
     ON CONFLICT (device_sid) DO UPDATE SET last_number = update_numbers.last_number + 1 RETURNING last_number AS number"""
@@ -203,10 +204,9 @@ async def _nothing(_tx):
     return None
 
 
-async def test_a_log_that_a_foreign_reader_let_grow_is_cut_back_when_it_left(tmp_path, monkeypatch):
-    monkeypatch.setattr("fleetvisor.db.sqlite_writer._TIDY_S", 0.05)
-    monkeypatch.setattr("fleetvisor.db.sqlite_writer._LOG_BYTES_MAX", 1_000_000)
-    db, log = await open_sqlite(tmp_path / "x.db"), tmp_path / "x.db-wal"
+async def test_a_log_that_a_foreign_reader_let_grow_is_cut_back_when_it_left(tmp_path):
+    tidying = Tidying(every_s=0.05, log_bytes_max=1_000_000)
+    db, log = await open_sqlite(tmp_path / "x.db", tidying=tidying), tmp_path / "x.db-wal"
     foreign = apsw.Connection(str(tmp_path / "x.db"))
     foreign.execute("BEGIN")
     foreign.execute("SELECT count(*) FROM accounts").fetchall()

@@ -46,7 +46,7 @@ def test_what_names_devices_is_found_by_their_sids(monkeypatch: pytest.MonkeyPat
         connection = cast("Any", self)._connection
         connection.trace_v2(apsw.SQLITE_TRACE_STMT, lambda event: seen.add(event["sql"]))
 
-    monkeypatch.setattr(MemoryDatabase, "__init__", watched)
+    monkeypatch.setattr(MemoryDatabase, "__init__", watched)  # keeps every database that the tests make
     for seed in (3, 5, 8):
         run_rollouts(RolloutRecipe(seed))
     monkeypatch.undo()
@@ -232,6 +232,6 @@ def _watch(monkeypatch: pytest.MonkeyPatch, connection: Any) -> dict[str, int]:
             finally:
                 reading.pop()
 
-        monkeypatch.setattr(MemoryDatabase, name, read)
+        monkeypatch.setattr(MemoryDatabase, name, read)  # keeps the statements that were run
     connection.trace_v2(apsw.SQLITE_TRACE_PROFILE, profiled)
     return looked

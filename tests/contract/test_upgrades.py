@@ -24,6 +24,7 @@ async def database_of(request, tmp_path):
     async def open_at(*, before=None):
         known = [each for each in everything if before is None or each.version < version_of(before)]
         with pytest.MonkeyPatch.context() as patch:
+            # the program as it was, which knew fewer of them
             patch.setattr(migrate, "migrations", lambda: tuple(known))
             return await (open_sqlite(tmp_path / "old.db") if url is None else open_postgres(url))
 

@@ -50,25 +50,27 @@ def _count_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     async def again(tx, rows, before):  # type: ignore[no-untyped-def]
         await insert(tx, rows, {})
 
-    monkeypatch.setattr(rollout_devices, "insert", again)
+    monkeypatch.setattr(rollout_devices, "insert", again)  # a fault that the simulation must find
 
 
 def _take_what_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a fault that the simulation must find
     monkeypatch.setattr(fate, "has_newer_instruction", lambda subject, rollout: False)
 
 
 def _never_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rollout_devices, "leave", _nothing)
+    monkeypatch.setattr(rollout_devices, "leave", _nothing)  # a fault that the simulation must find
 
 
 def _go_on_when_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     async def none(*_: object) -> list[members.DeviceRef]:
         return []
 
-    monkeypatch.setattr(members, "to_cancel", none)
+    monkeypatch.setattr(members, "to_cancel", none)  # a fault that the simulation must find
 
 
 def _know_no_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    # a fault that the simulation must find
     monkeypatch.setattr(rules, "allowance", lambda rollout, updating, now: None)
 
 
@@ -82,7 +84,7 @@ def _begin_at_any_version(monkeypatch: pytest.MonkeyPatch) -> None:
         current = await store.find(tx, rollout.account_sid, rollout.rollout_sid)
         return await step(tx, replace(rollout, version=current.version), now, **changes)
 
-    monkeypatch.setattr(store, "step", anyhow)
+    monkeypatch.setattr(store, "step", anyhow)  # a fault that the simulation must find
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_world_run_again_by_the_command_is_the_same_world() -> None:
 
 def test_a_broken_promise_fails_the_world_with_its_story_and_how_to_replay_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks are themselves checked: a server whose bells are dumb never brings a device anywhere in time."""
-    monkeypatch.setattr("fleetvisor.bus.bus.Bus.ring", lambda self, sids: None)
+    monkeypatch.setattr("fleetvisor.bus.bus.Bus.ring", lambda self, sids: None)  # a fault that the simulation must find
     with pytest.raises(Violated) as failure:
         run_cuts(1, (20, "torn"))
     notes = "\n".join(failure.value.__notes__)

@@ -77,7 +77,7 @@ async def answer(value: V) -> V:
 
 
 def fill_accounts(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
-    monkeypatch.setattr(accounts, "PROVEN_ACCOUNTS", room)
+    monkeypatch.setattr(accounts, "PROVEN_ACCOUNTS", room)  # the bound of a million members, at a hundredth
     made = accounts.Accounts(db=memory(), clock=NoClock(), entropy=None, seal=None, limits=Limits(), bus=Bus())  # type: ignore[arg-type]
 
     def member(number: int) -> tuple[tuple[str, bytes], Caller]:
@@ -89,7 +89,7 @@ def fill_accounts(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
 
 
 def fill_key_uses(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
-    monkeypatch.setattr(use, "KEY_USES", room)
+    monkeypatch.setattr(use, "KEY_USES", room)  # the bound of a million members, at a hundredth
     made = use.KeyUse(None)  # type: ignore[arg-type]
     for number in range(2 * room.members_max):
         made.note(sid("SK", number), Millis((1 << 50) + number))  # type: ignore[arg-type]
@@ -98,21 +98,21 @@ def fill_key_uses(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
 
 
 def fill_proofs(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
-    monkeypatch.setattr(proofs, "PROVEN_DEVICES", room)
+    monkeypatch.setattr(proofs, "PROVEN_DEVICES", room)  # the bound of a million members, at a hundredth
     made = proofs.Proofs(db=memory(), clock=NoClock(), limits=Limits(), bus=Bus(), audiences=())  # type: ignore[arg-type]
     fill(made._proven, room, lambda n: (f"{n:0128}", proofs._Proven(identity(n), Millis((1 << 50) + n))))
     return made
 
 
 def fill_gateway(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
-    monkeypatch.setattr(gateway, "GATEWAY_DEVICES", room)
+    monkeypatch.setattr(gateway, "GATEWAY_DEVICES", room)  # the bound of a million members, at a hundredth
     made = gateway.Gateway(db=memory(), clock=NoClock(), entropy=None, limits=Limits(), bus=Bus())  # type: ignore[arg-type]
     fill(made._proven, room, lambda n: (n.to_bytes(32), gateway.GatewayIdentity(identity(n))))
     return made
 
 
 def fill_presence(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
-    monkeypatch.setattr(presence, "DEVICES_SEEN", room)
+    monkeypatch.setattr(presence, "DEVICES_SEEN", room)  # the bound of a million members, at a hundredth
     made = presence.Presence(db=None, limits=Limits())  # type: ignore[arg-type]
     for number in range(2 * room.members_max):
         device, now = sid("UV", number), Millis((1 << 50) + number)
@@ -122,7 +122,7 @@ def fill_presence(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
 
 
 def fill_fetches(monkeypatch: pytest.MonkeyPatch, room: Room) -> object:
-    monkeypatch.setattr(fetches, "DEVICE_FETCHES", room)
+    monkeypatch.setattr(fetches, "DEVICE_FETCHES", room)  # the bound of a million members, at a hundredth
     made = fetches.Fetches(Limits())
     digests = [f"{place:064x}" for place in range(16)]
     for number in range(2 * room.members_max):

@@ -15,7 +15,7 @@ from fleetvisor.ground.names import path_fault
 _TIME_S: Final = 10.0
 _NAMED_MAX: Final = 10
 _CHARS_MAX: Final = 80
-_PAGE: Final = 1000
+PAGE: Final = 1000
 _DEVICES: Final = """
 SELECT device_sid, '', '', unique_name FROM devices WHERE device_sid > ? AND ? = '' AND ? = ''
 ORDER BY device_sid LIMIT ?"""
@@ -31,23 +31,23 @@ _ADVICE: Final = (
 )
 
 
-def name_check(database: Path, time_s: float = _TIME_S) -> Check:
-    """Look for unique names and keys that no new one may be like."""
+def name_check(database: Path, time_s: float = _TIME_S, page: int = PAGE) -> Check:
+    """Look for unique names and keys that no new one may be like, ``page`` rows at a time."""
     import apsw
 
     try:
         with closing(apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
             connection.set_busy_timeout(5000)
-            return _judge(connection, time.monotonic() + time_s)
+            return _judge(connection, time.monotonic() + time_s, page)
     except apsw.Error as error:
         advice = "Start the server once: it brings the database to this version."
         return Check("names", Verdict.WARN, f"{database} cannot be asked: {error}", advice)
 
 
-def _judge(connection: Any, end: float) -> Check:  # noqa: ANN401  (apsw's types are incomplete)
+def _judge(connection: Any, end: float, page: int) -> Check:  # noqa: ANN401  (apsw's types are incomplete)
     count, named, whole = 0, list[str](), True
     for what, sql in (("Device", _DEVICES), ("App", _APPS), ("key", _KEYS)):
-        for rows in _pages(connection, sql):
+        for rows in _pages(connection, sql, page):
             for sid, store, _, name in rows:
                 if name is not None and path_fault(name) is not None:
                     count += 1
@@ -65,10 +65,10 @@ def _judge(connection: Any, end: float) -> Check:  # noqa: ANN401  (apsw's types
     )
 
 
-def _pages(connection: Any, sql: str) -> Iterator[list[tuple[str, str, str, str | None]]]:  # noqa: ANN401
+def _pages(connection: Any, sql: str, page: int) -> Iterator[list[tuple[str, str, str, str | None]]]:  # noqa: ANN401
     place = ("", "", "")
     while True:
-        found = connection.execute(sql, (*place, _PAGE)).fetchall()
+        found = connection.execute(sql, (*place, page)).fetchall()
         rows = cast("list[tuple[str, str, str, str | None]]", found)
         if not rows:
             return

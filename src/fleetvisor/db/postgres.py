@@ -29,7 +29,7 @@ Pool = Any  # asyncpg's pool is generic in what has no name
 POOL_SIZE: Final = 10
 _RETRY_S: Final = 10.0
 _TRIES: Final = 50
-_ACQUIRE_S: Final = 10.0
+ACQUIRE_S: Final = 10.0
 _TIMEOUT_S: Final = 30.0
 _SCAN_S: Final = 60
 _SIZES: Final[dict[Lane, int]] = {"requests": POOL_SIZE, "jobs": 3, "scans": 2}
@@ -79,10 +79,11 @@ class _Session(asyncpg.Connection):
 class PostgresDatabase:
     """The port on a PostgreSQL database that several nodes share."""
 
-    def __init__(self, pools: dict[Lane, Pool], scan_s: float) -> None:
+    def __init__(self, pools: dict[Lane, Pool], scan_s: float, acquire_s: float = ACQUIRE_S) -> None:
         """Take the pools of a database whose schema is current: one for each lane, so that none waits for another."""
         self._pools = pools
         self._scan_s = scan_s
+        self._acquire_s = acquire_s
         self._texts = Texts()
         self._writes: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
@@ -110,7 +111,7 @@ class PostgresDatabase:
     def _acquire(self) -> Any:  # noqa: ANN401  (asyncpg's pools are generic in what has no name)
         """Borrow a connection of the lane that is in use, and do not wait for it without limit."""
         lane = lanes.current()
-        return self._pools[lane].acquire(timeout=self._scan_s if lane == "scans" else _ACQUIRE_S)
+        return self._pools[lane].acquire(timeout=self._scan_s if lane == "scans" else self._acquire_s)
 
     async def one(self, row: type[R], sql: str, params: Params) -> R | None:
         """Read by key."""
@@ -202,8 +203,12 @@ class PostgresDatabase:
             raise DatabaseBusy("The database is closed.")
 
 
-async def open_postgres(url: str, *, pool_size: int = POOL_SIZE, scan_s: int = _SCAN_S) -> PostgresDatabase:
+async def open_postgres(
+    url: str, *, pool_size: int = POOL_SIZE, scan_s: int = _SCAN_S, acquire_s: float = ACQUIRE_S
+) -> PostgresDatabase:
     """Connect to ``postgresql://…`` and bring its schema up to date; no scan lasts longer than ``scan_s`` seconds.
+
+    A caller waits at most ``acquire_s`` seconds for a connection.
 
     Raises ``DatabaseFault``.
     """
@@ -217,7 +222,7 @@ async def open_postgres(url: str, *, pool_size: int = POOL_SIZE, scan_s: int = _
         for pool in pools.values():
             pool.terminate()
         raise fault(error) from error
-    return PostgresDatabase(pools, scan_s)
+    return PostgresDatabase(pools, scan_s, acquire_s)
 
 
 async def _pool(url: str, size: int, time_s: int | None) -> Pool:
@@ -227,7 +232,7 @@ async def _pool(url: str, size: int, time_s: int | None) -> Pool:
         min_size=0,
         max_size=size,
         timeout=CONNECT_S,
-        command_timeout=_TIMEOUT_S if time_s is None else time_s + _ACQUIRE_S,
+        command_timeout=_TIMEOUT_S if time_s is None else time_s + ACQUIRE_S,
         server_settings=settings,
         connection_class=_Session,
     )

@@ -22,7 +22,7 @@ from fleetvisor.db.lanes import Lane
 from fleetvisor.db.sqlite_inspect import SQL, Finding, damage_of
 from fleetvisor.db.sqlite_reader import Reader, Readers
 from fleetvisor.db.sqlite_statements import SqliteTx, Statements, connect, drain, fault, finish, migrate
-from fleetvisor.db.sqlite_writer import Job, Writer
+from fleetvisor.db.sqlite_writer import Job, Tidying, Writer
 from fleetvisor.ground.disk import Condition, Fault
 
 _STATEMENTS: Final = 32  # of a thread that reads: selectors make statements of their own
@@ -35,7 +35,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 class SqliteDatabase:
     """The port on one SQLite file."""
 
-    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+    def __init__(self, path: Path, *, vfs: str | None = None, tidying: Tidying | None = None) -> None:
         """Open or make the file, bring its schema up to date, and start the writer on the running loop."""
         self._path = str(path)
         self._inspectors: list[Reader] = []
@@ -48,7 +48,7 @@ class SqliteDatabase:
             raise fault(error) from error
         self._loop = asyncio.get_running_loop()
         self._condition = Condition()
-        self._writer = Writer(self._write_connection, self._loop, self._condition)
+        self._writer = Writer(self._write_connection, self._loop, self._condition, tidying or Tidying())
         self._writer.start()
         self._closing: asyncio.Task[None] | None = None
 
@@ -228,9 +228,9 @@ def _blank() -> apsw.Connection:
     return connection
 
 
-async def open_sqlite(path: Path, *, vfs: str | None = None) -> SqliteDatabase:
+async def open_sqlite(path: Path, *, vfs: str | None = None, tidying: Tidying | None = None) -> SqliteDatabase:
     """Open the SQLite file at ``path``. Raises ``DatabaseFault``."""
-    return SqliteDatabase(path, vfs=vfs)
+    return SqliteDatabase(path, vfs=vfs, tidying=tidying)
 
 
 def memory() -> MemoryDatabase:

@@ -11,7 +11,7 @@ import threading
 import time
 from contextvars import copy_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import apsw
 
@@ -21,8 +21,13 @@ from fleetvisor.db.sqlite_statements import BUSY_MS, SqliteTx, Statements, drain
 from fleetvisor.ground.disk import Condition
 
 _BATCH_MAX: Final = 512
-_TIDY_S: Final = 10.0
-_LOG_BYTES_MAX: Final = 32 << 20
+
+
+class Tidying(NamedTuple):
+    """How often the writer looks at the write-ahead log, and from which size on it cuts the log back."""
+
+    every_s: float = 10.0
+    log_bytes_max: int = 32 << 20
 
 
 class Job:
@@ -52,7 +57,9 @@ class Job:
 class Writer(threading.Thread):
     """The one thread that writes: takes what waits, runs each in a savepoint, commits once, answers all."""
 
-    def __init__(self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop, condition: Condition) -> None:
+    def __init__(
+        self, connection: apsw.Connection, loop: asyncio.AbstractEventLoop, condition: Condition, tidying: Tidying
+    ) -> None:
         super().__init__(name="sqlite-writer", daemon=True)
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self.commits = 0
@@ -61,13 +68,14 @@ class Writer(threading.Thread):
         self._loop = loop
         self._condition = condition
         self._files = Files(Path(connection.filename))
+        self._tidying = tidying
         self._tidied = time.monotonic()
         self._tx = SqliteTx(Statements(connection))
 
     def run(self) -> None:
         """Take, commit and answer batches until the end of the queue."""
         while (batch := self._take()) is not None:
-            if time.monotonic() - self._tidied > _TIDY_S:
+            if time.monotonic() - self._tidied > self._tidying.every_s:
                 self._tidy()
             if not batch:
                 continue
@@ -80,7 +88,7 @@ class Writer(threading.Thread):
         """Cut the write-ahead log back when somebody else's long read let it grow; while anybody reads it, later."""
         self._tidied = time.monotonic()
         try:
-            if Path(f"{self._connection.filename}-wal").stat().st_size <= _LOG_BYTES_MAX:
+            if Path(f"{self._connection.filename}-wal").stat().st_size <= self._tidying.log_bytes_max:
                 return
             self._connection.setbusytimeout(0)
             try:
@@ -94,7 +102,7 @@ class Writer(threading.Thread):
 
     def _take(self) -> list[Job] | None:
         try:
-            first = self.jobs.get(timeout=_TIDY_S)
+            first = self.jobs.get(timeout=self._tidying.every_s)
         except queue.Empty:
             return []
         if first is None:

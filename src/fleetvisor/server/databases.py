@@ -13,7 +13,7 @@ from fleetvisor.server.files import WAY_OUT, StartFault
 if TYPE_CHECKING:
     from fleetvisor.db.sqlite import SqliteDatabase
 
-_AT_ONCE_BYTES: Final = 64 << 20  # takes less than a second; a larger file is looked through while it serves
+AT_ONCE_BYTES: Final = 64 << 20  # takes less than a second; a larger file is looked through while it serves
 #: What to do where a data directory was used and has no database.
 ANEW: Final = (
     "a server ran with this directory, and its database is not here: if that was not meant, stop the server, then"
@@ -23,8 +23,11 @@ _log = structlog.get_logger()
 _looking: Final[set[asyncio.Future[str]]] = set()
 
 
-async def open_local(path: Path) -> Database:
-    """Open a SQLite file, and look whether it is whole. Raises ``StartFault``."""
+async def open_local(path: Path, at_once_bytes: int = AT_ONCE_BYTES) -> Database:
+    """Open a SQLite file, and look whether it is whole: a larger one than ``at_once_bytes`` while it serves.
+
+    Raises ``StartFault``.
+    """
     from fleetvisor.db.sqlite import open_sqlite
 
     if await asyncio.to_thread(_is_gone, path):
@@ -39,7 +42,7 @@ async def open_local(path: Path) -> Database:
         advice = "If it is damaged, restore it from a backup (docs/how-to/back-up.md)."
         raise StartFault(f"The database {path} cannot be opened: {error}. {advice}") from error
     looking = asyncio.ensure_future(_inspect(db, path))
-    if await asyncio.to_thread(_size, path) > _AT_ONCE_BYTES:
+    if await asyncio.to_thread(_size, path) > at_once_bytes:
         _looking.add(looking)
         looking.add_done_callback(_looking.discard)
     elif damage := await looking:

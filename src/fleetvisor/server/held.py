@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path, PosixPath
 from typing import Final
 
-_DESCRIPTORS: Final = Path("/proc/self/fd")
+DESCRIPTORS: Final = Path("/proc/self/fd")
 
 
 class HeldPath(PosixPath):
@@ -25,14 +25,17 @@ class HeldPath(PosixPath):
 class Held:
     """Some files' bytes, each behind a path that reads the same for as long as this is not closed."""
 
-    def __init__(self, *contents: bytes) -> None:
-        """Hold the contents: in memory, or where the system cannot, in a directory of this process's user alone."""
+    def __init__(self, *contents: bytes, folder: Path = DESCRIPTORS) -> None:
+        """Hold the contents in memory, or in a directory of this process's user alone.
+
+        ``folder``: where the system shows open descriptors as files. Where it is missing, nothing is held in memory.
+        """
         self._end = contextlib.ExitStack()
         self.descriptors: tuple[int, ...] = ()
         try:
-            if hasattr(os, "memfd_create") and _DESCRIPTORS.is_dir():
+            if hasattr(os, "memfd_create") and folder.is_dir():
                 self.descriptors = tuple(self._in_memory(content) for content in contents)
-                self.paths = tuple(HeldPath(_DESCRIPTORS, str(number)) for number in self.descriptors)
+                self.paths = tuple(HeldPath(folder, str(number)) for number in self.descriptors)
             else:
                 self.paths = self._in_directory(contents)
         except BaseException:

@@ -5,7 +5,6 @@ from contextlib import closing
 
 import pytest
 
-from fleetvisor.cli import doctor_names
 from fleetvisor.cli.checks import Verdict
 from fleetvisor.cli.doctor_names import name_check
 from fleetvisor.db.sqlite import open_sqlite
@@ -41,24 +40,22 @@ async def test_names_that_clients_carry_are_well(database):
     assert name_check(database).verdict is Verdict.OK
 
 
-async def test_each_that_clients_cannot_address_is_listed_on_every_page(database, monkeypatch):
-    monkeypatch.setattr(doctor_names, "_PAGE", 2)
+async def test_each_that_clients_cannot_address_is_listed_on_every_page(database):
     plant(database, devices=["line #1"], keys=[("config", "a%41"), ("secret", "a\\b")])
-    check = name_check(database)
+    check = name_check(database, page=2)
     assert check.verdict is Verdict.WARN
     assert check.finding.startswith("3 that clients cannot address: ")
     for part in (f"Device 'line #1' (UV{3:032x})", f"config 'a%41' ({TENANT})", f"secret 'a\\\\b' ({TENANT})"):
         assert part in check.finding
 
 
-async def test_its_words_and_its_time_are_bounded(database, monkeypatch):
+async def test_its_words_and_its_time_are_bounded(database):
     plant(database, devices=[f"{number}#" + "\x9b" * 200 for number in range(500)])
     check = name_check(database)
     assert "500 that" in check.finding
     assert "and 490 more" in check.finding
     assert len(check.finding) < 5_000
-    monkeypatch.setattr(doctor_names, "_PAGE", 2)
-    assert "enough to look through" in name_check(database, time_s=-1).finding
+    assert "enough to look through" in name_check(database, time_s=-1, page=2).finding
 
 
 async def test_a_database_that_cannot_be_asked_is_a_warning(tmp_path):

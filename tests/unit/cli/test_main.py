@@ -116,7 +116,7 @@ def test_a_listener_who_leaves_a_swarm_hears_no_complaint(monkeypatch, capsys):
     def leave(self, ref):
         raise ExceptionGroup("tasks", [ExceptionGroup("more", [BrokenPipeError(32, "Broken pipe")])])
 
-    monkeypatch.setattr(Client, "device", leave)
+    monkeypatch.setattr(Client, "device", leave)  # only what the command makes of the failure is under test
     assert run(["devices", "show", "x"]) == 1
     assert capsys.readouterr() == ("", "")
 
@@ -194,7 +194,7 @@ def test_each_http_status_has_its_exit_status(status, code, monkeypatch, capsys)
     def refuse(self, ref):
         raise ApiProblem(20000 + status, status, "Because.", "Do this.")
 
-    monkeypatch.setattr(Client, "device", refuse)
+    monkeypatch.setattr(Client, "device", refuse)  # only what the command makes of the failure is under test
     assert run(["devices", "show", "x", "--json"]) == code
     told = json.loads(capsys.readouterr().err)
     assert told == {
@@ -207,7 +207,7 @@ def test_ctrl_c_is_status_130(monkeypatch):
     def interrupt(self, ref):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Client, "device", interrupt)
+    monkeypatch.setattr(Client, "device", interrupt)  # only what the command makes of the failure is under test
     assert run(["devices", "show", "x"]) == 130
 
 
@@ -228,7 +228,7 @@ def test_devices_that_were_registered_before_a_failure_are_shown_and_the_status_
         body = {"sid": "UV1", "unique_name": name, "app": {}, "logging": {}, "device_token": "fvd_x"}
         return read(json.dumps(body).encode(), Device)
 
-    monkeypatch.setattr(Client, "create_device", create)
+    monkeypatch.setattr(Client, "create_device", create)  # only what the command makes of the failure is under test
     assert run(["devices", "create", "kiln", "--count", "5", "--json"]) == 1
     out, err = capsys.readouterr()
     assert [json.loads(line)["unique_name"] for line in out.splitlines()] == ["kiln-1", "kiln-2"]
@@ -240,7 +240,7 @@ def test_when_not_one_was_registered_the_status_is_the_problems_own(monkeypatch)
     def create(self, name=None, sid=None, hardware_class=None, labels=(), account_secrets=None):
         raise ApiProblem(20409, 409, "exists", "other name")
 
-    monkeypatch.setattr(Client, "create_device", create)
+    monkeypatch.setattr(Client, "create_device", create)  # only what the command makes of the failure is under test
     assert run(["devices", "create", "kiln"]) == 5
 
 
@@ -249,7 +249,7 @@ def test_a_fault_of_the_program_itself_is_not_hidden(monkeypatch):
     def fail(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Client, "device", fail)
+    monkeypatch.setattr(Client, "device", fail)  # only what the command makes of the failure is under test
     with pytest.raises(ZeroDivisionError):
         run(["devices", "show", "x"])
 

@@ -41,7 +41,9 @@ def watch(monkeypatch):
             return answer
 
         at = [0.0]
+        # no test waits for a minute; the command line has no clock port
         monkeypatch.setattr(rollout_watch.time, "monotonic", lambda: at[0])
+        # no test waits for a minute; the command line has no clock port
         monkeypatch.setattr(rollout_watch.time, "sleep", lambda s: at.__setitem__(0, at[0] + s))
         client = SimpleNamespace(app=lambda sid: None)
         session = SimpleNamespace(out=Output(**options), rollouts=SimpleNamespace(get=get), client=client)

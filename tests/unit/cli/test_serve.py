@@ -21,5 +21,5 @@ def test_the_program_is_named_by_its_path_where_the_shell_would_not_find_it(
     if found:
         (tmp_path / "fleetvisor").touch(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(sys, "argv", [called])
+    monkeypatch.setattr(sys, "argv", [called])  # the process's own
     assert program() == shown

@@ -29,6 +29,7 @@ def test_a_number_missing_or_used_twice_is_refused(versions):
 
 
 def test_only_what_is_missing_is_pending(monkeypatch):
+    # the program's own are too many to count by hand
     monkeypatch.setattr(migrate, "migrations", lambda: (step(1), step(2), step(3)))
     assert [found.version for found in pending(0)] == [1, 2, 3]
     assert [found.version for found in pending(2)] == [3]

@@ -49,7 +49,7 @@ def test_a_probe_leaves_nothing_behind_and_raises_what_is_no_fault_of_a_disk(tmp
     def short(**_options):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("fleetvisor.ground.disk.tempfile.TemporaryFile", short)
+    monkeypatch.setattr("fleetvisor.ground.disk.tempfile.TemporaryFile", short)  # no disk is full on demand
     with pytest.raises(OSError, match="Too many"):
         probe(tmp_path)
 
@@ -64,5 +64,5 @@ def test_a_probe_of_a_full_disk_says_so(tmp_path, monkeypatch):
     def full(_descriptor, _data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("fleetvisor.ground.disk.os.write", full)
+    monkeypatch.setattr("fleetvisor.ground.disk.os.write", full)  # no disk is full on demand
     assert probe(tmp_path) == "disk_full"

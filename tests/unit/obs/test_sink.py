@@ -36,7 +36,7 @@ class Hostile:
 
 def test_a_line_that_a_full_disk_refuses_is_counted_and_does_not_raise(monkeypatch):
     with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stderr", full)
+        monkeypatch.setattr(sys, "stderr", full)  # the process's own
         sink = logs.configure()
         structlog.get_logger().error("job.failed", job="sweep")
         logging.getLogger("asyncio").error("task failed")

@@ -75,6 +75,6 @@ def test_a_file_that_is_not_there_is_a_problem_in_words(tmp_path):
 
 
 def test_a_check_leaves_no_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # where the process puts temporary files
     check(tmp_path, corpus.simple_bundle())
     assert [path.name for path in tmp_path.iterdir()] == ["bundle.zip"]

@@ -186,7 +186,7 @@ def test_what_is_served_is_what_was_tried_whatever_the_files_hold_meanwhile(give
         tried.append(tuple(path.read_bytes() for path in held.paths))
         return try_held(held)
 
-    monkeypatch.setattr(certificates, "try_held", try_and_replace)
+    monkeypatch.setattr(certificates, "try_held", try_and_replace)  # lets the file change between its trial and its use
     certificate = GivenCertificate(cert, key, RealClock())
     assert certificate.refresh()
     assert tried == [good]

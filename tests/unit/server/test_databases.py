@@ -79,10 +79,9 @@ async def test_a_start_with_a_damaged_file_is_refused_with_what_to_do(path, how)
 
 
 @each
-async def test_a_large_file_is_looked_through_while_it_serves(path, how, monkeypatch):
-    monkeypatch.setattr("fleetvisor.server.databases._AT_ONCE_BYTES", 0)
+async def test_a_large_file_is_looked_through_while_it_serves(path, how):
     damage(path, how)
-    db = await open_local(path)
+    db = await open_local(path, at_once_bytes=0)
     async with asyncio.timeout(10):
         while db.degraded is None:
             await asyncio.sleep(0.01)
@@ -117,6 +116,7 @@ async def test_the_doctor_says_what_is_damaged_and_what_to_do_also_beside_a_serv
 
 
 async def test_the_doctor_has_an_end_and_a_close_does_not_wait_for_a_look(path, monkeypatch):
+    # looks at the time so often that a small file is enough
     monkeypatch.setattr("fleetvisor.db.sqlite_inspect._STEPS", 10)
     assert "a server looks" in judge_database(path, time_s=-1).finding
     db = await open_local(path)

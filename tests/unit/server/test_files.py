@@ -100,8 +100,8 @@ def test_a_file_is_on_the_disk_before_its_name_is_and_the_name_before_anybody_re
         story.append("rename")
         return real_rename(path, target)
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(type(tmp_path), "rename", rename)
+    monkeypatch.setattr(os, "fsync", fsync)  # the order of what reaches the disk is seen nowhere else
+    monkeypatch.setattr(type(tmp_path), "rename", rename)  # as above
     write_private(tmp_path / "secret", b"new")
     assert story == ["fsync file", "rename", "fsync dir"]
 
@@ -113,7 +113,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
     def fsync(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)  # the order of what reaches the disk is seen nowhere else
     with pytest.raises(OSError, match="No space"):
         write_private(path, b"new")
     assert path.read_bytes() == b"old"
@@ -261,7 +261,7 @@ def test_keys_that_others_may_read_and_another_owner_are_warned_of(data, monkeyp
     (told,) = data.warnings()
     assert f"chmod go= {key} {data.tls / 'ca.key'}" in told
     own = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: own + 1)
+    monkeypatch.setattr(os, "geteuid", lambda: own + 1)  # another user's process
     assert f"belongs to user {own}" in data.warnings()[0]
     assert [check.verdict for check in directory_checks(data.root) if check.check == "owner"] == [Verdict.WARN]
 

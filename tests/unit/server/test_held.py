@@ -4,31 +4,29 @@ import os
 
 import pytest
 
-from fleetvisor.server import held
-from fleetvisor.server.held import Held
+from fleetvisor.server.held import DESCRIPTORS, Held
 
 
 @pytest.fixture(params=["memory", "directory"])
-def way(request, monkeypatch, tmp_path):
+def folder(request, tmp_path):
     if request.param == "directory":
-        monkeypatch.setattr(held, "_DESCRIPTORS", tmp_path / "none")
-    elif not hasattr(os, "memfd_create"):
+        return tmp_path / "none"
+    if not hasattr(os, "memfd_create"):
         pytest.skip("this system has no files in memory")
-    return request.param
+    return DESCRIPTORS
 
 
-def test_what_is_held_reads_the_same_again_and_again_and_is_gone_at_the_end(way):
-    kept = Held(b"first", b"second")
+def test_what_is_held_reads_the_same_again_and_again_and_is_gone_at_the_end(folder):
+    kept = Held(b"first", b"second", folder=folder)
     for _ in range(2):
         assert [path.resolve().read_bytes() for path in kept.paths] == [b"first", b"second"]
-    assert bool(kept.descriptors) is (way == "memory")
+    assert bool(kept.descriptors) is (folder is DESCRIPTORS)
     paths = kept.paths
     kept.close()
     assert not any(path.exists() for path in paths)
 
 
-def test_a_directory_is_nobody_elses(monkeypatch, tmp_path):
-    monkeypatch.setattr(held, "_DESCRIPTORS", tmp_path / "none")
-    kept = Held(b"key")
+def test_a_directory_is_nobody_elses(tmp_path):
+    kept = Held(b"key", folder=tmp_path / "none")
     assert kept.paths[0].parent.stat().st_mode & 0o077 == 0
     kept.close()

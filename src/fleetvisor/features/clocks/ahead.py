@@ -19,7 +19,7 @@ from fleetvisor.ground.limits import Limits
 
 PERIOD_S: Final = 30.0
 _RUNS: Final = 120  # of which one looks at all contacts: one an hour
-_PIECE: Final = 1000
+PIECE: Final = 1000
 
 
 class Moment(NamedTuple):
@@ -63,13 +63,20 @@ class Ahead:
     """Mends moments of the future."""
 
     def __init__(
-        self, *, db: Database, clock: Clock, limits: Limits, written: Callable[[Iterable[str]], None] = lambda _: None
+        self,
+        *,
+        db: Database,
+        clock: Clock,
+        limits: Limits,
+        written: Callable[[Iterable[str]], None] = lambda _: None,
+        piece: int = PIECE,
     ) -> None:
-        """Begin with all to look through; ``written`` is told which devices' contacts changed."""
+        """Begin with all to look through, ``piece`` rows at a time; ``written`` gets devices whose contacts changed."""
         self._db = db
         self._clock = clock
         self._moments = moments(limits)
         self._written = written
+        self._piece = piece
         self._left = 0
         self._last: Millis | None = None
 
@@ -89,7 +96,7 @@ class Ahead:
 
     async def _mend(self, moment: Moment, now: Millis) -> int:
         count, after = 0, _Found("", None)
-        find, params = _find(moment), {"latest": now + moment.slack_ms + AHEAD_MS, "most": _PIECE}
+        find, params = _find(moment), {"latest": now + moment.slack_ms + AHEAD_MS, "most": self._piece}
         while found := await self._db.scan(_Found, find, {**params, **_place(moment, after)}):
             await self._set(moment, found, now)
             count, after = count + len(found), found[-1]

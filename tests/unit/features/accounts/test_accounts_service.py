@@ -113,8 +113,8 @@ async def test_an_unknown_name_costs_what_a_wrong_password_costs(monkeypatch, us
         work.append("comparison")
         return identity.same(left, right)
 
-    monkeypatch.setattr(at.db, "one", one)
-    monkeypatch.setattr(accounts_service.rules, "same", same)
+    monkeypatch.setattr(at.db, "one", one)  # counts the look-ups
+    monkeypatch.setattr(accounts_service.rules, "same", same)  # counts the comparisons
     with pytest.raises(Unauthenticated):
         await at.accounts.authenticate(at.account, "wrong")
     known, work = work, []

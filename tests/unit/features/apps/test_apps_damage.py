@@ -141,7 +141,7 @@ async def test_checks_read_each_layer_once_in_their_time(tmp_path, monkeypatch):
         read.append(name)
         return await real(name, start, end)
 
-    monkeypatch.setattr(house.blobs, "get_range", get_range)
+    monkeypatch.setattr(house.blobs, "get_range", get_range)  # lets something happen while a blob is read
     house.at.clock.advance(3601)
     for _ in range(100):
         await checks.step()
@@ -158,7 +158,7 @@ async def test_a_file_that_is_put_back_mends_and_a_wrong_one_is_read_once(tmp_pa
         proofs.append(name)
         return await real(name, **keys)
 
-    monkeypatch.setattr(house.blobs, "prove", prove)
+    monkeypatch.setattr(house.blobs, "prove", prove)  # lets something happen while a blob is read
     flip(path)
     await note(house, A)
     for _ in range(5):

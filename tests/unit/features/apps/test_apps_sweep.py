@@ -118,7 +118,7 @@ async def test_however_much_there_is_one_sweep_takes_it_in_bounded_reads(tmp_pat
         rows_read.append(len(rows))
         return rows
 
-    monkeypatch.setattr(house.at.db, "all", read_all)
+    monkeypatch.setattr(house.at.db, "all", read_all)  # lets something happen between a read and what follows
     for _ in range(2):
         house.at.clock.advance(3601)
         assert await house.sweep() == 250

@@ -117,11 +117,11 @@ async def test_the_first_fetch_starts_the_clock_of_the_update_and_no_later_one_m
     assert await deadline(db) == 65_000
 
 
-async def test_a_fetch_that_is_known_costs_no_write(presence, monkeypatch):
+async def test_a_fetch_that_is_known_costs_no_write(db, presence, monkeypatch):
     presence.note_fetch(DEVICE, 1, Millis(5000))
     await presence.flush()
     writes = []
-    monkeypatch.setattr(type(presence._db), "write", lambda *_: writes.append(1))
+    monkeypatch.setattr(type(db), "write", lambda *_: writes.append(1))  # counts the writes
     presence.note_fetch(DEVICE, 1, Millis(6000))
     assert await presence.flush() == 0
     assert writes == []
@@ -134,7 +134,7 @@ async def test_what_could_not_be_written_is_kept_for_the_next_flush(db, presence
     presence.note(DEVICE, Millis(7000))
     presence.note_fetch(DEVICE, 1, Millis(7000))
     with monkeypatch.context() as patch:
-        patch.setattr(type(db), "write", fail)
+        patch.setattr(type(db), "write", fail)  # no engine fails on demand
         with pytest.raises(OSError, match="disk"):
             await presence.flush()
     await presence.flush()
@@ -143,7 +143,7 @@ async def test_what_could_not_be_written_is_kept_for_the_next_flush(db, presence
 
 
 async def test_the_notes_are_bounded_and_a_known_device_is_still_noted(db, monkeypatch):
-    monkeypatch.setattr(module, "DEVICES_SEEN", Room(384, 384, ""))
+    monkeypatch.setattr(module, "DEVICES_SEEN", Room(384, 384, ""))  # a bound that takes a million devices to reach
     presence = Presence(db=db, limits=Limits())
     presence.note(DEVICE, Millis(1000))
     presence.note(REMOVED, Millis(1000))

@@ -50,8 +50,8 @@ async def test_a_wrong_token_costs_the_same_whether_its_device_exists_or_not(at,
         work.append("verification")
         return real_verifies(*args)
 
-    monkeypatch.setattr(at.db, "all", read)
-    monkeypatch.setattr(jws, "_verifies", verifies)
+    monkeypatch.setattr(at.db, "all", read)  # counts the look-ups
+    monkeypatch.setattr(jws, "_verifies", verifies)  # counts the costly step, of which the outcome says nothing
     costs = []
     for sid in [*sids, disabled]:
         work.clear()
@@ -65,6 +65,7 @@ async def test_a_wrong_token_costs_the_same_whether_its_device_exists_or_not(at,
 async def test_a_token_is_verified_once_and_forgotten_at_the_bell(at, monkeypatch):
     sid, (key, *_) = await with_keys(at, 2)
     token, real, count = key.jwt(sid, AUDIENCE, now_s(at)), jws.is_signed_by, []
+    # counts the costly step
     monkeypatch.setattr(jws, "is_signed_by", lambda *args, **more: count.append(1) or real(*args, **more))
     for _ in range(3):
         assert (await at.proofs.authenticate(token)).device_sid == sid
