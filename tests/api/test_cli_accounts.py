@@ -108,7 +108,7 @@ def test_what_is_no_sid_reaches_nothing_else(cli, sid):
 
 def test_for_eyes_the_token_is_on_stdout_and_what_to_do_with_it_on_stderr(cli, eyes):
     told = eyes("accounts create meadow")
-    assert "shown this once" in told.err
+    assert "shown only once" in told.err
     assert "auth_token" in told.out
     table = eyes("accounts list").out.splitlines()
     assert table[0].split() == ["NAME", "SID", "STATUS", "DEVICES", "CREATED"]

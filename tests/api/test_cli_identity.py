@@ -156,7 +156,7 @@ def test_for_eyes_what_is_shown_once_is_on_stdout_and_the_note_about_it_on_stder
     ):
         out, err = eyes(line)
         assert secret in out
-        assert "shown this once" in err
+        assert "shown only once" in err
         assert secret not in err
     out, err = eyes("credentials add-key eyes", pem(Key()))
     assert "token" not in out + err

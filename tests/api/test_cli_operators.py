@@ -70,7 +70,7 @@ def test_a_key_has_its_role_and_end(cli, eyes, monkeypatch, capsys):
     assert run(["devices", "create", "x", "--json"]) == 4
     told = json.loads(capsys.readouterr().err)
     assert "operator" in told["error"]
-    assert "of the role" in told["hint"]
+    assert "with the role" in told["hint"]
 
 
 def test_an_auth_token_is_replaced_and_the_file_follows(cli, data):

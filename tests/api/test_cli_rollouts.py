@@ -142,7 +142,7 @@ def test_a_draft_has_what_was_asked_for_and_its_plan(cli, eyes, fleet):
     shown = eyes("rollouts show", made["sid"]).out
     assert "spring [b]release[/b]" in shown
     assert "release of v2" in shown
-    assert "It is a draft" in shown
+    assert "The rollout is a draft" in shown
     assert cli("rollouts update --max-concurrent 0", made["sid"])[0]["max_concurrent"] == 0
     assert cli("rollouts list --limit 1")[0]["sid"] == made["sid"]
     assert made["sid"] in eyes("rollouts list").out

@@ -28,7 +28,7 @@ class AccountHandlers:
         name = Param(
             "FriendlyName", "What the key is for; up to 64 characters.", extension=True, chars_max=64, blank=True
         )
-        role = Param("Role", "viewer, operator or admin: what it may do.", required=True, extension=True)
+        role = Param("Role", "viewer, operator or admin: what the key allows.", required=True, extension=True)
         ttl = Param(
             "Ttl", "Seconds until it ends, 0 is never; by default with the key that makes it, or never.", "integer",
             extension=True,

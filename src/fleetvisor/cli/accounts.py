@@ -7,7 +7,7 @@ import typer
 from fleetvisor.cli.devices import removed
 from fleetvisor.cli.options import Session, Usage, command, group
 
-app = group("Make, list, suspend and end accounts.")
+app = group("Create, list, suspend and end accounts.")
 
 Sid = Annotated[str, typer.Argument(metavar="AC…", help="An account's SID.", show_default=False)]
 
@@ -15,11 +15,11 @@ Sid = Annotated[str, typer.Argument(metavar="AC…", help="An account's SID.", s
 @command(app, "create")
 def create(
     session: Session,
-    name: Annotated[str, typer.Argument(help="Whose account it is, for people.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The account's name, for people.", show_default=False)],
 ) -> None:
     """Make an account. Its Auth Token is shown this once; only the first account's Auth Token may do this."""
     session.out.record(session.client.create_account(name).document)
-    session.out.note("\nThe Auth Token is shown this once.")
+    session.out.note("\nThe Auth Token is shown only once.")
 
 
 @command(app, "list")
@@ -53,11 +53,13 @@ def end(
     session: Session,
     account: Sid,
     everything: Annotated[
-        bool, typer.Option("--everything", help="Say that everything it has is to be removed.")
+        bool, typer.Option("--everything", help="Confirm that all data of the account is removed.")
     ] = False,
 ) -> None:
     """End an account: its devices, apps, configs, secrets, rollouts and events are removed for good."""
     if not everything:
-        raise Usage("This removes everything that the account has.", "Say --everything, or suspend the account.")
+        raise Usage(
+            "This removes all data of the account.", "Confirm with --everything, or suspend the account instead."
+        )
     session.operators.end_account(account)
     removed(session, "account", account)

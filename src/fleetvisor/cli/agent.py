@@ -25,10 +25,18 @@ def run(
     sid: Annotated[str, typer.Option("--sid", metavar="UV…", help="The device's SID.", show_default=False)],
     token_file: Annotated[
         str,
-        typer.Option("--token-file", metavar="FILE", help="Where its token stands; - is stdin.", show_default=False),
+        typer.Option(
+            "--token-file", metavar="FILE", help="The file with the device's token; - is stdin.", show_default=False
+        ),
     ],
     state: Annotated[
-        Path, typer.Option("--state", metavar="DIR", help="Where its flash is kept, run after run.", show_default=False)
+        Path,
+        typer.Option(
+            "--state",
+            metavar="DIR",
+            help="The directory that holds the device's flash between runs.",
+            show_default=False,
+        ),
     ],
     ca_file: Annotated[
         Path | None,

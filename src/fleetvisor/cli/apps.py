@@ -12,7 +12,7 @@ import typer
 from fleetvisor.cli.devices import removed
 from fleetvisor.cli.options import AppRef, Failure, Session, command, group
 
-app = group("Make, check, upload, list, show and remove apps: firmware for devices.")
+app = group("Create, check, upload, list, show and remove apps: firmware for devices.")
 
 _PEM = "KEY.pem"
 Bundle = Annotated[
@@ -118,7 +118,9 @@ def create(
     name: Annotated[str | None, typer.Argument(help="Its unique name, such as app-1.4.2.", show_default=False)] = None,
     kind: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="What it must be; raw takes any file as it is.", show_default=False),
+        typer.Option(
+            metavar="KIND", help="The kind that the file must have; raw accepts any file.", show_default=False
+        ),
     ] = None,
     version: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Its version, if the file states none.", show_default=False)

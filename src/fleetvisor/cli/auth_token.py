@@ -6,7 +6,7 @@ Spec: ``docs/how-to/rotate-credentials.md``.
 from fleetvisor.cli.devices import removed
 from fleetvisor.cli.options import Session, command, group
 
-app = group("Replace the account's Auth Token without a pause.")
+app = group("Replace the account's Auth Token without downtime.")
 
 
 @command(app, "create")

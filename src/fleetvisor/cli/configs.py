@@ -21,7 +21,9 @@ SECRETS: Final = "Secrets"
 
 OfDevice = Annotated[
     str | None,
-    typer.Option("--device", metavar="DEVICE", help="Of this device, not of the account.", show_default=False),
+    typer.Option(
+        "--device", metavar="DEVICE", help="Use the device's values instead of the account's.", show_default=False
+    ),
 ]
 EntryKey = Annotated[str, typer.Argument(metavar="KEY", help="Its key.", show_default=False)]
 EntryKeys = Annotated[list[str], typer.Argument(metavar="KEY…", help="Their keys.", show_default=False)]
@@ -94,8 +96,8 @@ def set_secret(
     """
     if source not in {None, "-"}:
         raise Usage(
-            "A secret's value is not given as an argument: every user of this machine could read it there.",
-            "Type it when asked, or use --file FILE, or - for stdin.",
+            "A secret's value cannot be an argument, because every user of this machine could read it.",
+            "Type the value when asked, or use --file FILE, or - for stdin.",
         )
     if source is not None and file is not None:
         raise Usage("Give either - or --file.")
@@ -105,7 +107,7 @@ def set_secret(
     elif sys.stdin.isatty():
         value = typer.prompt(f"Value of {key}", hide_input=True, default="", show_default=False, err=True)
     else:
-        raise Usage("There is no terminal to ask for the value on.", "Use --file FILE, or - for stdin.")
+        raise Usage("There is no terminal on which to ask for the value.", "Use --file FILE, or - for stdin.")
     session.out.record(session.client.set_entry(SECRETS, key, value, device).document)
 
 

@@ -13,7 +13,7 @@ from fleetvisor.cli.devices import Ref, removed
 from fleetvisor.cli.durations import parse_seconds
 from fleetvisor.cli.options import Session, Usage, command, group
 
-app = group("List, replace, add and remove what proves a device: tokens and keys.")
+app = group("List, replace, add and remove a device's credentials: tokens and keys.")
 
 Fingerprints = Annotated[
     list[str], typer.Argument(metavar="FINGERPRINT…", help="SHA-256s, as the list has them.", show_default=False)
@@ -43,14 +43,14 @@ def rotate(
         typer.Option(
             "--overlap",
             metavar="TIME",
-            help="How long older tokens go on, such as 12h; 1d if absent.",
+            help="How long older tokens still work, such as 12h; 1d if absent.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Make a new token for a device, shown this once. Its older tokens end after the overlap; keys stay."""
     session.out.record(session.identity.add_token(device, parse_seconds(overlap, "--overlap")).document)
-    session.out.note("\nThe token is shown this once: keep it where only its device can read it.")
+    session.out.note("\nThe token is shown only once. Store it where only its device can read it.")
 
 
 @command(app, "add-key")
@@ -68,7 +68,7 @@ def add_key(
     text = read_value(file).strip()
     if "PRIVATE KEY" in text:
         raise Usage(
-            "This is a private key, which stays with its device; nothing was sent.",
+            "This is a private key, which must stay on its device. Nothing was sent.",
             "Give its public half: openssl pkey -pubout -in KEY.pem",
         )
     session.out.record(session.identity.add_key(device, text).document, hidden=("device_token",))

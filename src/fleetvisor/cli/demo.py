@@ -54,13 +54,13 @@ def demo(
         typer.Option(
             "--firmware",
             metavar="DIR",
-            help="Other firmware: where a blinker-v1.elf and a blinker-v2.elf are.",
+            help="A directory with other firmware: blinker-v1.elf and blinker-v2.elf.",
             show_default=False,
         ),
     ] = None,
     scenario: Annotated[
         Scenario | None,
-        typer.Option("--scenario", help="Another story, with a thousand devices and their rollouts."),
+        typer.Option("--scenario", help="Run another scenario, with a thousand devices and their rollouts."),
     ] = None,
 ) -> None:
     """Show it all: start a server, update ten simulated devices from one firmware to the next, and keep serving.

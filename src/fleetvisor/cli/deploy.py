@@ -101,7 +101,7 @@ def deploy(
         list[str] | None, typer.Argument(metavar="DEVICE…", help="SIDs or unique names.", show_default=False)
     ] = None,
     selector: Selector = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until every device runs it, or failed to.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every device runs the app or has failed.")] = False,
     timeout: Annotated[
         float | None,
         typer.Option("--timeout", min=0, metavar="S", help="With --wait: give up after S seconds.", show_default=False),
@@ -187,7 +187,7 @@ def _conclude(watch: Watch, bulk: Bulk, *, timed_out: bool) -> None:
     if timed_out:
         raise Failure(
             f"{late} of {len(watch.devices)} devices did not run {watch.app.name} in time.",
-            "They stay targeted: they take it when they next connect.",
+            "They keep this target and update when they next connect.",
         )
 
 

@@ -19,16 +19,16 @@ Changes = Annotated[
 
 Mode = Annotated[
     str | None,
-    typer.Option("--mode", metavar="forced|attempt|skip", help="How --target is offered over DDI.", show_default=False),
+    typer.Option("--mode", metavar="forced|attempt|skip", help="How to offer --target over DDI.", show_default=False),
 ]
 Confirm = Annotated[
     bool | None,
-    typer.Option("--confirm/--no-confirm", help="Let --target wait for consent there (DDI).", show_default=False),
+    typer.Option("--confirm/--no-confirm", help="Ask for consent at the device first (DDI).", show_default=False),
 ]
 PollInterval = Annotated[
     str | None,
     typer.Option(
-        "--poll-interval", metavar="S", help="Seconds between its polls; '' takes the server's.", show_default=False
+        "--poll-interval", metavar="S", help="Seconds between polls; '' uses the server's.", show_default=False
     ),
 ]
 
@@ -37,19 +37,19 @@ def update(
     session: Session,
     device: Ref,
     name: Annotated[
-        str | None, typer.Option("--name", help="Its new unique name; '' takes it away.", show_default=False)
+        str | None, typer.Option("--name", help="The new unique name; '' removes it.", show_default=False)
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option("--target", metavar="APP", help="The app it should run; '' clears it.", show_default=False),
+        typer.Option("--target", metavar="APP", help="The app to run; '' clears the target.", show_default=False),
     ] = None,
     logging: Annotated[
         bool | None,
-        typer.Option("--logging/--no-logging", help="Let it send logs for 24 hours, or stop.", show_default=False),
+        typer.Option("--logging/--no-logging", help="Send logs for 24 hours, or stop.", show_default=False),
     ] = None,
-    restart: Annotated[bool, typer.Option("--restart", help="Restart its app, once.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Restart the device's app once.")] = False,
     cancel_update: Annotated[
-        bool, typer.Option("--cancel-update", help="Stop the update under way; what runs stays.")
+        bool, typer.Option("--cancel-update", help="Cancel the open update; the running app stays.")
     ] = False,
     mode: Mode = None,
     confirm: Confirm = None,

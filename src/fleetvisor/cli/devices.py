@@ -31,7 +31,7 @@ Class = Annotated[
     typer.Option(
         "--hardware-class",
         metavar="CLASS",
-        help="What kind of board it is: apps of another are refused.",
+        help="The kind of board. Apps for another class are refused.",
         show_default=False,
     ),
 ]
@@ -42,7 +42,7 @@ Selector = Annotated[
         "--selector",
         "-l",
         metavar="SELECTOR",
-        help="Those that it selects, as in 'site=graz,!canary'.",
+        help="A selector of devices, as in 'site=graz,!canary'.",
         show_default=False,
     ),
 ]
@@ -50,7 +50,7 @@ Everything = Annotated[bool, typer.Option("--all", help="Every device.")]
 Labels = Annotated[
     list[str] | None,
     typer.Option(
-        "--label", metavar="KEY=VALUE", help="A label of it (of each of them); may be repeated.", show_default=False
+        "--label", metavar="KEY=VALUE", help="A label for each new device; may be repeated.", show_default=False
     ),
 ]
 Controller = Annotated[
@@ -58,18 +58,19 @@ Controller = Annotated[
     typer.Option(
         "--controller-id",
         metavar="ID",
-        help="By what its board asks over DDI; '' is by its SID only. A rename leaves it.",
+        help="The id that the board uses over DDI; '' means its SID only. Renaming the device does not change it.",
         show_default=False,
     ),
 ]
 Access = Annotated[
-    str | None, typer.Option("--access", metavar="active|disabled", help="Let it in, or not.", show_default=False)
+    str | None,
+    typer.Option("--access", metavar="active|disabled", help="Allow or refuse the device.", show_default=False),
 ]
 AccountSecrets = Annotated[
     bool | None,
     typer.Option(
         "--account-secrets/--no-account-secrets",
-        help="Whether it may fetch the account's secrets.",
+        help="Allow the device to fetch the account's secrets, or not.",
         show_default=False,
     ),
 ]
@@ -132,7 +133,7 @@ def reason(error_code: int) -> str:
 def create(
     session: Session,
     name: Annotated[
-        str | None, typer.Argument(help="Its unique name; with --count, NAME-1 to NAME-N.", show_default=False)
+        str | None, typer.Argument(help="The device's unique name; with --count, NAME-1 to NAME-N.", show_default=False)
     ] = None,
     count: Annotated[
         int | None, typer.Option("--count", min=1, metavar="N", help="Register N devices.", show_default=False)
@@ -177,7 +178,7 @@ def create(
     finally:
         if made and not session.out.json:
             session.out.table(("name", "sid", "token"), ((d.unique_name, d.sid, d.device_token) for d in made))
-            session.out.note("\nA token is shown this once: keep it where only its device can read it.")
+            session.out.note("\nA token is shown only once. Store it where only its device can read it.")
 
 
 @command(app, "import")
@@ -203,7 +204,7 @@ def import_file(
 def list_all(
     session: Session,
     limit: Newest = None,
-    waiting: Annotated[bool, typer.Option("--waiting", help="Show those only that wait to be accepted.")] = False,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Show only devices that wait to be accepted.")] = False,
     selector: Selector = None,
 ) -> None:
     """List the devices, newest first."""

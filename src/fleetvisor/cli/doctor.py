@@ -52,7 +52,7 @@ class _Health(msgspec.Struct, frozen=True):
 def doctor(
     session: Session,
     blobs: Annotated[
-        bool, typer.Option("--blobs", help="Read and prove all stored firmware, not a sample (with --data).")
+        bool, typer.Option("--blobs", help="Check all stored firmware instead of a sample (with --data).")
     ] = False,
 ) -> None:
     """Look at a server's lock, files, database, firmware, certificate, clock, name and disk; say what to do.
@@ -153,7 +153,7 @@ def judge_owner(owner: int, here: int) -> Check:
 def judge_disk(free_bytes: int) -> Check:
     """Judge the room on the data directory's disk."""
     finding = f"{free_bytes / (1 << 30):.1f} GiB free"
-    advice = "Make room: a write that finds none is answered with 503."
+    advice = "Free some space. Without space, writes get 503."
     if free_bytes < DISK_FAIL_BYTES:
         return Check("disk", Verdict.FAIL, finding, advice)
     return Check("disk", Verdict.WARN if free_bytes < DISK_WARN_BYTES else Verdict.OK, finding, advice)

@@ -16,7 +16,7 @@ def given_keys_check(directory: Path) -> Iterator[Check]:
         try:
             faults = faults_of(path)
         except OSError as error:
-            advice = "Put it back, or give serve another: without it the server does not start again."
+            advice = "Put the file back, or give serve another one. Without it the server cannot start again."
             yield Check("given keys", Verdict.FAIL, f"{path} cannot be looked at: {error.strerror}", advice)
             well = False
             continue

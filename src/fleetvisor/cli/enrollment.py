@@ -11,7 +11,7 @@ from fleetvisor.cli.devices import Class, Labels, removed
 from fleetvisor.cli.durations import parse_seconds
 from fleetvisor.cli.options import Purpose, Session, command, group
 
-app = group("Make, list, show, revoke and remove enrolment tokens: they let new devices in.")
+app = group("Create, list, show, revoke and remove enrolment tokens, with which new devices register.")
 
 Tokens = Annotated[list[str], typer.Argument(metavar="ET…", help="SIDs of enrolment tokens.", show_default=False)]
 
@@ -22,14 +22,14 @@ def create(
     name: Purpose = None,
     uses: Annotated[
         int | None,
-        typer.Option("--uses", metavar="N", help="How many devices it lets in; 1 if absent.", show_default=False),
+        typer.Option("--uses", metavar="N", help="How many devices it admits; 1 if absent.", show_default=False),
     ] = None,
     ttl: Annotated[
         str | None,
         typer.Option(
             "--ttl",
             metavar="TIME",
-            help="How long until it ends, such as 7d; 30d if absent, 0: never.",
+            help="How long until it expires, such as 7d; 30d if absent, 0: never.",
             show_default=False,
         ),
     ] = None,
@@ -51,7 +51,7 @@ def create(
         waits=waits,
     )
     session.out.record(made.document)
-    session.out.note("\nThe token is shown this once.")
+    session.out.note("\nThe token is shown only once.")
 
 
 @command(app, "list")

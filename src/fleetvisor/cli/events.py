@@ -26,7 +26,7 @@ def events(
     until: Annotated[
         str | None, typer.Option("--until", metavar="TIME", help="Only before this time or day.", show_default=False)
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.")] = 50,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="Show only the newest N.")] = 50,
 ) -> None:
     """List what happened, newest first: every change and every refusal, with who and from where."""
     found = itertools.islice(session.operators.events(type=type, device=device, since=since, until=until), limit)

@@ -49,7 +49,9 @@ def penalties(
     device: Ref,
     lift: Annotated[
         str | None,
-        typer.Option("--lift", metavar="APP", help="Let rollouts offer it this app again.", show_default=False),
+        typer.Option(
+            "--lift", metavar="APP", help="Allow rollouts to offer this app to the device again.", show_default=False
+        ),
     ] = None,
 ) -> None:
     """List the apps that a device failed: rollouts pass it by once it failed one too often. Or lift a penalty."""

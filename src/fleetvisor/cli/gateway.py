@@ -5,7 +5,7 @@ Deliberately thin: every rule is the server's. Spec: ``docs/reference/ddi.md``, 
 
 from fleetvisor.cli.options import Session, command, group
 
-app = group("Let DDI devices register themselves, or no more.")
+app = group("Allow DDI devices to register themselves, or stop that.")
 
 
 @command(app, "enable")
@@ -16,7 +16,7 @@ def enable(session: Session) -> None:
     """
     session.out.record(session.identity.enable_gateway().document)
     session.out.note(
-        "\nThe token is shown this once. Who has it can speak for every device without a credential of its own."
+        "\nThe token is shown only once. Whoever has it can act as every device without a credential of its own."
     )
 
 

@@ -8,7 +8,7 @@ from fleetvisor.cli.devices import removed
 from fleetvisor.cli.durations import parse_seconds
 from fleetvisor.cli.options import Purpose, Session, command, group
 
-app = group("Make, list and remove API keys.")
+app = group("Create, list and remove API keys.")
 
 
 @command(app, "create")
@@ -16,7 +16,9 @@ def create(
     session: Session,
     role: Annotated[
         str,
-        typer.Option("--role", metavar="ROLE", help="viewer, operator or admin: what it may do.", show_default=False),
+        typer.Option(
+            "--role", metavar="ROLE", help="viewer, operator or admin: what the key allows.", show_default=False
+        ),
     ],
     name: Purpose = None,
     ttl: Annotated[
@@ -24,14 +26,14 @@ def create(
         typer.Option(
             "--ttl",
             metavar="TIME",
-            help="How long until it ends, such as 90d; if absent, with the key in use.",
+            help="How long until it expires, such as 90d; if absent, with the key in use.",
             show_default=False,
         ),
     ] = None,
 ) -> None:
     """Make an API key. Its secret is shown this once: use SID and secret as user name and password."""
     session.out.record(session.client.create_key(name, role=role, ttl_s=parse_seconds(ttl, "--ttl")).document)
-    session.out.note("\nThe secret is shown this once.")
+    session.out.note("\nThe secret is shown only once.")
 
 
 @command(app, "list")

@@ -54,13 +54,11 @@ Json = Annotated[
     bool,
     typer.Option("--json", help="Write JSON: one document, or for lists one object per line.", rich_help_panel=PANEL),
 ]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Say nothing but data, warnings and errors.", rich_help_panel=PANEL)
-]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print only data, warnings and errors.", rich_help_panel=PANEL)]
 AppRef = Annotated[str, typer.Argument(metavar="APP", help="An app's SID or unique name.", show_default=False)]
-Purpose = Annotated[str | None, typer.Argument(help="What it is for; need not be unique.", show_default=False)]
+Purpose = Annotated[str | None, typer.Argument(help="What it is for; does not have to be unique.", show_default=False)]
 Newest = Annotated[
-    int | None, typer.Option("--limit", min=1, metavar="N", help="Show the newest N only.", show_default=False)
+    int | None, typer.Option("--limit", min=1, metavar="N", help="Show only the newest N.", show_default=False)
 ]
 
 

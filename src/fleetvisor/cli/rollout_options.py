@@ -48,7 +48,7 @@ KnownSince = Annotated[
     typer.Option(
         "--known-since",
         metavar="TIME",
-        help="Only devices made before this time count as evidence; the rollout's start if absent.",
+        help="Only devices created before this time count as evidence; the rollout's start if absent.",
         show_default=False,
     ),
 ]

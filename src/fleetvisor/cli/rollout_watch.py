@@ -60,7 +60,7 @@ def conclude(rollout: Rollout) -> None:
     if rollout.date_ended is None:
         raise Failure(
             f"The rollout did not end in time: it is {rollout.state}, wave {view.place(rollout)}.",
-            f"It goes on without you. See: fleetvisor rollouts watch {rollout.sid}",
+            f"The rollout continues. See: fleetvisor rollouts watch {rollout.sid}",
         )
     if rollout.state == "completed":
         return

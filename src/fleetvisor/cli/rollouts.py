@@ -17,7 +17,7 @@ from fleetvisor.cli.rollout_watch import app_name, show_whole, watch
 from fleetvisor.client.answers import ApiProblem, Unreachable
 from fleetvisor.client.rollouts import EVERYTHING, Action, Rollout
 
-app = group("Release an app to devices in waves, under a guard that stops what fails; watch it, end it, take it back.")
+app = group("Release an app to devices in waves, under a guard that stops a bad release; watch, abort or roll it back.")
 
 
 @command(app, "create")
@@ -59,7 +59,7 @@ def _show_made(session: Session, made: Rollout, *, start: bool, start_at: str | 
     """Start a draft if that is wanted, and show it."""
     if not start and start_at is None:
         _show(session, made)
-        session.out.note(f"\nIt is a draft. Start it with: fleetvisor rollouts start {made.sid}")
+        session.out.note(f"\nThe rollout is a draft. Start it with: fleetvisor rollouts start {made.sid}")
         return
     try:
         started = session.rollouts.act(made.sid, "start", start_at=start_at)
@@ -229,7 +229,7 @@ def release(
     rollout: Ref,
     wave: Annotated[
         int | None,
-        typer.Option("--wave", min=1, metavar="N", help="Only if this is the open one.", show_default=False),
+        typer.Option("--wave", min=1, metavar="N", help="Only if this wave is the open one.", show_default=False),
     ] = None,
 ) -> None:
     """Release the open wave by hand, whatever the guard says of it: the next one opens, or the rollout ends.
@@ -264,7 +264,10 @@ def devices(
     state: Annotated[
         str | None,
         typer.Option(
-            "--state", metavar="STATE", help="Only those in it, such as failed, silent or skipped.", show_default=False
+            "--state",
+            metavar="STATE",
+            help="Only devices in this state, such as failed, silent or skipped.",
+            show_default=False,
         ),
     ] = None,
     selector: Selector = None,

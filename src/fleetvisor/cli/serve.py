@@ -36,20 +36,19 @@ _PublicUrl = Annotated[
 _TlsCert = Annotated[
     Path | None,
     typer.Option(
-        parser=read_path, metavar="FILE", help="A certificate chain of your own (PEM), in place of a local CA."
+        parser=read_path, metavar="FILE", help="Your own certificate chain (PEM), instead of one from the local CA."
     ),
 ]
 _TlsKey = Annotated[
     Path | None, typer.Option(parser=read_path, metavar="FILE", help="The private key of --tls-cert (PEM).")
 ]
 _TlsCheck = Annotated[
-    int | None, typer.Option(metavar="SECONDS", help="How often to look at the certificate's files, 3600 if absent.")
+    int | None,
+    typer.Option(metavar="SECONDS", help="Seconds between checks of the certificate's files; 3600 if absent."),
 ]
 _NewCa = Annotated[
     bool,
-    typer.Option(
-        "--new-ca", help="Make another CA in place of one that is not valid now; give devices the new ca.pem then."
-    ),
+    typer.Option("--new-ca", help="Replace a CA that is not valid now; then install the new ca.pem on all devices."),
 ]
 _DatabaseUrl = Annotated[
     str | None, typer.Option(metavar="URL", help="postgresql://…; if absent, SQLite in the data directory.")
@@ -68,25 +67,25 @@ _BlobDirectory = Annotated[
 ]
 _BlobsLost = Annotated[
     bool,
-    typer.Option(
-        "--blobs-lost", help="Start although firmware bytes are lost; upload the Apps that are damaged again."
-    ),
+    typer.Option("--blobs-lost", help="Start even if firmware bytes are lost; then upload the damaged Apps again."),
 ]
 _TrustedProxy = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="NETWORK", help="A proxy that may tell clients' addresses (X-Forwarded-For); may be repeated."
+        metavar="NETWORK",
+        help="A proxy that the server trusts to state clients' addresses (X-Forwarded-For); may be repeated.",
     ),
 ]
 _Audiences = Annotated[
     list[str] | None,
     typer.Option(
-        metavar="URL", help="Whom devices' signed tokens may be for; the public URL if absent; may be repeated."
+        metavar="URL",
+        help="A URL for which devices' signed tokens are valid; the public URL if absent; may be repeated.",
     ),
 ]
 _Hsts = Annotated[
     int | None,
-    typer.Option(metavar="SECONDS", help="For how long browsers call the public name by HTTPS only; 0 if absent: off."),
+    typer.Option(metavar="SECONDS", help="How long browsers must use HTTPS for the public name; 0 if absent: off."),
 ]
 _MetricsPort = Annotated[
     int | None, typer.Option(metavar="PORT", help="Serve metrics for Prometheus on this port of 127.0.0.1.")
@@ -215,7 +214,7 @@ def how_to_call(started: "Started") -> list[str]:
     return [
         *lines,
         "",
-        "In another shell, let your programs find it:",
+        "In another shell, set up your programs:",
         f'  eval "$({program()} env --data {shlex.quote(str(started.data.root))})"',
         "then, with curl:",
         f'  curl{ca} -u "$TWILIO_ACCOUNT_SID:$TWILIO_AUTH_TOKEN" "$FLEETVISOR_URL/v1/Devices"',

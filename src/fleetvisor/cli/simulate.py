@@ -46,17 +46,19 @@ def _rate(name: str, about: str) -> typer.models.OptionInfo:
 
 
 _FailRate = Annotated[
-    float, _rate("--fail-rate", "A new app fails its self-test on this share of the devices: they go back, error 7.")
+    float, _rate("--fail-rate", "Share of devices on which a new app fails its self-test: they revert with error 7.")
 ]
 _SilentRate = Annotated[
-    float, _rate("--silent-rate", "This share says that it installs a new app, and then nothing ever again.")
+    float, _rate("--silent-rate", "Share of devices that report that they install a new app, and never report again.")
 ]
 _RevertRate = Annotated[
-    float, _rate("--revert-rate", "This share succeeds with a new app, and later runs the old one again.")
+    float, _rate("--revert-rate", "Share of devices that succeed with a new app, and later revert to the old app.")
 ]
 _RevertAfter = Annotated[
     float,
-    typer.Option("--revert-after", min=0, metavar="S", help="How many seconds later.", rich_help_panel=_APP_PANEL),
+    typer.Option(
+        "--revert-after", min=0, metavar="S", help="How many seconds later they revert.", rich_help_panel=_APP_PANEL
+    ),
 ]
 _FailApp = Annotated[
     str | None,
@@ -73,7 +75,7 @@ _Seed = Annotated[
     typer.Option(
         "--seed",
         metavar="N",
-        help="Chooses which devices: the same ones for the same seed, devices and app.",
+        help="Seed that selects the devices; the same seed, devices and app give the same selection.",
         rich_help_panel=_APP_PANEL,
     ),
 ]
@@ -90,7 +92,7 @@ def simulate(
     session: Session,
     count: Annotated[
         int | None,
-        typer.Option("--count", min=1, metavar="N", help="Register N devices, and be them.", show_default=False),
+        typer.Option("--count", min=1, metavar="N", help="Register N devices and simulate them.", show_default=False),
     ] = None,
     devices: Annotated[
         Path | None,
@@ -99,7 +101,7 @@ def simulate(
             metavar="FILE",
             exists=True,
             allow_dash=True,
-            help="Be the devices of this file, written by: devices create --json.",
+            help="Simulate the devices in this file, written by: devices create --json.",
             show_default=False,
         ),
     ] = None,

@@ -107,7 +107,7 @@ def test_time_that_runs_out_is_a_failure_and_tells_that_the_rollout_goes_on(watc
     with pytest.raises(Failure) as caught:
         watch(*[rollout()] * 10, timeout_s=2)
     assert caught.value.code == ExitCode.FAILED
-    assert "goes on without you" in caught.value.hint
+    assert "The rollout continues" in caught.value.hint
 
 
 def test_a_server_that_restarts_does_not_end_the_watch(watch):
