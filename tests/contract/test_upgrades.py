@@ -81,16 +81,14 @@ class _Refused(msgspec.Struct, frozen=True):
 REFUSED = [
     ("/device/v1/desired", DEVICES[0], 401, DEVICES[0]),
     ("/device/v1/desired", DEVICES[0], 403, None),
-    (f"/DEFAULT/controller/v1/{DEVICES[1]}", "a1b2", 401, DEVICES[1]),
-    ("/DEFAULT/controller/v1/c-2", "", 401, DEVICES[2]),
-    (f"/{ACCOUNT}/controller/v1/boiler%203/deploymentBase/7/feedback", "", 401, DEVICES[3]),
-    ("/DEFAULT/controller/v1/c-22", "", 401, None),
+    (f"/DEFAULT/controller/v1/{DEVICES[1]}", "a1b2", 401, None),
+    ("/DEFAULT/controller/v1/c-2", "", 401, None),
     ("/DEFAULT/controller/v1/c-2", "", 429, None),
     ("/v1/Devices", "SK" + "1" * 32, 401, None),
 ]
 
 
-async def test_a_refused_request_of_before_still_belongs_to_its_device(database_of):
+async def test_a_refused_request_of_before_belongs_to_the_device_whose_sid_it_showed(database_of):
     db = await database_of(before="refused")
     await fleet(db)
     for place, (path, identity, status, _) in enumerate(REFUSED):
