@@ -29,7 +29,7 @@ def slowness() -> float:
     return min(SLOWEST, max(1.0, best / REFERENCE_S))
 
 
-def seconds(work: Callable[[], object], most_s: float, tries: int = 3) -> float:
+def seconds(work: Callable[[], object], most_s: float, tries: int = 8) -> float:
     """Return the processor time of ``work``, in seconds of the reference machine.
 
     The best of several tries counts; the first that is within ``most_s`` ends them.

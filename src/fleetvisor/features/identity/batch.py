@@ -253,7 +253,7 @@ def _readers(limits: Limits) -> Readers:
     def labels(text: str) -> dict[str, str]:
         found = pairs.get(text)
         if found is None:
-            found = _labels(text, limits)
+            found = label_rules.parse_cell(text, limits)
             if len(pairs) < _LABELS_KEPT:
                 pairs[text] = found
         return found
@@ -310,14 +310,6 @@ def _row(line: int, cells: list[str], columns: list[_Column], faults: Faults) ->
         return None
     sid, name, public_key, token_hash, labels, hardware_class = values
     return BatchRow(line, sid, name, hardware_class, labels or {}, public_key, token_hash)
-
-
-def _labels(text: str, limits: Limits) -> dict[str, str]:
-    """Read ``key=value;key=value``."""
-    changes = label_rules.parse(filter(None, map(str.strip, text.split(";"))), limits)
-    if None in changes.values():
-        raise Invalid("Labels: a new device has no labels to remove.")
-    return label_rules.merged({}, changes, limits)
 
 
 def _token_hash(text: str) -> bytes:
