@@ -153,7 +153,7 @@ def _check_text(file: BinaryIO) -> None:
                 raise _too_long(line + joined.count("\n", 0, start))
             start = end + 1
         line += text.count("\n")
-        begun = joined[joined.rfind("\n", start) + 1 :] if "\n" in text else joined
+        begun = joined[max(start, joined.rfind("\n", start) + 1) :]
         if not block:
             break
     file.seek(0)

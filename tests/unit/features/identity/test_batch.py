@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import io
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -54,6 +55,7 @@ ROWS: dict[str, tuple[bytes, Callable[[int], bytes]]] = {
     "blank lines": (b"token_hash", lambda number: b""),
     "quoted ends of lines": (b"token_hash,name", lambda number: b'"' + b"\n" * 8_000 + b'",'),
     "many cells": (b"token_hash,name", lambda number: b"," * 60_000),
+    "long lines": (b"token_hash,name", lambda number: b"%064x,%s" % (number, b" " * 60_000)),
     "long cell": (b"token_hash,name", lambda number: b"," + b"x" * 8_000),
 }
 
@@ -99,6 +101,20 @@ def test_a_row_that_is_too_long_is_refused_with_its_line(end: bytes) -> None:
     for long in (b"x" * 70_000, b'"' + b"y\n" * 200_000 + b'"', b'"a\n",' * 60_000):
         with pytest.raises(Invalid, match="line 3 (has more than 65536 characters|is not CSV: field larger)"):
             read(b"name,token_hash" + end + b"a,%064x" % 1 + end + long + end)
+
+
+@pytest.mark.parametrize("size", [14_000, 20_000, 43_000, 60_000, 65_000])
+def test_long_lines_are_counted_right_and_take_the_memory_of_a_few_blocks(size: int) -> None:
+    good = b"".join(b"%064x,%s\n" % (number, b" " * size) for number in range(400))
+    data = b"token_hash,name\n" + good + b"x" * 70_000 + b"\n"
+    tracemalloc.start()
+    try:
+        with pytest.raises(Invalid, match="line 402 has more than 65536 characters"):
+            read(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * MIB
 
 
 def test_blank_lines_do_not_count_as_devices_but_are_bounded() -> None:
