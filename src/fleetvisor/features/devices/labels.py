@@ -12,15 +12,15 @@ from typing import Final
 import msgspec
 
 from fleetvisor.db.database import Tx
-from fleetvisor.features.devices.rules import RESERVED_LABELS
+from fleetvisor.features.devices.rules import LABEL_KEY, RESERVED_LABELS
 from fleetvisor.ground.errors import Invalid
 from fleetvisor.ground.limits import Limits
 from fleetvisor.ground.sids import AccountSid, DeviceSid
 
-_KEY: Final = re.compile(r"[A-Za-z0-9._/-]{1,63}")
-_ANOTHER: Final = re.compile(r"[,;][ ]?([A-Za-z0-9._/-]{1,63})=")
+_KEY: Final = re.compile(LABEL_KEY)
+_ANOTHER: Final = re.compile(rf"[,;][ ]?({LABEL_KEY})=")
 # A cell whose labels are sound, if they are printable, short and few, and each key stands once.
-_PAIR: Final = r"[A-Za-z0-9._/-]{1,63}+=(?![ ])(?:[^;,]|,(?![ ]?[A-Za-z0-9._/-]{1,63}+=))++"
+_PAIR: Final = rf"{LABEL_KEY}+=(?![ ])(?:[^;,]|,(?![ ]?{LABEL_KEY}+=))++"
 _SOUND_CELL: Final = re.compile(f"{_PAIR}(?:;{_PAIR})*+")
 
 

@@ -14,6 +14,8 @@ RESERVED_LABELS: Final = frozenset(
     ("app", "target", "status", "access", "hardware", "seen", "name", "sid", "in", "not")
 )
 LABEL_KEY_CHARS_MAX: Final = 63
+LABEL_KEY: Final = rf"[A-Za-z0-9._/-]{{1,{LABEL_KEY_CHARS_MAX}}}"
+"""The pattern of a label's key, for the readers of labels and selectors."""
 
 
 def check_change(change: DeviceChange, limits: Limits) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from fleetvisor.db.database import Database
 from fleetvisor.features.devices import labels
 from fleetvisor.features.devices.counting import GROUPED
+from fleetvisor.features.devices.rules import LABEL_KEY
 from fleetvisor.features.devices.selectors import FIELDS, MEANT, Term, parse
 from fleetvisor.ground.clock import Clock, Millis, later
 from fleetvisor.ground.errors import Invalid
@@ -30,7 +31,7 @@ _WARNINGS_MAX: Final = 3
 _REMEMBERED_S: Final = 5
 # What stands between brackets or quotes is a value; a key stands at the beginning, or behind a comma.
 _VALUES: Final = re.compile(r'\((?:"(?:[^"\\]++|\\.)*+"|[^()"]++)*+\)|"(?:[^"\\]++|\\.)*+"')
-_KEYS: Final = re.compile(r"(?:^|,)[ \t\r\n!]*([A-Za-z0-9._/-]{1,63})")
+_KEYS: Final = re.compile(rf"(?:^|,)[ \t\r\n!]*({LABEL_KEY})")
 
 
 class _Key(msgspec.Struct, frozen=True):
